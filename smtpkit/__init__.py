@@ -1,0 +1,48 @@
+"""smtpkit: find out why mail fails, per MX IP address, and prove it. A lazy table of contents (PEP 562)."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+_WHERE = {
+    "identity": ("whoami",),
+    "mx": ("lookup_mx", "MxRoute"),
+    "message": ("build_message", "Message"),
+    "probing": ("probe",),
+    "sending": ("send",),
+    "by_hand": ("Dialogue",),
+    "locating": ("locate",),
+    "logs": ("read_log",),
+    "tables": ("read_table", "read_bounces"),
+    "casebook": ("Casebook",),
+    "reasons": ("classify", "Reason"),
+    "diagnosis": ("diagnose", "Diagnosis", "Cause"),
+    "comparing": ("compare",),
+    "checks": ("preflight",),
+    "watching": ("watch",),
+    "packet": ("report",),
+    "lab": ("Lab",),
+    "network": ("internet",),
+    "guard": ("Guard",),
+    "limits": ("Pace", "Timeouts"),
+    "styling": ("style", "redact"),
+    "escape": ("options",),
+    "catalogue": ("data",),
+}
+_MODULES = ("plot", "widgets", "counts", "attempts", "transcript")
+_NAMES = {name: module for module, names in _WHERE.items() for name in names}
+__all__ = sorted([*_NAMES, *_MODULES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"smtpkit.{name}")
+    if name not in _NAMES:
+        raise AttributeError(f"module 'smtpkit' has no attribute {name!r}")
+    value = getattr(import_module(f"smtpkit.{_NAMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,190 @@
+"""address: mailboxes, host names and envelopes as they may go on the wire.
+
+Belongs here: the one place that refuses control characters, and the one normal form that guard, envelope and
+header share. Not here: header syntax (fields), who may be written to (guard).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from smtpkit.errors import InvalidInput, refuse
+
+# C0, DEL, C1, line separators, bidi marks, lone surrogates: none ever reaches the wire.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_DOT_STRING = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*\Z")  # RFC 5321 4.1.2, RFC 6531
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"\Z')
+_NAMED = re.compile(r'\s*(?:"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<([^<>]*)>\s*\Z')
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
+MAX_LOCAL, MAX_DOMAIN, MAX_PATH = 64, 255, 254  # octets; RFC 5321 4.5.3.1
+
+
+def refuse_controls(what: str, text: str) -> str:
+    """`text` itself; InvalidInput if it is no text or has a control, line-separator, bidi or lone surrogate.
+
+    >>> refuse_controls("HELO name", "mail.ours.example")
+    'mail.ours.example'
+    """
+    if not isinstance(text, str):
+        raise refuse(what, text, f"is {type(text).__name__}, not text", "give a str")
+    found = _CONTROL.search(text)
+    if found:
+        where = f"has the control character U+{ord(found[0]):04X} at position {found.start()}"
+        raise refuse(what, text, where, "leave it out; nothing was sent")
+    return text
+
+
+def host_name(what: str, text: str) -> str:
+    """A host or domain name in its normal form: A-labels, lower case, no final dot (RFC 5891).
+
+    >>> host_name("domain", "도메인.Example.")
+    'xn--hq1bm8jm9l.example'
+    """
+    name = refuse_controls(what, text).strip().removesuffix(".")
+    if not name.isascii():
+        name = _a_label(what, name)
+    if not name or len(name) > MAX_DOMAIN or not all(map(_LABEL.match, name.split("."))):
+        raise refuse(what, text, "is not a host name", "write one like mail.example.org")
+    return name.lower()
+
+
+def _a_label(what: str, name: str) -> str:
+    import idna
+
+    try:
+        return idna.encode(name, uts46=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise refuse(
+            what, name, f"is not an international domain name ({error})", "write its A-label"
+        ) from None
+
+
+def literal(ip: str) -> str:
+    """The address literal of `ip` (RFC 5321 4.1.3).
+
+    >>> literal("2001:db8::1")
+    '[IPv6:2001:db8::1]'
+    """
+    address = ip_address(ip)
+    return f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"
+
+
+def _unliteral(text: str) -> IPv4Address | IPv6Address | None:
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    inner = text[1:-1]
+    wanted, inner = (6, inner[5:]) if inner[:5].lower() == "ipv6:" else (4, inner)
+    try:
+        address = ip_address(inner)
+    except ValueError:
+        return None
+    return address if address.version == wanted else None
+
+
+def helo_name(text: str) -> str:
+    """What may stand after EHLO: a host name or an address literal, in normal form.
+
+    >>> helo_name("[192.0.2.1]"), helo_name("Mail.Ours.Example")
+    ('[192.0.2.1]', 'mail.ours.example')
+    """
+    refuse_controls("HELO name", text)
+    address = _unliteral(text.strip())
+    return literal(str(address)) if address else host_name("HELO name", text)
+
+
+def mailbox(text: str, what: str = "address") -> str:
+    """One mailbox in its normal form: local part as it is, domain as A-labels in lower case, or a literal.
+
+    Takes `a@b`, `<a@b>` and `Name <a@b>`. InvalidInput for anything that could be read in two ways: several
+    @, source routes, comments, blanks outside quotes, controls, more than 254 octets.
+
+    >>> mailbox("Kim <r@FAULT.Example>"), mailbox("사람@도메인.example")
+    ('r@fault.example', '사람@xn--hq1bm8jm9l.example')
+    """
+    refuse_controls(what, text)
+    named = _NAMED.match(text)
+    plain = (named[1] if named else text).strip()
+    local, at, domain = plain.rpartition("@")
+    if not at:
+        raise refuse(what, text, "has no @", "write local@domain")
+    if not (_DOT_STRING.match(local) or _QUOTED.match(local)):
+        raise refuse(
+            what, text, "has a local part that is no dot-string or quoted string", "write local@domain"
+        )
+    address = _unliteral(domain)
+    made = f"{local}@{literal(str(address)) if address else host_name(what, domain)}"
+    if len(local.encode()) > MAX_LOCAL or len(made.encode()) > MAX_PATH:
+        raise refuse(
+            what, text, f"has over {MAX_LOCAL} octets before the @ or {MAX_PATH} in all", "shorten it"
+        )
+    return made
+
+
+def domain_of(address: str | None) -> str | None:
+    """The domain of a normalised mailbox; None for none and for the null reverse-path.
+
+    >>> domain_of("r@daum.example")
+    'daum.example'
+    """
+    return address.rpartition("@")[2] if address else None
+
+
+@cache
+def _suffixes() -> Any:
+    from publicsuffixlist import PublicSuffixList
+
+    return PublicSuffixList()
+
+
+def organisation(domain: str) -> str:
+    """The organisational domain by the Public Suffix List; a public suffix is its own.
+
+    >>> organisation("mail.Ours.co.kr"), organisation("co.kr")
+    ('ours.co.kr', 'co.kr')
+    """
+    return str(_suffixes().privatesuffix(domain.lower()) or domain.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Reverse-path and recipients, normalised; what guard, MAIL and RCPT all see.
+
+    `sender` "" is the null reverse-path `<>`, taken only when written so. Raises InvalidInput.
+
+    >>> Envelope.of("Me <me@ours.example>", ["r@daum.example"]).mail
+    b'MAIL FROM:<me@ours.example>'
+    """
+
+    sender: str
+    recipients: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sender: str, recipients: str | Sequence[str]) -> "Envelope":
+        """Check and normalise; a str is one recipient; the same mailbox twice is one recipient."""
+        listed = [recipients] if isinstance(recipients, str) else list(recipients)
+        if not listed:
+            raise InvalidInput("no recipient given; name at least one, such as to='you@example.org'")
+        if not isinstance(sender, str) or not sender.strip():
+            raise refuse(
+                "sender", sender, "is empty", "write me@your.domain, or '<>' for the null reverse-path"
+            )
+        back = "" if sender.strip() == "<>" else mailbox(sender, "sender")
+        return cls(back, tuple(dict.fromkeys(mailbox(one, "recipient") for one in listed)))
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether an address is not ASCII (RFC 6531); a domain never is here."""
+        return not "".join((self.sender, *self.recipients)).isascii()
+
+    @property
+    def mail(self) -> bytes:
+        """MAIL without parameters and line end (RFC 5321 3.3: no blank after the colon)."""
+        return f"MAIL FROM:<{self.sender}>".encode()
+
+    @property
+    def rcpts(self) -> tuple[bytes, ...]:
+        """RCPT for each recipient, without parameters and line end."""
+        return tuple(f"RCPT TO:<{one}>".encode() for one in self.recipients)

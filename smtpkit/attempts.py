@@ -1,0 +1,181 @@
+"""attempts: the one schema of evidence, and what a frame of it can do.
+
+Belongs here: frames of the schema (data/columns.csv: columns, dtypes, closed lists), the accessor `df.smtp`,
+Attempt. Not here: statistics (counts), storage (casebook).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from smtpkit import catalogue, counts, escape, journal, reasons, reply
+from smtpkit.errors import StoreError
+from smtpkit.transcript import Transcript, from_replies
+
+_SCHEMA = catalogue.rows("columns.csv")
+COLUMNS = {row["column"]: row["dtype"] for row in _SCHEMA if row["frame"] == "attempts"}
+"""Column name to dtype, in order; a category's closed list is CATEGORIES[name]."""
+CATEGORIES = {row["column"]: tuple(row["values"].split()) for row in _SCHEMA if row["values"]}
+REPLIES = {row["column"]: row["dtype"] for row in _SCHEMA if row["frame"] == "replies"}
+"""The same of a frame of replies."""
+COMPUTED = ("reason", "scope", "rule")
+"""Columns that `classify` fills when a frame is made; never stored."""
+
+
+def column(name: str, values: Any) -> pd.Series:
+    """`values` as one column of the schema, with its dtype and its full closed list.
+
+    Times without a zone are read as UTC. Raises ValueError for a value outside a closed list.
+
+    >>> column("outcome", ["accepted", None]).dtype.name
+    'category'
+    """
+    if isinstance(values, pd.Series):
+        values = values.array
+    made = pd.Series(values, name=name, dtype=None if hasattr(values, "dtype") else object)
+    if name == "started_at":
+        made = pd.to_datetime(made, utc=True)
+    if name not in CATEGORIES:
+        return made.astype(COLUMNS[name])
+    known = CATEGORIES[name]
+    if odd := set(made.dropna().unique()) - set(known):
+        raise ValueError(f"{name} cannot be {sorted(map(str, odd))}; it is one of {', '.join(known)}")
+    return made.astype(pd.CategoricalDtype(list(known)))
+
+
+def frame(rows: Iterable[Mapping[str, Any]] = (), **attrs: Any) -> pd.DataFrame:
+    """Rows (dicts; keys may be missing, unknown keys become extra columns) as an attempts frame.
+
+    No rows: the empty frame, with all columns. `attrs` land in `df.attrs["smtpkit"]`, a hint only.
+
+    >>> frame().shape[0], len(frame().columns) == len(COLUMNS)
+    (0, True)
+    """
+    made = conform(pd.DataFrame(list(rows), dtype="object"))
+    made.attrs["smtpkit"] = attrs
+    return made
+
+
+def conform(table: pd.DataFrame) -> pd.DataFrame:
+    """Any frame with some of the schema's columns as an attempts frame: missing ones added, dtypes set.
+
+    Columns that are not of the schema stay, at the end. Used after concat and when Parquet is read back.
+
+    >>> list(conform(pd.DataFrame({"mx_ip": ["192.0.2.1"]})).columns) == list(COLUMNS)
+    True
+    """
+    blank = pd.Series(pd.NA, range(len(table)), dtype="Int8")
+    made = pd.DataFrame({name: column(name, table.get(name, blank)) for name in COLUMNS})
+    made.index = table.index
+    more = table.columns.difference(list(COLUMNS), sort=False)
+    made[more] = table[more].infer_objects()
+    made.attrs = dict(table.attrs)
+    return made
+
+
+def classified(table: pd.DataFrame) -> pd.DataFrame:
+    """The frame with reason, scope, rule and reply_host filled from the replies; other columns unchanged.
+
+    >>> list(classified(frame()).columns) == list(COLUMNS)
+    True
+    """
+    told = reasons.classify_frame(table)
+    made = table.assign(**{name: column(name, list(told[name])).set_axis(table.index) for name in COMPUTED})
+    lacking = made["reply_host"].isna() & made["reply"].notna()
+    hosts = made["mx_host"].where(made["mx_host"].notna(), None)[lacking]
+    found = [reasons.reply_host(t, h) for t, h in zip(made["reply"][lacking], hosts, strict=True)]
+    made.loc[lacking, "reply_host"] = pd.Series(found, index=hosts.index, dtype="str")
+    made.attrs = dict(table.attrs)
+    return made
+
+
+_STORED = "session seq stage command code raw anomalies sent_at latency_s".split()
+"""What the store keeps of a reply."""
+
+
+def stored(base: Any, session: str | None = None) -> list[tuple[Any, ...]]:
+    """The replies in a casebook, of one session or of all, in order."""
+    where, value = ("where session = ?", (session,)) if session else ("", ())
+    sql = f"select {', '.join(_STORED)} from replies {where} order by session, seq"
+    found: list[tuple[Any, ...]] = base.execute(sql, value).fetchall()
+    return found
+
+
+def replies_frame(rows: Iterable[Sequence[Any]]) -> pd.DataFrame:
+    """What `stored` gives as a frame with the columns REPLIES."""
+    table = pd.DataFrame(rows, columns=_STORED, dtype="object")
+    heard = [reply.Reply(code, raw) for code, raw in zip(table.code, table.raw, strict=True)]
+    table["attempt_id"], table["anomalies"] = table.session, table.anomalies.replace("", None)
+    table["enhanced"] = [one.enhanced and str(one.enhanced) for one in heard]
+    table["text"] = [escape.visible(one.text) for one in heard]
+    table["sent_at"] = pd.to_datetime(table.sent_at, utc=True, format="ISO8601")
+    return table[list(REPLIES)].astype(REPLIES)
+
+
+class Attempt:
+    """One row of a frame: columns as attributes (None where missing), `.replies`, `.transcript`."""
+
+    def __init__(self, row: pd.Series, casebook: str | None) -> None:
+        self._row, self._casebook = row, casebook
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._row.index:
+            raise AttributeError(f"an attempt has no column {name!r}")
+        value = self._row[name]
+        return None if pd.isna(value) else value
+
+    def _stored(self) -> list[Any]:
+        if self._casebook is None or not Path(self._casebook).exists():
+            raise StoreError("this frame does not know its casebook; use sk.Casebook(path).replies(session)")
+        with closing(journal.connect(Path(self._casebook))) as base:
+            return stored(base, self._row["session"])
+
+    @property
+    def replies(self) -> pd.DataFrame:
+        """Every reply of the session, in order."""
+        return replies_frame(self._stored())
+
+    @property
+    def transcript(self) -> Transcript:
+        """The dialogue in swaks' notation."""
+        note = f"{self.mx_host or '?'} [{self.mx_ip}]:{self.port}, {self.started_at:%Y-%m-%d %H:%M:%S} UTC"
+        return from_replies(self._stored(), note, implicit=self.tls_asked == "implicit")
+
+    def __repr__(self) -> str:
+        known = {name: self._row[name] for name in self._row.index if not pd.isna(self._row[name])}
+        return "\n".join(f"{name:>16}  {escape.one_line(str(value))}" for name, value in known.items())
+
+    def _repr_html_(self) -> str:
+        return escape.pre(repr(self))
+
+
+@pd.api.extensions.register_dataframe_accessor("smtp")
+class SmtpAccessor:
+    """`df.smtp`: what an attempts frame can do; `df.smtp[i]` is an Attempt. Also as functions in smtpkit.counts.
+
+    >>> frame([{"mx_ip": "192.0.2.1", "outcome": "passed"}]).smtp[0].mx_ip
+    '192.0.2.1'
+    """
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        if lacking := sorted({"mx_ip", "outcome"} - set(table.columns)):
+            raise AttributeError(f"no attempts frame: it has no {', '.join(lacking)} (see sk.read_table)")
+        self._table = table
+
+    def __getitem__(self, number: int) -> Attempt:
+        return Attempt(self._table.iloc[number], self._table.attrs.get("smtpkit", {}).get("casebook"))
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(counts, name, None) if not name.startswith("_") else None
+        if not callable(function):
+            raise AttributeError(f"df.smtp has no {name!r}; it has {', '.join(self.__dir__())}")
+        return lambda *args, **more: function(self._table, *args, **more)
+
+    def __dir__(self) -> list[str]:
+        return ["by", "by_ip", "failures", "sessions"]

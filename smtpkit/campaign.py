@@ -1,0 +1,391 @@
+"""campaign: runs plans: the only way to the engine, so that guard, pace, journal and progress hold for all.
+
+Belongs here: Run, the worker's loop, what may start when. Not here: which sessions are wanted (probing, sending).
+"""
+
+import heapq
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from itertools import count
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from smtpkit import evidence
+from smtpkit.casebook import Casebook
+from smtpkit.engine import Engine
+from smtpkit.errors import EngineFault, SmtpkitError
+from smtpkit.guard import gate
+from smtpkit.jobs import Job, Plan, Result, Rules, Session
+from smtpkit.journal import Journal, Ledger, new_id
+from smtpkit.limits import Pace
+from smtpkit.network import Network
+from smtpkit.progress import Progress
+from smtpkit.steps import Lost, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Rules", "Run", "Worker", "run"]
+AT_ONCE, PER_IP = 64, 8
+"""Live sessions in all, and per IP where the pace sets no limit: below a kernel's 1,024 descriptors."""
+_STOP = re.compile(
+    r"(?i)\btoo (many|fast|much|often)|slow down|rate limit|limit exceeded|너무 (많|빨)"
+    r"|(접속|연결|발송|전송)\S*\s?.{0,12}초과"
+)
+
+
+class Run:
+    """A campaign under way: `.frame()` so far, `.stop()`, `.wait()`; `.error` if the worker failed."""
+
+    def __init__(self, plan: Plan, network: Network, rules: Rules, label: str = "probe") -> None:
+        self.network, self.rules, self.id = network, rules, ""
+        self.error: BaseException | None = None
+        self.stopped = False
+        self.done = self.total = self.refused = 0
+        self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.on_start: Callable[[Worker], None] | None = None
+        self._progress = Progress(label)
+        self._plan, self._ready = plan, threading.Event()
+        self.due = 0.0  # when the pace lets the next session begin, while none is live
+        self._over = threading.Event()  # Thread.join, interrupted, takes a live one for dead (Python < 3.13)
+        self._worker: Worker | None = None
+        self._thread = threading.Thread(target=self._work, name="smtpkit", daemon=True)
+
+    def start(self) -> "Run":
+        """Begin; returns once the casebook is open (or could not be opened: that is raised)."""
+        self._thread.start()
+        self._ready.wait()
+        if self.error and not self.id:
+            raise self.error
+        return self
+
+    def _work(self) -> None:
+        try:
+            worker = Worker(self, self._plan)
+            self.id, self._worker = worker.journal.run, worker
+            if self.on_start:
+                self.on_start(worker)
+            self._ready.set()
+            worker.loop()
+        except BaseException as error:  # whatever it was, it is kept and raised to the caller
+            self.error = error
+        finally:
+            self._ready.set()
+            self._over.set()
+
+    def call(self, what: Callable[[], None]) -> None:
+        """Have the worker do something; from any thread."""
+        self.inbox.put(what)
+        if self._worker is not None:
+            with suppress(OSError):  # it has ended, and its wake-up socket with it
+                self._worker.engine.wake()
+
+    def stop(self) -> None:
+        """End all sessions; rows of what was not asked yet are not made."""
+        self.stopped = True
+        self.call(lambda: None)
+
+    @property
+    def running(self) -> bool:
+        """Whether the worker is still at it."""
+        return not self._over.is_set()
+
+    def frame(self) -> "pd.DataFrame":
+        """The attempts so far."""
+        frame = Casebook(self.rules.casebook).attempts(run=self.id)
+        frame.attrs["smtpkit"] |= {"stopped": self.stopped}
+        return frame
+
+    def wait(self, timeout: float | None = None) -> "pd.DataFrame":
+        """Wait for the end and give the frame; the first interrupt stops the run, the second is raised.
+
+        Raises what the worker failed of, and TimeoutError.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while self.running:
+            try:
+                self._over.wait(0.1)
+                self._tell()
+            except KeyboardInterrupt:
+                if self.stopped:
+                    raise
+                self.stop()
+            if until is not None and time.monotonic() > until and self.running:
+                raise TimeoutError(f"the run is still going after {timeout} s; .wait() again or .stop()")
+        self._tell(last=True)
+        if self.error is not None:
+            raise self.error
+        return self.frame()
+
+    def _tell(self, last: bool = False) -> None:
+        pause = self.due - time.monotonic()
+        said = f"{self.refused} refused" + ", stopped" * self.stopped
+        said += f", the pace pauses {pause:.0f} s" * (pause >= 1 and not last)
+        self._progress.show(self.done, self.total, said, last=last)
+
+    def __repr__(self) -> str:
+        ended = "failed" if self.error else "stopped" if self.stopped else "done"
+        state = "running" if self.running else ended
+        return f"<Run {self.id[:8]} {state}: {self.done} of {self.total} sessions, {self.refused} refused>"
+
+
+class Worker:
+    """The loop in the worker thread: one journal commit a turn gates connects and dots."""
+
+    def __init__(self, run: Run, plan: Plan) -> None:
+        self.run, self.plan, self.rules = run, plan, run.rules
+        facts = {"label": run.network.label, "case": run.rules.case, "kit": "smtpkit"}
+        self.journal = Journal(run.rules.casebook, facts)
+        self.engine = Engine(run.network, self._done)
+        self.engine.on_decided = self._decided
+        self._ledger: Ledger | None = None
+        self._later: list[tuple[float, int, Job]] = []
+        self._ready: dict[str, deque[Job]] = {}
+        self._not_before: dict[str, float] = {}
+        self._number, self._sessions, self._messages = count(), 0, 0
+        self._live: dict[str, int] = {}
+        self._refusals: dict[str, int] = {}
+        self._visits: dict[str, int] = {}
+        self._written: dict[str, int] = {}
+        self._decided_already: set[str] = set()
+
+    def loop(self) -> None:
+        """Until the plan has no more jobs and nothing is live."""
+        try:
+            self._more(None)
+            while self.engine.live or self._later or any(self._ready.values()):
+                self._turn()
+                if self.run.stopped:
+                    self.engine.end_all("stopped")
+                    self._later, self._ready = [], {}
+        except BaseException as error:
+            with suppress(Exception):  # the first fault is the one that is told
+                self.engine.end_all("interrupted")
+            if isinstance(error, (SmtpkitError, KeyboardInterrupt)):
+                raise
+            raise EngineFault(
+                f"the worker failed ({type(error).__name__}: {error}); see Run.error"
+            ) from error
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        self.plan.close()
+        self.engine.close()
+        try:
+            self.journal.commit()
+        finally:
+            self.journal.close()
+            if self._ledger:
+                for number in filter(None, self._visits.values()):  # or the receiver were busy for an hour
+                    self._ledger.end(number, time.time(), False, False)
+                self._ledger.close()
+
+    def _turn(self) -> None:
+        while not self.run.inbox.empty():
+            self.run.inbox.get()()
+        begun = self._begin_due()
+        marks, self.engine.marks = self.engine.marks, []
+        answers = [(session, self._claim(session)) for session in marks]
+        self.journal.commit()
+        for session in begun:
+            self.engine.begin(session)
+        for session, answer in answers:
+            self.engine.resume(session, answer)
+        idle = not (begun or answers or self.engine.marks)
+        self.engine.turn(self._patience() if idle else 0.0)
+
+    def _patience(self) -> float:
+        if any(self._may_begin(ip) for ip in self._ready):
+            return 0.0
+        if not self.engine.live and not self._later and not self._ready:
+            return 0.0  # rows only: nobody is waited for
+        now = time.monotonic()  # an IP that only waits for a session to end is woken by that session
+        due = [at for at, _, _ in self._later[:1]]
+        due += [at for ip in self._ready if (at := self._not_before.get(ip, 0.0)) > now]
+        self.run.due = 0.0 if self.engine.live else min(due, default=0.0)
+        return max(min([*due, now + 1.0]) - now, 0.0)
+
+    def _more(self, result: Result | None) -> None:
+        """Ask the plan for jobs."""
+        try:
+            jobs = next(self.plan) if result is None else self.plan.send(result)
+        except StopIteration:
+            return
+        now = time.monotonic()
+        for job in jobs:
+            self.run.total += 1
+            heapq.heappush(self._later, (now + job.after, next(self._number), job))
+
+    # what may start -----------------------------------------------------------------------------------------------
+    def _begin_due(self) -> list[Session]:
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            job = heapq.heappop(self._later)[2]
+            self._ready.setdefault(job.ip or "", deque()).append(job)
+        made = []
+        while ready := [ip for ip in self._ready if self._may_begin(ip)]:
+            for ip in ready:  # one each in turn: rounds stay interleaved where nothing waits
+                session = self._start(self._ready[ip].popleft()) if self._may_begin(ip) else None
+                made += [session] if session else []
+                if not self._ready[ip]:
+                    del self._ready[ip]
+        return made
+
+    def _may_begin(self, ip: str) -> bool:
+        limit = self.rules.pace.at_once or PER_IP
+        if self._not_before.get(ip, 0.0) > time.monotonic():
+            return False
+        return sum(self._live.values()) < AT_ONCE and self._live.get(ip, 0) < limit
+
+    def _start(self, job: Job) -> Session | None:
+        """A session whose intent is written; None: the job waits, or is a row already."""
+        if job.step is None:
+            self._row(job)
+            return None
+        if barred := self._barred(job):
+            self._withhold(job, *barred)
+            return None
+        if not self._visit(job):
+            return None
+        assert job.step is not None
+        self._sessions += 1
+        self._messages += job.live * len(job.fields)
+        if job.live:
+            self.journal.durable()
+        ids = tuple(new_id() for _ in job.fields)
+        step = gate(job.step, self.rules.guard, job.live, job.named)
+        session = Session(job, ids[0], ids, step, self.rules.timeouts)
+        self._visits[session.name] = self._visits.pop("", 0)
+        self._live[job.ip or ""] = self._live.get(job.ip or "", 0) + 1
+        self.journal.begin(session.name, [(i, self._planned(job, n)) for n, i in enumerate(ids)])
+        return session
+
+    def _planned(self, job: Job, number: int) -> Mapping[str, object]:
+        started = {"started_at": evidence.now(), "session": None, "case": self.rules.case}
+        return {**started, "vantage": self.run.network.label, **job.fields[number]}
+
+    def _barred(self, job: Job) -> tuple[str, str] | None:
+        """The error of a job that must not connect, and why, with what to do about it."""
+        guard, ip, most = self.rules.guard, job.ip or "", self.rules.pace.asks_after_refusal
+        refuses = getattr(self.run.network, "refuses", None)
+        if why := refuses(ip, job.port) if refuses else "":
+            return "guard", why
+        more = "a run; raise it, or go on in another run"
+        if self._sessions >= guard.max_connections:
+            return "guard", f"guard.max_connections={guard.max_connections} {more}"
+        if job.live and self._messages + len(job.fields) > guard.max_messages:
+            return "guard", f"guard.max_messages={guard.max_messages} {more}"
+        asks = f"it refused, and was asked {most} times more (pace.asks_after_refusal); ask later"
+        return ("paced", asks) if self._refusals.get(ip, 0) > most else None
+
+    def _withhold(self, job: Job, error: str, why: str) -> None:
+        fields = tuple({**row, "why": why} for row in job.fields)
+        verdict = Verdict("connect", "withheld", error=error)
+        self._row(replace(job, step=None, fields=fields, verdict=verdict))
+
+    def _visit(self, job: Job) -> bool:
+        """Reserve a visit in the ledger; False: the job waits for its turn, or has become a row."""
+        pace, ip = self.rules.pace, job.ip or ""
+        if pace == Pace.none():
+            unpaced = getattr(self.run.network, "unpaced", None)
+            if unpaced is None or unpaced(ip, job.port):
+                return True
+            pace = Pace()
+        self._ledger = self._ledger or Ledger(self.run.network.ledger)
+        wait, number = self._ledger.ask(pace, job.receiver or ip, ip, time.time())
+        if number is not None:
+            self._visits[""] = number
+            return True
+        if wait > pace.patience:
+            patience = f"pace.patience is {pace.patience:.0f} s; ask later"
+            self._withhold(job, "paced", f"its next turn is in {wait:.0f} s, and {patience}")
+        else:
+            self._not_before[ip] = time.monotonic() + max(wait, 0.01)
+            self._ready.setdefault(ip, deque()).appendleft(job)  # its turn stays before later rounds' turns
+        return False
+
+    def _row(self, job: Job) -> None:
+        """A job that is decided without connecting."""
+        assert job.verdict is not None
+        ids = tuple(new_id() for _ in job.fields)
+        result = Result(job, ids[0], ids, (job.verdict,) * len(job.fields))
+        self.journal.begin(ids[0], [(i, self._planned(job, n)) for n, i in enumerate(ids)])
+        self._write(result)
+        self.run.done += 1
+        self._more(result)
+
+    # what came of it ----------------------------------------------------------------------------------------------
+    def _claim(self, session: Session) -> Lost | None:
+        effect = session.effect
+        chosen = getattr(effect, "recipients", ())
+        keys = session.job.keys or ("",) * len(session.attempt_ids)
+        ids = [session.attempt_ids[n] for n in chosen]
+        return (
+            None if self.journal.claim(ids, [keys[n] for n in chosen]) else Lost("guard", text="sent before")
+        )
+
+    def _decided(self, session: Session, verdicts: tuple[Verdict, ...]) -> None:
+        """What is certain is written before QUIT is answered."""
+        self._write(session.result(verdicts))
+        self._decided_already.add(session.name)
+
+    def _write(self, result: Result) -> None:
+        rows = [(i, evidence.row(result, n)) for n, i in enumerate(result.attempt_ids)]
+        self.journal.finish(rows, result.job.keys or ("",) * len(rows))
+        self._hear(result)
+
+    def _hear(self, result: Result) -> None:
+        known = self._written.get(result.session, 0)
+        self.journal.heard(result.session, [evidence.heard(n, h) for n, h in enumerate(result.heard)][known:])
+        self._written[result.session] = len(result.heard)
+
+    def keep(self, session: Session, verdicts: tuple[Verdict, ...] = ()) -> None:
+        """Write what a session that goes on has heard, and with `verdicts` its rows, decided for good."""
+        (self._write if verdicts else self._hear)(session.result(verdicts))
+
+    def plan_row(self, session: Session, number: int) -> None:
+        """Write what is meant now with a row that is not decided yet."""
+        self.journal.begin(session.name, [(session.attempt_ids[number], self._planned(session.job, number))])
+
+    def _done(self, session: Session, verdicts: tuple[Verdict, ...]) -> None:
+        result = session.result(verdicts)
+        if session.name in self._decided_already:
+            self._decided_already.discard(session.name)
+            self._hear(result)
+        else:
+            self._write(result)
+        self._written.pop(session.name, None)
+        self._leave(session.job, session.name, verdicts)
+        self.run.done += 1
+        if not self.run.stopped:
+            self._more(result)
+
+    def _leave(self, job: Job, name: str, verdicts: tuple[Verdict, ...]) -> None:
+        ip = job.ip or ""
+        self._live[ip] -= 1
+        said = [v for v in verdicts if v.outcome in ("deferred", "rejected")]
+        stop = any(v.reply and _STOP.search(v.reply.text) for v in said)
+        self.run.refused += bool(said)
+        if said or ip in self._refusals:
+            self._refusals[ip] = self._refusals.get(ip, 0) + 1
+        number = self._visits.pop(name, 0)
+        if number and self._ledger:
+            self._ledger.end(number, time.time(), bool(said), stop)
+
+
+def run(
+    plan: Plan, network: Network, *, label: str = "run", background: bool = False, **rules: Any
+) -> "pd.DataFrame | Run":
+    """Hold the sessions that `plan` wants; the frame of its attempts, or with `background` the Run.
+
+    `rules`: guard, pace, timeouts, casebook, case; default: the network's. Raises StoreError if the casebook
+    cannot be written (then nothing is sent), EngineFault if the worker failed.
+    """
+    made = Run(plan, network, Rules.of(network, **rules), label).start()
+    return made if background else made.wait()

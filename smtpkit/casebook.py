@@ -1,0 +1,209 @@
+"""casebook: the evidence as frames: reading, checking, exporting, merging, tidying.
+
+Belongs here: Casebook. Not here: writing attempts (journal), the schema of frames (attempts).
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from smtpkit import attempts, escape, parts
+from smtpkit.address import refuse_controls
+from smtpkit.errors import InvalidInput, StoreError, refuse
+from smtpkit.journal import connect, loud, recover, seal
+
+FORMATS = ("parquet", "csv", "jsonl")
+_SEALED = {
+    "attempts": "attempt_id, state, planned, result",
+    "replies": "session, seq, stage, command, code, raw, anomalies, sent_at, latency_s",
+    "notes": "at, text",
+}
+"""What the checksum of each table's rows is made of."""
+
+
+class Casebook:
+    """A casebook file (SQLite, mode 0600), made if it is missing. Opening it never sends anything.
+
+    What killed runs left open is ended first: begun as failed, dotted as unknown, error interrupted.
+    Raises StoreError for a file that is no casebook, or of another version.
+
+    >>> import tempfile
+    >>> Casebook(Path(tempfile.mkdtemp()) / "c.sqlite").attempts().empty
+    True
+    """
+
+    def __init__(self, path: str | Path = "casebook.sqlite") -> None:
+        self.path = Path(path)
+        with self._open() as base:
+            recover(base, self.path)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with loud(self.path, "cannot use casebook"), closing(connect(self.path)) as base:
+            yield base
+
+    def attempts(
+        self, case: str | None = None, *, run: str | None = None, classify: bool = True
+    ) -> pd.DataFrame:
+        """The attempts frame, in the order of time; of one case, if named.
+
+        `classify`: fill reason, scope and rule, which are never stored.
+        """
+        with self._open() as base:
+            where, value = ("where run = ?", (run,)) if run else ("", ())
+            sql = f"select attempt_id, session, planned, result from attempts {where} order by attempt_id"
+            found = base.execute(sql, value).fetchall()
+        with _readable(self.path):
+            rows = [
+                json.loads(planned) | json.loads(result) | {"attempt_id": number, "session": session}
+                for number, session, planned, result in found
+            ]
+            kept = [row for row in rows if case is None or row.get("case") == case]
+            made = attempts.frame(kept, casebook=str(self.path.absolute()))
+        return attempts.classified(made) if classify else made
+
+    def replies(self, session: str | None = None) -> pd.DataFrame:
+        """One row a reply: attempt_id (the session's first), session, seq, stage, command (redacted), code,
+        enhanced, text, raw (bytes), anomalies, sent_at (UTC), latency_s (seconds)."""
+        with self._open() as base:
+            found = attempts.stored(base, session)
+        with _readable(self.path):
+            return attempts.replies_frame(found)
+
+    def verify(self) -> pd.DataFrame:
+        """Rows whose checksum does not fit any more, or the file's own damage: table, key, problem; empty: sound.
+
+        >>> import tempfile
+        >>> Casebook(Path(tempfile.mkdtemp()) / "c.sqlite").verify().empty
+        True
+        """
+        found = list[tuple[str, str, str]]()
+        try:
+            with self._open() as base:
+                said = (str(row[0]) for row in base.execute("pragma integrity_check"))
+                found += [("file", "", one) for one in said if one != "ok"]
+                found += _broken(base)
+        except StoreError as error:
+            found.append(("file", str(self.path), str(error)))
+        return pd.DataFrame(found, columns=["table", "key", "problem"], dtype="str")
+
+    def export(
+        self, folder: str | Path, formats: Sequence[str] = FORMATS, *, sanitize: bool = True
+    ) -> list[Path]:
+        """Write attempts and replies into `folder`; the paths written. Same casebook, same octets.
+
+        `parquet` keeps every dtype; `csv` gets a quote before what a spreadsheet would run as a formula, unless
+        `sanitize` is False; `jsonl` has one object a line. Raises InvalidInput for another format.
+        """
+        if odd := sorted(set(formats) - set(FORMATS)):
+            raise refuse("formats", odd, "are not known", f"choose from {', '.join(FORMATS)}")
+        place, written = Path(folder), list[Path]()
+        place.mkdir(parents=True, exist_ok=True)
+        for name, table in {"attempts": self.attempts(), "replies": self.replies()}.items():
+            table.attrs = {}
+            written += [_export(table, place / f"{name}.{form}", sanitize) for form in formats]
+        return written
+
+    def merge(self, paths: Iterable[str | Path]) -> int:
+        """Take over the attempts, replies and notes of other casebooks; how many attempts were new.
+
+        For probes from several sending hosts, each with a casebook of its own. The others stay as they are.
+        """
+        new = 0
+        for path in paths:
+            if not Path(path).exists():
+                raise InvalidInput(f"there is no casebook {str(path)!r} to merge; nothing of it was taken")
+            other = Casebook(path)
+            with self._open() as base:
+                base.execute("attach ? as other", (str(other.path),))
+                base.execute("begin immediate")
+                before = base.total_changes
+                sql = "insert or ignore into attempts select * from other.attempts where state = 'final'"
+                base.execute(sql)
+                new += base.total_changes - before
+                for table in ("runs", "replies", "claims"):
+                    base.execute(f"insert or ignore into {table} select * from other.{table}")
+                base.execute("insert into notes select * from other.notes o where not exists "
+                             "(select 1 from notes n where n.at = o.at and n.text = o.text)")  # fmt: skip
+                base.execute("commit")
+        return new
+
+    def note(self, text: str, at: datetime | None = None) -> None:
+        """Keep a remark of yours with its time (default now), such as "asked daum to refresh"."""
+        if at is not None and at.tzinfo is None:
+            raise refuse("at", str(at), "has no time zone", "write at=datetime(..., tzinfo=UTC)")
+        moment = (at or datetime.now(UTC)).astimezone(UTC).isoformat()
+        line = refuse_controls("note", text)
+        with self._open() as base:
+            base.execute("insert into notes values (?, ?, ?)", (moment, line, seal(moment, line)))
+
+    def notes(self) -> pd.DataFrame:
+        """Your remarks: at (UTC), text."""
+        with self._open() as base:
+            found = base.execute("select at, text from notes order by at").fetchall()
+        made = pd.DataFrame(found, columns=["at", "text"], dtype="str")
+        at = pd.to_datetime(made["at"], utc=True, format="ISO8601")
+        return made.assign(at=at.astype("datetime64[us, UTC]"))
+
+    def purge(self, days: int) -> int:
+        """Forget attempts, replies and notes older than `days`; how many attempts went. Claims stay: what was
+        sent once is still not sent twice."""
+        if not isinstance(days, int) or days < 0:
+            raise InvalidInput(f"days={days!r}: a whole number of days, 0 or more")
+        limit = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        old = "session in (select session from attempts where json_extract(planned, '$.started_at') < ?)"
+        with self._open() as base:
+            base.execute("begin immediate")
+            base.execute(f"delete from replies where {old}", (limit,))
+            sql = "delete from attempts where state = 'final' and json_extract(planned, '$.started_at') < ?"
+            gone = base.execute(sql, (limit,)).rowcount
+            base.execute("delete from notes where at < ?", (limit,))
+            base.execute("commit")
+        return gone
+
+    def claimed(self, keys: Sequence[str]) -> set[str]:
+        """Those of `keys` that were handed over before, or may have been."""
+        with self._open() as base:
+            sql = f"select key from claims where key in ({','.join('?' * len(keys))})"
+            return {key for (key,) in base.execute(sql, tuple(keys))}
+
+    def __repr__(self) -> str:
+        with self._open() as base:
+            number = base.execute("select count(*) from attempts").fetchone()[0]
+        return f"<Casebook {escape.visible(str(self.path))}: {number} attempts>"
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What was changed after it was written, and does not even read back, is a StoreError."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{path} holds damaged rows ({error}); .verify() names every one of them") from error
+
+
+def _broken(base: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
+    for table, columns in _SEALED.items():
+        for *row, mark in base.execute(f"select {columns}, seal from {table}"):
+            if seal(*row) != mark:
+                key = f"{row[0]} {row[1]}" if table == "replies" else str(row[0])
+                yield table, key, "its checksum does not fit: changed after it was written"
+
+
+def _export(table: pd.DataFrame, path: Path, sanitize: bool) -> Path:
+    plain = table.drop(columns="raw", errors="ignore")
+    if path.suffix == ".parquet":
+        table.to_parquet(path, index=False)
+    elif path.suffix == ".jsonl":
+        more: Any = {"date_format": "iso", "date_unit": "us", "force_ascii": False}
+        plain.to_json(path, orient="records", lines=True, **more)
+    else:
+        clean = parts.on_text(plain, escape.cell) if sanitize else plain
+        clean.to_csv(path, index=False, lineterminator="\n")
+    return path

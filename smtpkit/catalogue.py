@@ -1,0 +1,48 @@
+"""catalogue: finds, reads and fills in the files of data/. Not here: what the rows mean."""
+
+import csv
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from smtpkit.errors import InvalidInput
+from smtpkit.escape import visible
+
+
+def data(name: str = "") -> Path:
+    """The path of a file in data/, in a wheel as in a checkout.
+
+    Raises InvalidInput if there is no such file.
+
+    >>> data("provider_codes.csv").name
+    'provider_codes.csv'
+    """
+    inside = Path(str(files("smtpkit"))) / "data"
+    folder = inside if inside.is_dir() else Path(__file__).parents[1] / "data"
+    path = folder / name
+    if not path.exists():
+        known = ", ".join(sorted(p.name for p in folder.iterdir()))
+        raise InvalidInput(f"no file {name!r} in data/; there are: {known}")
+    return path
+
+
+@cache
+def rows(name: str) -> tuple[dict[str, str], ...]:
+    """The rows of a CSV file in data/ as dicts, in the file's order; read once.
+
+    >>> len(rows("provider_codes.csv")) > 400
+    True
+    """
+    with data(name).open(encoding="utf-8", newline="") as file:
+        return tuple(csv.DictReader(file))
+
+
+def render(name: str, **words: Any) -> str:
+    """The template `name`.j2 of data/ with `words` in it; in a page each is escaped, and none may be missing."""
+    import jinja2
+
+    more: Any = {"autoescape": name.endswith(".html"), "keep_trailing_newline": True, "trim_blocks": True}
+    env = jinja2.Environment(undefined=jinja2.StrictUndefined, **more)
+    env.filters["visible"] = lambda thing: visible(str(thing))
+    return env.from_string(data(f"{name}.j2").read_text("utf-8")).render(words)

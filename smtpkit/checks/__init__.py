@@ -1,0 +1,105 @@
+"""checks: before you send: what a receiver will think of this sender and this message.
+
+Belongs here: `preflight`, which runs every check within its deadline, and its command line. Not here: any single
+check (one file each), texts and sources (data/preflight.csv, sender_rules.csv, dnsbl_zones.csv, lints.csv).
+"""
+
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from smtpkit.address import host_name
+from smtpkit.checks import dmarc, dnsbl, names, spf, transport
+from smtpkit.checks.dnsbl import joined
+from smtpkit.checks.found import Row, Sender, address, frame, page, rules
+from smtpkit.checks.recorder import Replay, Within
+from smtpkit.checks.score import score
+from smtpkit.errors import refuse
+from smtpkit.lint import lint
+from smtpkit.network import chosen
+from smtpkit.progress import during
+
+__all__ = ["Replay", "command", "joined", "page", "preflight", "score"]
+CHECKS = (spf.rows, dmarc.rows, names.rows, dnsbl.rows, transport.rows)
+EXIT = {"pass": 0, "warn": 3, "unknown": 4, "fail": 1}
+"""The command's exit codes, the worst status last."""
+
+
+def preflight(
+    domain: str, ip: str | None = None, helo: str | None = None, selector: str | None = None, message: Any = None,
+    network: Any = None, *, mail_from: str | None = None, deadline: float = 30.0, record: str | Path | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """What a receiver will think of mail from `domain`: check, subject, status, evidence, advice, source.
+
+    `ip`, `helo`: where the mail leaves from; default: the network's own, HELO else the address's confirmed PTR.
+    `selector`: of the DKIM key, where no signed message is given. `message`: Message or octets; then signatures,
+    DMARC verdict and lints are judged as well. `mail_from`: the reverse-path or its domain; default: the
+    message's, else `domain`. `deadline`: seconds for all checks. `record`: a file that keeps the answers of DNS and
+    servers; network=checks.Replay(file) shows the same again.
+
+    Status is pass, warn, fail or unknown (and why); SERVFAIL and timeout are unknown, never "no record". Where a
+    signed TLSA record is published, the domain's MX are asked for their certificates. What block lists say is kept
+    in the network's casebook. Raises InvalidInput for a domain, address or message that is none.
+
+    >>> from smtpkit.lab import Lab
+    >>> with Lab("healthy") as lab:
+    ...     checked = preflight("ours.example", network=lab.network)
+    >>> checked.query("check == 'spf'").status.item()
+    'pass'
+    """
+    if not 0 < deadline < float("inf"):
+        raise refuse("deadline", deadline, "is no positive number of seconds", "write one such as 30")
+    within = Within(chosen(network), deadline)
+    try:
+        who = _who(within, domain, ip, helo, selector, message, mail_from)
+        asking: list[Any] = [partial(list, check(who)) for check in CHECKS]  # each check is a generator
+        found = [row for told in during(f"preflight {who.domain}", "checks", *asking) for row in told]
+        if record:
+            within.save(record)
+    finally:
+        within.pool.shutdown(wait=False, cancel_futures=True)
+    told = lint(who.octets, sender=getattr(message, "sender", None)) if who.octets is not None else []
+    for row in told:
+        if not row["check"].startswith("align_"):  # dmarc speaks of it, by RFC 9989
+            more = (row[name] for name in ("limit", "status", "value", "advice", "source"))
+            found.append(Row(f"message: {row['check']}", *more))
+    return frame([*found, *rules(found)], domain=who.domain, ip=who.ip or "", at=datetime.now(UTC))
+
+
+def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any, mail_from: Any) -> Sender:
+    """The caller's arguments, checked, with the network's own where they are missing."""
+    name, ip, octets = host_name("domain", domain), ip or net.sender_ip, getattr(message, "octets", message)
+    if octets is not None and not isinstance(octets, bytes):
+        raise refuse("message", type(message).__name__, "is no message", "give a Message or its octets")
+    ip = str(address(ip)) if ip else None
+    sender = getattr(message, "sender", None) if mail_from is None else mail_from
+    path = (sender or "").strip().strip("<>").rpartition("@")[2]
+    path = host_name("mail_from", path) if path else name
+    return Sender(name, net, ip, helo or net.helo, path, selector, octets)
+
+
+def command(domain: str, *, as_json: bool = False, **more: Any) -> tuple[str, int]:
+    """`smtpkit preflight DOMAIN`: what it prints, and the exit code; `more`: as in `preflight`.
+
+    The exit code is of the worst status: 0 pass, 3 warn, 4 unknown, 1 fail; rules, which repeat the checks, and
+    what was not asked do not count. `as_json`: one JSON object a row. Raises InvalidInput.
+
+    >>> from smtpkit.lab import Lab
+    >>> with Lab("healthy") as lab:
+    ...     text, code = command("ours.example", network=lab.network)
+    >>> text.split()[:2], code
+    (['pass', 'spf:'], 3)
+    """
+    checked = preflight(domain, **more)
+    asked = checked[(checked.check != "rule") & ~checked.evidence.str.startswith("not asked")]
+    code = EXIT[max(asked.status, key=[*EXIT].index)]
+    if as_json:
+        return str(checked.to_json(orient="records", lines=True, force_ascii=False)), code
+    lines = []
+    for row in checked.itertuples():
+        lines.append(f"{row.status:8} {row.check}: {row.subject}: {row.evidence}")
+        lines += [f"{'':9}-> {row.advice} [{row.source}]"] if row.advice else []
+    return "\n".join([*lines, checked.status.value_counts().to_string(header=False)]) + "\n", code

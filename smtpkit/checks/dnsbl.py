@@ -1,0 +1,188 @@
+"""dnsbl: is an address or a name listed, as far as a zone may be believed; then and now; and what MX servers say.
+
+Not here: which zones there are and what their codes mean (data/dnsbl_zones.csv), statistics of attempts (counts).
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
+from typing import Any
+
+import pandas as pd
+
+from smtpkit.casebook import Casebook
+from smtpkit.catalogue import render
+from smtpkit.catalogue import rows as catalogue
+from smtpkit.checks.found import Row, Sender, say, silent
+from smtpkit.checks.recorder import dqs_key, masked
+from smtpkit.network import Answer, chosen
+
+STATES = ("listed", "not listed", "refused", "dead", "unknown")
+DQS, AT_ONCE = ".dq.spamhaus.net", 8
+_COLUMNS = "at zone subject state codes meaning text ttl delist source".split()
+_KEPT = ["zone", "subject", "state", "codes"]
+# Replies in which a receiver quotes its own refused look-up.
+_THEIRS = r"(?i)open resolver|127\.255\.255\.|returnc/|query (?:was )?refused|uribl\.com/refused"
+
+
+def lookup(
+    subject: str, network: Any = None, zones: Iterable[str] | None = None, *, casebook: Any = None
+) -> pd.DataFrame:
+    """Each zone's answer about an IP address or a domain name: one row a zone, states as STATES.
+
+    NXDOMAIN is "not listed"; SERVFAIL and timeout are "unknown"; 127.255.255.x and a zone's own error codes are
+    "refused"; an answer outside 127/8 is "unknown" (a resolver that rewrites); a zone whose test entries (RFC 5782
+    section 5) list 127.0.0.1 is "dead". `zones`: names from data/dnsbl_zones.csv; default: all alive ones of the
+    subject's kind, Spamhaus by its Data Query Service if SMTPKIT_DQS_KEY is set (the key is never shown). The
+    answers are kept in the casebook (default: the network's), for `history`.
+
+    >>> from smtpkit.lab import Lab
+    >>> with Lab("dnsbl_listed") as lab:
+    ...     lookup(lab.network.sender_ip, lab.network).query("state == 'listed'").zone.tolist()
+    ['zen.spamhaus.org']
+    """
+    network, wanted = chosen(network), None if zones is None else set(zones)
+    asked = [row for row in _alive(network, _is_ip(subject)) if wanted is None or row["zone"] in wanted]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        made = list(pool.map(lambda row: _ask(row, subject, network), asked))
+    dtypes = dict.fromkeys(_COLUMNS, "str") | {"at": "datetime64[us, UTC]", "ttl": "Int32"}
+    table = pd.DataFrame(made, columns=_COLUMNS).astype(dtypes)
+    if (book := casebook or network.casebook) and len(table):
+        told = json.dumps(table[_KEPT].values.tolist())
+        Casebook(getattr(book, "path", book)).note(f"dnsbl {told}", at=table["at"].max())
+    table["state"] = pd.Categorical(table["state"], categories=list(STATES))
+    return table
+
+
+def _alive(network: Any, ip: bool) -> list[dict[str, str]]:
+    """The zones that can be asked: not ended, and without a key; with a DQS key Spamhaus' own instead."""
+    kinds = ("ip", "netblock", "asn", "white_ip") if ip else ("domain",)
+    known = [row for row in catalogue("dnsbl_zones.csv") if row["kind"] in kinds]
+    paid = [row for row in known if row["zone"].endswith(DQS) and dqs_key(network)]
+    twins = [row["zone"].removeprefix("<key>.").replace(DQS, ".spamhaus.org") for row in paid]
+    return [row for row in known if row["status"] == "alive" and row["zone"] not in twins] + paid
+
+
+def _is_ip(subject: str) -> bool:
+    return ":" in subject or subject.replace(".", "").isdigit()
+
+
+def _at(subject: str, zone: str) -> str:
+    """The name that asks a zone about it: an address backwards, a name as it is."""
+    label = ip_address(subject).reverse_pointer.rsplit(".", 2)[0] if _is_ip(subject) else subject.lower()
+    return f"{label}.{zone}"
+
+
+def _ask(zone: dict[str, str], subject: str, network: Any) -> tuple[Any, ...]:
+    key, text = dqs_key(network), ""
+    name = zone["zone"].replace("<key>", key)
+    answer = network.resolve(_at(subject, name), "A")
+    state, meaning = read(answer, zone)
+    if state in ("listed", "not listed"):
+        state, meaning = _untrue(zone, _is_ip(subject), name, network) or (state, meaning)
+    if state == "listed":
+        text = "; ".join(network.resolve(_at(subject, name), "TXT").rows)
+    shown = [masked(part, key) for part in ("; ".join(answer.rows), meaning, text)]
+    return datetime.now(UTC), zone["zone"], subject, state, *shown, answer.ttl, zone["delist"], zone["source"]
+
+
+def read(answer: Answer, zone: dict[str, str]) -> tuple[str, str]:
+    """The state that an A answer of that zone (a row of data/dnsbl_zones.csv) means, and its meaning or why.
+
+    >>> read(Answer("ok", ("127.255.255.254",)), {"codes": "127.0.0.2=SBL", "refusal_codes": ""})
+    ('refused', '127.255.255.254: an error, not a listing')
+    """
+    codes = {code: _meaning(code, zone["codes"]) for code in answer.rows}
+    if why := silent(answer):
+        return "unknown", why
+    if foreign := [code for code in codes if not code.startswith("127.")]:
+        return "unknown", f"{foreign[0]} is outside 127.0.0.0/8: the resolver rewrites answers"
+    for code in codes:
+        error = "an error, not a listing" if code.startswith("127.255.255.") else ""
+        if why := _meaning(code, zone["refusal_codes"]) or error:
+            return "refused", f"{code}: {why}"
+    known = {code: word for code, word in codes.items() if code != "127.0.0.1"}
+    if not known:
+        return ("unknown", "127.0.0.1 is never a listing") if codes else ("not listed", "")
+    if "other=" in zone["refusal_codes"] and not any(known.values()):
+        return "refused", f"{', '.join(known)}: not a code of this list, so an error"
+    return "listed", ", ".join(word or f"{code} (not in the catalogue)" for code, word in known.items())
+
+
+def _meaning(code: str, table: str) -> str:
+    """What the catalogue's `PATTERN=meaning;...` says of a code; `bit:N` is a bit of its last number."""
+    words = []
+    for pattern, _, word in (pair.strip().partition("=") for pair in table.split(";")):
+        bit = int(pattern[4:]) & int(code.rpartition(".")[2]) if pattern.startswith("bit:") else 0
+        words += [word] if fnmatchcase(code, pattern) or (bit and code.startswith("127.0.0.")) else []
+    return ", ".join(words)
+
+
+def _untrue(zone: dict[str, str], ip: bool, name: str, network: Any) -> tuple[str, str] | None:
+    """Why the zone may not be believed; None if its test entries are as RFC 5782 section 5 asks."""
+    zone = zone | {"refusal_codes": zone["refusal_codes"].replace("other=", "")}  # test entries have any code
+    for entry in ("127.0.0.1", "127.0.0.2") if ip else ("invalid",):
+        state, why = read(network.resolve(_at(entry, name), "A"), zone)
+        if entry != "127.0.0.2" and (state == "listed" or why.startswith("127.0.0.1 is never")):
+            return "dead", f"it lists {entry}, so it lists everybody"
+        if entry == "127.0.0.2" and state == "not listed":
+            return "unknown", f"it does not list its test entry {entry}: gone, or kept from us"
+        if state not in ("listed", "not listed"):
+            return state, f"its test entry: {why}"
+    return None
+
+
+def rows(who: Sender) -> Iterator[Row]:
+    """What each zone says of the address, From's domain, the reverse-path's and the HELO name."""
+    if who.ip is None:
+        yield say("dnsbl", "no_ip", who.domain, "no sending address known")
+    for subject in dict.fromkeys((who.ip or "", who.domain, who.mail_from, who.greeting)):
+        for row in lookup(subject, who.network).itertuples() if subject and subject[0] != "[" else ():
+            seen = ", ".join(filter(None, (row.meaning, row.codes, row.text))) or row.state
+            finding, delist = _grave(row) if row.state == "listed" else row.state, row.delist or row.zone
+            yield say("dnsbl", finding, f"{subject} in {row.zone}", seen, delist=delist)
+
+
+def _grave(row: Any) -> str:
+    """The finding of a listing: of this sender, of its neighbourhood, or praise."""
+    zone = next(one for one in catalogue("dnsbl_zones.csv") if one["zone"] == row.zone)
+    if zone["kind"] == "white_ip" or re.match("good|neutral|trust", row.meaning):
+        return "white"
+    policy = zone["kind"] in ("netblock", "asn") or re.match("policy|bounces", zone["listing_type"])
+    return "policy" if policy else "listed"
+
+
+def history(casebook: Any) -> pd.DataFrame:
+    """What lists said over time, from the casebook: zone, subject, state, codes, since, until, seen.
+
+    A row is a spell in which state and codes stay the same; `until` is when it was last seen so, `seen` how often.
+    """
+    notes = Casebook(getattr(casebook, "path", casebook)).notes()
+    notes = notes[notes.text.str.startswith("dnsbl [")]
+    told = [(note.at, *row) for note in notes.itertuples() for row in json.loads(note.text[6:])]
+    seen = pd.DataFrame(told, columns=["at", *_KEPT]).sort_values([*_KEPT[:2], "at"], ignore_index=True)
+    spell = (seen[_KEPT] != seen[_KEPT].shift()).any(axis=1).cumsum().rename("spell")
+    found = seen.groupby([spell, *_KEPT], sort=False)["at"].agg(since="min", until="max", seen="size")
+    return found.reset_index().drop(columns="spell")
+
+
+def joined(lists: pd.DataFrame, attempts: pd.DataFrame) -> str:
+    """One paragraph: is the sender listed, who refuses it as blacklisted, and so whose list is to blame.
+
+    `lists`: from `preflight` or `lookup`; `attempts`: from `probe`, `send` or `read_log`.
+    """
+    whole = "check" in lists
+    said = lists[(lists.check == "dnsbl") & lists.subject.str.contains(" in ")] if whole else lists
+    zone = said.subject.str.rpartition(" in ")[2] if whole else said.zone
+    state = said["status" if whole else "state"].astype("str")
+    blocked = attempts[attempts.reason == "ip_blocked"]
+    theirs = blocked[blocked.reply.fillna("").str.contains(_THEIRS)].groupby("mx_ip").reply.last()
+    told: dict[str, Any] = {"zones": zone.nunique(), "asked": attempts.mx_ip.nunique(), "theirs": theirs}
+    told["mute"] = zone[state.isin(["unknown", "refused", "dead"])].nunique()
+    told["listed"] = list(zone[state.isin(["fail", "warn", "listed"])].unique())
+    told["refusing"] = list(blocked.mx_ip[~blocked.mx_ip.isin(theirs.index)].dropna().unique())
+    return render("joined.txt", **told).strip()

@@ -1,0 +1,65 @@
+"""names: what the sender is called: PTR, HELO, and whether its domain takes mail and answers DNS.
+
+Not here: SPF of the HELO name (spf), lists of names (dnsbl).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from smtpkit.checks.found import Row, Sender, address, confirmed, say, silent
+from smtpkit.mx import lookup_mx
+
+_GENERIC = re.compile(r"(?i)(^|[.\d_-])(dyn|dial|dhcp|pool|ppp|[av]?dsl|cable|client|cust|unassigned|static)")
+_HOST = re.compile(r"(?i)([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?\Z")
+
+
+def called(who: Sender) -> Iterator[Row]:
+    """PTR of the sending address and the HELO name."""
+    helo = who.greeting
+    yield _ptr(who.ip, who.network) if who.ip else say("ptr", "no_ip", who.domain, "no sending address known")
+    yield _helo(helo, who) if helo else say("helo", "unasked", who.ip or who.domain, "no HELO name known")
+
+
+def _ptr(ip: str, network: Any) -> Row:
+    names, good, why = confirmed(ip, network)
+    back = f"{', '.join(good)} leads back" if good else why or "none leads back"
+    numbers = re.findall(r"\d+", good[0] if good else "")
+    made_of = sum(number.lstrip("0") in ip.split(".") for number in numbers)  # as names of home lines are
+    generic = made_of >= 3 or _GENERIC.search(good[0] if good else "")
+    lacking = "unreadable" if why else "unconfirmed" if names else "none"
+    finding = ("generic" if generic else "ok") if good else lacking
+    return say("ptr", finding, ip, f"PTR {', '.join(names) or 'none'}; {back}")
+
+
+def _helo(helo: str, who: Sender) -> Row:
+    if not _HOST.match(helo):
+        finding = "literal" if helo.startswith("[") else "no_name"
+        return say("helo", finding, helo, "no fully qualified host name")
+    if not who.ip:
+        return say("helo", "no_ip", helo, "no sending address known")
+    answers = [who.network.resolve(helo, kind) for kind in ("A", "AAAA")]
+    rows, mine = [row for one in answers for row in one.rows], answers[":" in who.ip]
+    lacking = "unreadable" if silent(mine) else "elsewhere" if rows else "none"
+    finding = "ok" if address(who.ip) in map(address, mine.rows) else lacking
+    says = f"{helo} has {', '.join(rows) or 'no address'}; sending from {who.ip}"
+    return say("helo", finding, helo, silent(mine) or says)
+
+
+def _mx(domain: str, network: Any) -> Row:
+    route = lookup_mx(domain, network)
+    said = [f"{host.pref} {host.name} [{', '.join(host.ips) or host.error}]" for host in route.hosts]
+    slow = any(host.error in ("dns_servfail", "dns_timeout") for host in route.hosts)
+    finding = route.status if route.status != "mx" or list(route) else "servfail" if slow else "dead"
+    return say("mx", finding, domain, ", ".join(said) or route.detail or route.status)
+
+
+def rows(who: Sender) -> Iterator[Row]:
+    """PTR, HELO, and for From and MAIL FROM domain: MX, SOA, the two mailboxes every domain has."""
+    yield from called(who)
+    for domain in dict.fromkeys((who.domain, who.mail_from)):
+        yield _mx(domain, who.network)
+        answer = who.network.resolve(domain, "SOA")
+        finding = "unreadable" if silent(answer) else "none" if answer.status == "nxdomain" else "ok"
+        yield say("soa", finding, domain, silent(answer) or ", ".join(answer.rows) or answer.status)
+    yield say("mailboxes", "unasked", f"postmaster@{who.domain}, abuse@{who.domain}", "DNS does not tell")

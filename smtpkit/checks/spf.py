@@ -1,0 +1,187 @@
+"""spf: may this address send for that domain? The verdict, the term that decided, what the record costs.
+
+Belongs here: spftrace led through a Network, the tree of a record. Not here: the drawing (trees).
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pandas as pd
+from spftrace import Evaluator, Limits, SpfPermError, parse
+
+from smtpkit.checks.found import Row, Sender, address, say, silent
+from smtpkit.network import chosen
+
+MOST_TERMS, MOST_RECORDS = 10, 60  # RFC 7208 4.6.4; read for one tree: a hostile zone may include for ever
+_ASKS = ("include", "a", "mx", "ptr", "exists", "redirect")
+_RCODES = {"ok": "NOERROR", "nodata": "NOERROR", "servfail": "SERVFAIL", "timeout": "TIMEOUT"}
+Rows = list[dict[str, Any]]
+_BLANK = "|_|"  # stands for a blank on the way through spftrace 0.3, which loses every exp= text that has one
+
+
+class Spf(NamedTuple):
+    """The answer of `check_host`.
+
+    `result`: one of the seven of RFC 7208 2.6; `explanation`: what a refused sender shall read (hostile text);
+    `term`: the one that decided, with the includes that led to it, else why there is no verdict; `cost`: terms
+    that asked DNS and empty answers, with their limits; `trace`: a frame of every step.
+    """
+
+    result: str
+    explanation: str | None
+    term: str
+    cost: str
+    trace: pd.DataFrame
+
+    def __str__(self) -> str:
+        says = f"; the domain explains: {self.explanation}" if self.explanation else ""
+        return f"{self.result}: {self.term}; {self.cost}{says}"
+
+
+async def _lookup(network: Any, name: str, rtype: str) -> tuple[str, list[str]]:
+    """spftrace's DNS through a Network."""
+    answer = network.resolve(name, rtype)
+    rows = [row.split()[-1] if rtype == "MX" else row for row in answer.rows]
+    if rtype == "TXT" and len(rows) == 1 and not rows[0].lower().startswith("v=spf1"):
+        rows = [rows[0].replace(" ", _BLANK)]
+    return _RCODES.get(answer.status, "NXDOMAIN"), rows
+
+
+def check_host(ip: str, mail_from: str, helo: str, network: Any = None) -> Spf:
+    """SPF for a connection from `ip` with this reverse-path ("" or "<>": the null sender) and HELO name.
+
+    DNS goes through `network`; works in a running notebook kernel; what DNS does is a result, never an
+    exception. Raises InvalidInput for an `ip` that is none. Source: RFC 7208.
+
+    >>> from smtpkit.lab import Lab
+    >>> with Lab("healthy") as lab:
+    ...     check_host("203.0.113.9", lab.sender, "mail.ours.example", lab.network).result
+    'fail'
+    """
+    resolver: Any = SimpleNamespace(_lookup=partial(_lookup, chosen(network)))
+    run = Evaluator(resolver, Limits(), receiver="smtpkit").evaluate(
+        str(address(ip)), mail_from.strip().strip("<>"), helo
+    )
+    with ThreadPoolExecutor(1) as own:  # a notebook's thread has a running loop, in which this may not run
+        made = own.submit(asyncio.run, run).result()
+    events = json.loads(json.dumps(made.trace.to_list()).replace(_BLANK, " "))
+    cost = f"{made.dns_terms_used} of 10 DNS terms, {made.void_lookups_used} of 2 void"
+    says = (made.explanation or "").replace(_BLANK, " ") or None
+    return Spf(made.result, says, _decided(events), cost, pd.DataFrame(events))
+
+
+def _decided(events: list[dict[str, Any]]) -> str:
+    """The path of terms to the verdict, or why there is none."""
+    path: dict[int, str] = {}
+    for event in events:
+        if event["kind"] == "exit":
+            return str(event["reason"])
+        if event["kind"] == "mech_start":
+            path = {depth: raw for depth, raw in path.items() if depth < event["depth"]}
+        elif event["kind"] == "mech_match":
+            path[event["depth"]] = event["raw"]
+    return ", ".join(path[depth] for depth in sorted(path)) or "no term matched"
+
+
+def spf_forbids(sender: str, ip: str, network: Any = None) -> str | None:
+    """Why a mail from `sender` must not leave from `ip`: its domain's SPF says a clear fail; else None."""
+    domain = sender.strip().strip("<>").rpartition("@")[2]
+    made = check_host(ip, sender, "", network) if domain else None
+    if made is None or made.result != "fail":
+        return None
+    says = f", and: {made.explanation}" if made.explanation else ""
+    return f"SPF of {domain} says fail for {ip} ({made.term}){says}; a receiver takes such a mail for forged"
+
+
+def tree(domain: str, ip: str | None = None, network: Any = None) -> pd.DataFrame:
+    """What a domain's SPF record costs, term by term, includes unfolded, whatever the limits.
+
+    Columns: depth (0 = the domain itself), domain (whose record), term, total (terms that ask DNS: it and all below
+    it; RFC 7208 4.6.4 allows 10), result (of the term for `ip`; "" = not reached), note.
+    """
+    network, said, path = chosen(network), dict[Any, str](), dict[int, str]()
+    rows = _walk(domain.lower(), 0, (), network, [MOST_RECORDS])
+    made = check_host(ip, f"postmaster@{domain}", "", network) if ip else None
+    for event in made.trace.to_dict("records") if made else []:
+        depth, kind = event["depth"], event["kind"]
+        if kind == "check_start":
+            path[depth] = event["domain"].lower().rstrip(".")
+        elif kind in ("mech_match", "mech_nomatch"):
+            result = "no match" if kind == "mech_nomatch" else event["result"]
+            said[depth + 1, path[depth], event["raw"]] = result
+    for row in rows:
+        row["result"] = said.get((row["depth"], row["domain"], row["term"]), "")
+    rows[0]["result"] = made.result if made else ""
+    names = ["depth", "domain", "term", "total", "result", "note"]
+    return pd.DataFrame(rows, columns=names).astype({"result": "str", "note": "str"})
+
+
+def _walk(domain: str, depth: int, above: tuple[str, ...], network: Any, left: list[int]) -> Rows:
+    """The record's own row, then its terms'; an include's row stands for the head of the record it names."""
+    left[0] -= 1
+    stop = "a loop" if domain in above else "not read: too many records" if left[0] < 0 else ""
+    terms, note = ([], stop) if stop else _terms(domain, network)
+    made: Rows = [{"depth": depth, "domain": domain, "term": "v=spf1", "total": 0, "note": note}]
+    for term in terms:
+        row = made[0] | {"depth": depth + 1, "term": term.raw, "total": 0, "note": ""}
+        below: Rows = [{"total": 0, "note": "depends on the message" if "%" in (term.arg or "") else ""}]
+        if term.name in ("include", "redirect") and "%" not in term.arg:
+            below = _walk(term.arg.lower().rstrip("."), depth + 1, (*above, domain), network, left)
+        row["total"], row["note"] = below[0]["total"] + (term.name in _ASKS), below[0]["note"]
+        made[0]["total"] += row["total"]
+        made += [row, *below[1:]]
+    return made
+
+
+def _terms(domain: str, network: Any) -> tuple[list[Any], str]:
+    """The record's terms, or none and why."""
+    answer = network.resolve(domain, "TXT")
+    found = [row for row in answer.rows if row.lower().split(" ")[0] == "v=spf1"]
+    if len(found) != 1:
+        several = f"{len(found)} SPF records: {' | '.join(found)}"
+        return [], silent(answer) or (several if found else "no SPF record")
+    try:
+        terms = parse(found[0]).terms
+    except SpfPermError as error:
+        return [], f"permerror: {error}: {found[0]}"
+    names = {term.name for term in terms}  # redirect is not used beside all (RFC 7208 6.1)
+    return [
+        term for term in terms if term.is_mechanism or (term.name == "redirect" and "all" not in names)
+    ], ""
+
+
+def rows(who: Sender) -> Iterator[Row]:
+    """The verdicts for MAIL FROM and HELO, and what the record costs and holds."""
+    if who.ip is None:
+        yield say("spf", "no_ip", who.mail_from, "no sending address known")
+    else:
+        made = check_host(who.ip, f"postmaster@{who.mail_from}", who.helo or "", who.network)
+        yield say("spf", made.result, f"MAIL FROM {who.mail_from} from {who.ip}", str(made))
+    yield _record(who.mail_from, tree(who.mail_from, network=who.network))
+    helo = who.greeting
+    if who.ip and helo and not helo.startswith("["):
+        made = check_host(who.ip, "", helo, who.network)
+        yield say("spf_helo", made.result, f"HELO {helo} from {who.ip}", str(made))
+
+
+def _record(domain: str, cost: pd.DataFrame) -> Row:
+    head, total, terms = cost.note[0], cost.total[0], cost.term[cost.depth == 1]
+    top = [term.lower().lstrip("+") for term in terms]
+    notes = [f"{row.term}: {row.note}" for row in cost.itertuples() if row.note]
+    says = "; ".join([f"{total} of {MOST_TERMS} DNS terms: v=spf1 {' '.join(terms)}", *notes])
+    faults = {
+        "unreadable": head.startswith("DNS"),
+        "broken": bool(head),
+        "too_many": total > MOST_TERMS,
+        "everybody": "all" in top,
+        "includes": any(not note.endswith("depends on the message") for note in notes),
+        "ptr": any(term.lstrip("-~?").startswith("ptr") for term in top),
+        "open_end": not any(term.endswith("all") or term.startswith("redirect=") for term in top),
+        "ok": True,
+    }
+    return say("spf_record", faults, domain, head or says)

@@ -1,0 +1,127 @@
+"""cli: the command line: demo, probe, preflight, run, lab.
+
+Belongs here: what each command calls and prints, exit codes. Not here: its words (data/commands.toml), what is done
+(probing, diagnosis, checks, running).
+"""
+
+import argparse
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from smtpkit import escape
+from smtpkit.catalogue import data
+from smtpkit.errors import InvalidInput, SmtpkitError
+
+
+def _parser() -> argparse.ArgumentParser:
+    said: dict[str, Any] = tomllib.loads(data("commands.toml").read_text("utf-8"))
+    text = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "smtpkit", description=said["about"], epilog=said["codes"], formatter_class=text
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, one in said["commands"].items():
+        how = {"help": one["about"], "description": one["about"], "formatter_class": text}
+        made = commands.add_parser(name, epilog=f"example:\n  {one['example']}", **how)
+        for option, more in one["options"].items():
+            _add(made, option, **more)
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, option: str, **more: Any) -> None:
+    if isinstance(more.get("default"), int):
+        more["type"] = int
+    if isinstance(more.get("metavar"), list):
+        more["metavar"] = tuple(more["metavar"])
+    parser.add_argument(option, **more)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit code (0 well, 1 refused or failed, 2 wrong usage, 130 interrupted).
+
+    >>> main(["demo", "--help"])
+    Traceback (most recent call last):
+    SystemExit: 0
+    """
+    asked = _parser().parse_args(argv)
+    try:
+        return _DO[asked.command](asked)
+    except SmtpkitError as error:
+        print(f"smtpkit: {escape.one_line(str(error))}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever reads our output has gone, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        print("smtpkit: interrupted", file=sys.stderr)
+        return 130
+
+
+def _demo(asked: argparse.Namespace) -> int:
+    import smtpkit as sk
+
+    print("A lab on loopback: daum.example has 4 MX servers; one of them still keeps an old blacklist.")
+    with sk.Lab("stale_blacklist") as lab:
+        frame = sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network)
+        found = sk.diagnose(frame)
+        packet = sk.report(found, Path(asked.out) / "smtpkit-demo.html")
+    print(found)
+    print(f"report: {', '.join(str(path.resolve()) for path in packet.files)}")
+    said = {(cause.kind, cause.values) for cause in found.causes if cause.confidence >= 0.8}
+    return 0 if said == {(cause.kind, cause.values) for cause in lab.truth} else 1
+
+
+def _probe(asked: argparse.Namespace) -> int:
+    import smtpkit as sk
+
+    where = {"source_ip": asked.source_ip, "casebook": asked.casebook, "socks": asked.socks}
+    network = sk.internet(nameservers=asked.nameserver or (), **where)
+    how = {"network": network, "rounds": asked.rounds, "tls": asked.tls, "helo": asked.helo}
+    frame = sk.probe(asked.domain, asked.recipient, asked.sender, **how)
+    if asked.json:
+        sys.stdout.write(frame.to_json(orient="records", lines=True, date_format="iso", force_ascii=False))
+    else:
+        print(sk.diagnose(frame))
+    return 0 if frame["outcome"].isin(["passed", "accepted"]).all() else 1
+
+
+def _run(asked: argparse.Namespace) -> int:
+    from smtpkit.running import run_notebook
+
+    done = run_notebook(asked.notebook, dict(asked.parameters or ()), asked.out, page=asked.html)
+    print("\n".join(f"wrote {path}" for path in done.files))
+    if done.error:
+        print(f"smtpkit: {escape.visible(done.error)}", file=sys.stderr)
+    return 1 if done.error else 0
+
+
+def _lab(asked: argparse.Namespace) -> int:
+    from smtpkit.lab import Lab, names
+    from smtpkit.running import open_lab
+
+    if asked.scenario is None:
+        print("\n".join(f"{name:20} {escape.visible(Lab(name).about)}" for name in names()))
+        return 0
+    if not 0 < asked.port < 65536:
+        raise InvalidInput(f"--port {asked.port} is no port; write a number from 1 to 65535")
+    return open_lab(asked.scenario, asked.port, browser=not asked.no_browser)
+
+
+def _preflight(asked: argparse.Namespace) -> int:
+    from smtpkit import checks
+
+    given = {"ip": asked.ip, "helo": asked.helo, "selector": asked.selector, "mail_from": asked.mail_from}
+    text, code = checks.command(asked.domain, as_json=asked.json, **given)
+    sys.stdout.write(text if asked.json else escape.visible(text))
+    return code
+
+
+_DO = {"demo": _demo, "probe": _probe, "preflight": _preflight, "run": _run, "lab": _lab}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

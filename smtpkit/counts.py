@@ -1,0 +1,129 @@
+"""counts: how many attempts failed, by MX IP or by anything else, each rate with its interval.
+
+A function takes an attempts frame (or any table with some of its columns) and returns a frame or a column.
+Not here: why they failed (diagnosis), charts (plot).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from smtpkit.errors import refuse
+
+Z95 = 1.959963984540054
+OURS = ("guard", "paced", "interrupted", "stopped")
+"""Errors that we made ourselves: such a row says nothing about a server."""
+_EARLY = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail")
+_WORD = {"accepted": "ok", "passed": "ok", "deferred": "deferred", "rejected": "refused"}
+_WORD |= {"failed": "silent", "unknown": "silent"}
+_WORDS = ["ok", "deferred", "refused", "silent"]
+
+
+def unfinished(frame: pd.DataFrame) -> pd.Series:
+    """True where an attempt has not ended yet: the frame has outcomes, but here no outcome, code or error.
+
+    >>> unfinished(pd.DataFrame({"outcome": ["passed", None], "code": [250, None]})).tolist()
+    [False, True]
+    """
+    empty = np.full(len(frame), "outcome" in frame)
+    for name in ("outcome", "code", "error"):
+        empty &= _get(frame, name).isna().to_numpy(bool)
+    return pd.Series(empty, frame.index)
+
+
+def endings(frame: pd.DataFrame) -> pd.Series:
+    """How each attempt ended: ok, deferred, refused, silent; missing where we withheld or stopped it.
+
+    Missing, too, where it has not ended. From `outcome`, else from `code` (2xx, 3xx ok, 4xx deferred, 5xx refused,
+    no code silent).
+
+    >>> list(endings(pd.DataFrame({"code": [250, 451, 554, None]})))
+    ['ok', 'deferred', 'refused', 'silent']
+    """
+    if not {"outcome", "code", "error"} & set(frame):
+        raise refuse("columns", list(frame), "say nothing of an ending", "bring outcome, code or error")
+    first = pd.to_numeric(_get(frame, "code"), errors="coerce").to_numpy("float64", na_value=np.nan) // 100
+    word = np.select([(first == 2) | (first == 3), first == 4, first == 5], [0, 1, 2], 3)
+    place, outcomes = pd.factorize(_get(frame, "outcome"))
+    known = np.array([_WORDS.index(_WORD[o]) if o in _WORD else -1 for o in outcomes] + [-1])[place]
+    made = np.where(known < 0, word, known)
+    none = np.array([o == "withheld" for o in outcomes] + [False])[place]
+    none |= _get(frame, "error").isin(OURS).to_numpy(bool)
+    made[none | unfinished(frame).to_numpy(bool)] = -1
+    return pd.Series(pd.array(_WORDS, dtype="str").take(made, allow_fill=True), frame.index)
+
+
+def failures(frame: pd.DataFrame) -> pd.Series:
+    """True where an attempt failed, False where it got through, missing (`boolean`) where it is no evidence.
+
+    >>> failures(pd.DataFrame({"outcome": ["passed", "rejected", "withheld"]})).tolist()
+    [False, True, <NA>]
+    """
+    ended = endings(frame)
+    return ended.ne("ok").astype("boolean").mask(ended.isna())
+
+
+def sessions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with rows of one session counted once up to MAIL: one refused connection is one refusal.
+
+    Rows that were decided at RCPT or later stay, one a recipient; so do rows without `session`.
+
+    >>> len(sessions(pd.DataFrame({"session": ["a", "a", "b"], "stage": ["banner", "banner", "rcpt"]})))
+    2
+    """
+    if not {"session", "stage"} <= set(frame):
+        return frame
+    early = frame.stage.isin(_EARLY) & frame.session.notna()
+    return frame[~(early & frame.session.where(early).duplicated())]
+
+
+def wilson(k: Sequence[int] | np.ndarray, n: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95 % interval of k out of n, as (low, high); missing where n is 0 (Wilson 1927).
+
+    >>> [float(round(x[0], 3)) for x in wilson([20], [20])]
+    [0.839, 1.0]
+    """
+    k, n = np.asarray(k, float), np.asarray(n, float)
+    n = np.where(n > 0, n, np.nan)
+    middle, half = k + Z95**2 / 2, Z95 * np.sqrt(k * (n - k) / n + Z95**2 / 4)
+    low, high = ((middle + sign * half) / (n + Z95**2) for sign in (-1, 1))
+    return np.where(k == 0, 0 * n, low), np.where(k == n, 1.0, high)
+
+
+def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
+    """Attempts counted by the columns `keys`, the highest failure rate first.
+
+    Columns: n (attempts that are evidence), failed, of these deferred, refused, silent (no usable answer);
+    rate, low, high (Wilson 95 %); first, last (times in UTC). Rows without a key are a row of their own.
+
+    >>> by(pd.DataFrame({"mx_ip": ["192.0.2.1", "192.0.2.2"], "code": [250, 554]}), "mx_ip").rate.to_dict()
+    {'192.0.2.2': 1.0, '192.0.2.1': 0.0}
+    """
+    keys = [keys] if isinstance(keys, str) else list(keys)
+    if lacking := [key for key in keys if key not in frame]:
+        known = f"take some of {', '.join(map(str, frame))}"
+        raise refuse("keys", lacking, "are no columns of this frame", known)
+    rows = sessions(frame)
+    ended, at = endings(rows), pd.to_datetime(_get(rows, "started_at"), utc=True)
+    parts = {word: ended.eq(word).fillna(False) for word in _WORDS[1:]}
+    made = rows[keys].assign(n=ended.notna(), failed=ended.notna() & ended.ne("ok"), **parts)
+    groups = made.assign(first=at, last=at).groupby(keys, dropna=False, observed=True)
+    table = groups[["n", "failed", "deferred", "refused", "silent"]].sum()
+    low, high = wilson(table.failed, table.n)
+    table = table.assign(rate=table.failed / table.n.where(table.n > 0), low=low, high=high)
+    table = table.assign(first=groups["first"].min(), last=groups["last"].max())
+    return table.sort_values(["rate", "n"], ascending=False, kind="stable")
+
+
+def by_ip(frame: pd.DataFrame) -> pd.DataFrame:
+    """`by(frame, "mx_ip")`.
+
+    >>> by_ip(pd.DataFrame({"mx_ip": ["192.0.2.1"], "code": [554]})).failed.to_dict()
+    {'192.0.2.1': 1}
+    """
+    return by(frame, "mx_ip")
+
+
+def _get(frame: pd.DataFrame, name: str) -> pd.Series:
+    return frame[name] if name in frame else pd.Series(None, frame.index, dtype="object")

@@ -1,0 +1,304 @@
+"""diagnosis: what a frame of attempts says: which part is guilty, since when, how sure.
+
+Belongs here: Cause, Diagnosis, `diagnose`: receiver by receiver; a second cause; how sure; what must not be said.
+Not here: explanations and scores (hypotheses), sentences (verdicts).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from scipy.stats import hypergeom
+
+from smtpkit import counts, escape, verdicts
+from smtpkit.errors import refuse
+from smtpkit.hypotheses import Array, Found, explain
+from smtpkit.reading import Reading
+from smtpkit.voices import priors
+
+SITES, NAMED, SPARE, SECOND, SECOND_SERVER, CAP = 12, 0.65, 1.5, 6.0, 10.0, 0.75
+"""Receivers looked at, those with most failures first; chance below which no server is named; log odds that a
+server more must bring, that a second cause needs, and one that accuses a server; the most we believe where nobody
+shows our own path open, or the sign is too weak."""
+_SERVERS, _WIDE = ("mx_ip", "backend", "pair"), ("dnsbl", "recipient_bad")
+"""Dimensions that accuse a server; kinds that several receivers may share."""
+_SHOWN = ("n", "failed", "so", "rate", "low", "high", "accused")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Cause:
+    """One thing that makes mail fail, and what it follows; kinds and dimensions: data/diagnosis.json.
+
+    only_for: where alone it holds, `{"sender_ip": ("198.51.100.8",)}`. onset, recovery (UTC): None reaches the
+    frame's end. recoveries: by MX IP, None: still refuses. evidence: the frame's rows that failed so.
+
+    >>> Cause("mx_block", "mx_ip", ("192.0.2.14",), confidence=0.97)
+    Cause mx_block: mx_ip 192.0.2.14 (confidence 0.97)
+    """
+
+    kind: str
+    dimension: str
+    values: tuple[str, ...] = ()
+    only_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    onset: pd.Timestamp | None = None
+    recovery: pd.Timestamp | None = None
+    recoveries: Mapping[str, pd.Timestamp | None] = field(default_factory=dict)
+    confidence: float = 0.0
+    evidence: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
+
+    def __repr__(self) -> str:
+        what = " ".join([self.dimension, ", ".join(map(escape.one_line, self.values))]).strip()
+        for name, only in self.only_for.items():
+            what += f", only for {name} {', '.join(map(escape.one_line, only))}"
+        for word, at in (("since", self.onset), ("until", self.recovery)):
+            what += f", {word} {at:%Y-%m-%d %H:%M} UTC" if at is not None else ""
+        sure = "above 0.99" if self.confidence >= 0.99 else f"{self.confidence:.2f}"
+        return f"Cause {self.kind}: {what} (confidence {sure})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Diagnosis:
+    """What `diagnose` found: causes (none: healthy), the verdict in sentences with counts.
+
+    table: attempts by MX IP as `sk.counts.by`, with so (failures like the causes') and accused. more_probes:
+    sessions still missing, by MX IP. considered: explanations weighed. confidence: that the first kind is right.
+
+    >>> Diagnosis((), "All 20 sessions at 4 MX IPs got through.")
+    All 20 sessions at 4 MX IPs got through.
+    """
+
+    causes: tuple[Cause, ...]
+    verdict: str
+    table: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
+    more_probes: Mapping[str, int] = field(default_factory=dict)
+    considered: int = 0
+    confidence: float = 0.0
+    frame: pd.DataFrame | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        lines = [escape.visible(self.verdict), *(f"  {cause!r}" for cause in self.causes), self._text()]
+        return "\n".join(filter(None, lines))
+
+    def _text(self) -> str:
+        shown = self.table.head(20)[[c for c in _SHOWN if c in self.table]]
+        return escape.visible(shown.to_string(float_format="{:.2f}".format)) if len(shown) else ""
+
+    def _repr_html_(self) -> str | None:
+        if not escape.options.html:
+            return None
+        causes = "".join(f"<li>{escape.html(repr(cause))}</li>" for cause in self.causes)
+        return f"<p><b>{escape.html(self.verdict)}</b></p><ul>{causes}</ul>{escape.pre(self._text())}"
+
+
+def diagnose(frame: pd.DataFrame) -> Diagnosis:
+    """Which explanation fits the failures best: a server, a sender, recipients, time, our rate, or none.
+
+    Explanations compete on one scale, 'healthy' among them; a second cause is looked for after the first. Rows of
+    one session count once up to MAIL; withheld rows are no evidence. `frame` needs started_at (no zone: UTC),
+    mx_ip, and code, error or outcome; other columns of an attempts frame are used if they are there. Raises
+    InvalidInput: a needed column is missing, or times cannot be read.
+
+    >>> at = pd.Timestamp("2026-11-24", tz="UTC")
+    >>> rows = [(at + pd.Timedelta(minutes=i), f"192.0.2.1{i % 4}", 554 if i % 4 == 2 else 250) for i in range(40)]
+    >>> found = diagnose(pd.DataFrame(rows, columns=["started_at", "mx_ip", "code"]))
+    >>> found.causes[0].values
+    ('192.0.2.12',)
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise refuse("frame", frame, "is no DataFrame", "give what probe, send, read_log or read_table gave")
+    read = Reading(frame)
+    first, sure, found, considered = _best(read, np.ones(len(read.t), bool))
+    chosen = [] if first is None else [(first, sure)]
+    second = _second(read, first) if first is not None else None
+    if first is not None and second is not None:
+        again = _best(read, ~read.explained(second))[0]
+        first = again if again is not None and again.kind == first.kind else first
+        odds = float(1 / (1 + np.exp(-second.score / priors()["temperature"])))
+        chosen = [(first, sure), (second, min(0.99, odds))]
+    more = verdicts.more_probes(read, chosen, found)
+    verdict = verdicts.say(read, chosen, sure, more)
+    causes = tuple(_cause(read, f, c) for f, c in chosen)
+    return Diagnosis(causes, verdict, _table(read, chosen), more, considered, sure, frame)
+
+
+def _best(read: Reading, keep: Array) -> tuple[Found | None, float, list[Found], int]:
+    """The best explanation of the kept rows (None: healthy), how sure its kind is, all of them, and how many."""
+    if not (read.codes["mx_ip"][keep] >= 0).any():
+        return Found("inconclusive", "none", np.zeros(len(read.t), bool), (), 0.0), 0.0, [], 0
+    found, considered = weigh(read, keep)
+    best: dict[str, Found] = {}
+    for f in found:
+        best.setdefault(f.kind, f)
+    scores = np.array([0.0, *(f.score for f in best.values())])
+    share = np.exp((scores - scores.max()) / priors()["temperature"])
+    share = share / share.sum()
+    sure = min(0.99, float(share.max()))
+    if scores.max() <= 0:  # so few sessions of each server may miss one that is sick
+        each = keep.sum() / len(np.unique(read.codes["mx_ip"][keep]))
+        return None, min(sure, 1 - 0.5 / (each + 0.5)), found, considered
+    guilty = [(f.dimension, frozenset(f.values)) for f in (found[0], *best.values())]
+    there = float(sum(s for one, s in zip(guilty[1:], share[1:], strict=True) if one == guilty[0]))
+    return *_fair(read, _fewest(found), sure, there), found, considered
+
+
+def _fewest(found: list[Found]) -> Found:
+    """The best explanation, or one as good that accuses fewer servers."""
+    best = found[0]
+    near = [
+        f
+        for f in found
+        if (f.kind, f.dimension) == (best.kind, best.dimension) and set(f.values) <= set(best.values)
+    ]
+    near = [f for f in near if f.score > best.score - SPARE]
+    return min(near, key=lambda f: len(f.values)) if best.dimension in _SERVERS else best
+
+
+def _fair(read: Reading, f: Found, sure: float, there: float) -> tuple[Found, float]:
+    """No server on weak grounds; nobody for failed connections unless somebody shows that our path is open.
+
+    there: the chance that it is this server, whatever ails it.
+    """
+    failed, server = read.explained(f), f.dimension in _SERVERS
+    if (server and there < NAMED) or failed.sum() < 2:
+        return _nobody(f, "suspect"), min(sure, CAP)
+    if server and not _confirmed(read, f):
+        sure = min(sure, CAP)
+    if f.kind == "local_path" or 2 * np.count_nonzero(failed & read.mute) < np.count_nonzero(failed):
+        return f, sure
+    accused = np.isin(read.codes["mx_ip"], f.values) & (f.dimension == "mx_ip")
+    if read.controlled(failed, accused).mean() >= 0.3:
+        return f, sure
+    same_road = read.replied & ~accused & np.isin(read.road, read.road[failed])
+    if not same_road.any():
+        return _nobody(f, "path"), min(sure, CAP)
+    first, last = np.flatnonzero(failed)[[0, -1]]
+    if np.count_nonzero(same_road[first : last + 1]) >= 3:  # others answered all the while, if seldom
+        return f, sure
+    return replace(f, detail={**f.detail, "uncontrolled": True}), min(sure, CAP)
+
+
+def _nobody(f: Found, why: str) -> Found:
+    return replace(f, kind="inconclusive", dimension="none", values=(), detail={**f.detail, why: f})
+
+
+def _confirmed(read: Reading, f: Found) -> bool:
+    """A one-sided exact test on first tries alone (retries are no fresh draws), corrected for the servers asked."""
+    here = read.first_try & np.isin(read.site, read.site[f.mask])
+    so, cell = here & np.isin(read.slow if f.kind == "mx_slow" else read.voice, f.voices), here & f.mask
+    tests = len(np.unique(read.codes[f.dimension][here]))
+    p = hypergeom.sf((so & cell).sum() - 1, here.sum(), so.sum(), cell.sum())
+    return bool(p * tests < 0.05) or f.kind == "delist_propagation"
+
+
+def _second(read: Reading, first: Found) -> Found | None:
+    """What explains the rows that the first cause leaves, if it is strong enough."""
+    if first.kind in ("inconclusive", "local_path"):
+        return None
+    f = _best(read, ~read.explained(first))[0]
+    if f is None or f.kind in (first.kind, "inconclusive", "local_path"):
+        return None
+    return f if f.score >= (SECOND_SERVER if f.dimension in _SERVERS else SECOND) else None
+
+
+def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
+    """The explanations of the kept rows, receiver by receiver, best first; and how many were weighed."""
+    sick, times = np.unique(read.site[keep & ((read.voice >= 0) | (read.slow >= 0))], return_counts=True)
+    alone = len(np.unique(read.site[keep])) < 2
+    found, considered, wide = list[Found](), 0, dict[tuple[str, int], Found]()
+    for site in sick[np.argsort(-times, kind="stable")][:SITES].tolist():
+        for slow in (False, True):
+            rows = np.flatnonzero(keep & (read.site == site) & ((read.voice < 0) | (not slow)))
+            if slow and np.count_nonzero(read.slow[rows] >= 0) < 3:
+                continue
+            made, count = explain(read.scale(rows, slow), slow, alone)
+            considered += count
+            for f in (_widen(f, rows, read) for f in made):
+                wide.setdefault((f.kind, site), f)
+                found.append(replace(f, score=f.score - np.log(len(sick))))
+    several = [g for kind in _WIDE for g in _several(kind, [f for (k, _), f in wide.items() if k == kind])]
+    several += _paths(read, keep)
+    return sorted([*found, *several], key=lambda f: -f.score), considered + len(several)
+
+
+def _widen(f: Found, rows: Array, read: Reading) -> Found:
+    """An explanation of one receiver's rows as one of the whole frame's."""
+    detail, made = (
+        dict(f.detail),
+        {"mask": f.mask} | ({"cell": f.detail["cell"]} if "cell" in f.detail else {}),
+    )
+    for name, mask in made.items():
+        made[name] = np.zeros(len(read.t), bool)
+        made[name][rows[mask]] = True
+    if "ends" in detail:
+        detail["ends"] = {ip: end and (rows[end[0]], rows[end[1]]) for ip, end in detail["ends"].items()}
+    onset, recovery = (None if i is None else int(rows[i]) for i in (f.onset, f.recovery))
+    domains = tuple(np.unique(read.codes["domain"][rows[f.mask]]).tolist())
+    values, mask = domains if f.dimension == "domain" else f.values, made.pop("mask")
+    return replace(f, mask=mask, values=values, onset=onset, recovery=recovery, detail=detail | made)
+
+
+def _paths(read: Reading, keep: Array) -> Iterator[Found]:
+    """Our own path, on one road, in one address family or on all: nobody answered for a while.
+
+    One receiver is enough where there never was a route in one family while the other one works.
+    """
+    everything, roads = np.flatnonzero(keep), np.unique(read.road[keep & read.mute])
+    families = [roads[roads % 2 == family] for family in (0, 1)]
+    for chosen in {tuple(some.tolist()) for some in (roads, *families, *roads[:, None]) if len(some)}:
+        cell = np.isin(read.road[everything], chosen)
+        rows = np.flatnonzero(cell)
+        ends = np.flatnonzero(np.concatenate([[True], read.replied[everything[rows]], [True]]))
+        longest = int(np.argmax(np.diff(ends)))
+        run = rows[ends[longest] : ends[longest + 1] - 1]
+        mute = everything[run]
+        six = bool((read.road[mute] % 2).all())
+        no_route = len(run) == len(rows) and read.column("error").iloc[mute].eq("unreachable").all()
+        no_route &= len(np.unique(read.codes["mx_ip"][mute])) > 1
+        no_route &= (keep & read.replied & (read.road % 2 != six)).any()
+        if len(np.unique(read.site[mute])) > 1 or no_route:
+            voices = tuple(np.unique(read.voice[mute]).tolist())
+            last = longest == len(ends) - 2
+            f = Found(
+                "local_path", "none", np.isin(np.arange(len(everything)), run), voices, np.log(len(rows) + 1)
+            )
+            f = replace(f, onset=int(run[0]) if longest else None, recovery=None if last else int(run[-1]))
+            detail = {"cell": cell} | ({"family": "IPv6"} if six and no_route else {})
+            yield _widen(read.scale(everything).judge(replace(f, detail=detail)), everything, read)
+
+
+def _several(kind: str, parts: list[Found]) -> list[Found]:
+    """The same thing at several receivers as one explanation."""
+    prior = float(np.log(priors()["prior"][kind] / priors()["prior"]["healthy"]))
+    parts = [f for f in parts if f.score > prior]
+    if len(parts) < 2:
+        return []
+    onsets, recoveries = [f.onset for f in parts], [f.recovery for f in parts]
+    onset = None if None in onsets else min(filter(None, onsets), default=0)
+    recovery = None if None in recoveries else max(filter(None, recoveries), default=0)
+    mask = np.any([f.mask for f in parts], axis=0)
+    cell = np.any([f.detail.get("cell", f.mask) for f in parts], axis=0)
+    voices, values = tuple(v for f in parts for v in f.voices), tuple(v for f in parts for v in f.values)
+    score, price = sum(f.score - prior for f in parts) + prior, sum(f.ways for f in parts)
+    return [
+        Found(kind, parts[0].dimension, mask, voices, price, values, score, onset, recovery, {"cell": cell})
+    ]
+
+
+def _cause(read: Reading, f: Found, sure: float) -> Cause:
+    """An explanation in the words of the contract."""
+    onset, recovery = read.turn(f, f.onset, -1), read.turn(f, f.recovery, 1)
+    ends = f.detail.get("ends", {}).items()
+    back = {str(read.names["mx_ip"][ip]): end and read.middle(*end) for ip, end in ends}
+    dimension, evidence = "mx_ip" if f.dimension == "pair" else f.dimension, read.rows[read.explained(f)]
+    return Cause(f.kind, dimension, read.named(f), read.only_for(f), onset, recovery, back, sure, evidence)
+
+
+def _table(read: Reading, chosen: list[tuple[Found, float]]) -> pd.DataFrame:
+    """Attempts by MX IP, with those that failed as the causes do, and who is accused."""
+    table = counts.by_ip(read.rows)
+    so = np.any([np.zeros(len(read.t), bool), *(read.explained(f) for f, _ in chosen)], axis=0)
+    table["so"] = read.rows.mx_ip[so].value_counts().reindex(table.index).fillna(0).astype("int64")
+    named = [name for f, _ in chosen if f.dimension in ("mx_ip", "pair") for name in read.named(f)]
+    table["accused"] = table.index.isin(named)
+    return table

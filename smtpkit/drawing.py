@@ -1,0 +1,215 @@
+"""drawing: what all charts share: inert text, a figure with alt text, row heads, title, foot, time axis.
+
+Not here: which chart shows what (plot), counting (rows), colours, marks and fonts (data/charts.toml).
+"""
+
+import base64
+import re
+import textwrap
+import tomllib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC
+from functools import cache, partial
+from typing import Any
+
+import pandas as pd
+from matplotlib import dates, style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.textpath import text_to_path
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
+
+from smtpkit.catalogue import data
+from smtpkit.escape import html, one_line, options
+from smtpkit.parts import picture
+
+OK, WAIT, BAD, MUTE = "#0072B2", "#E69F00", "#B84A00", "#6B6B6B"
+INK, BAND, CROSS = "#1B1B1B", "#FBEFE7", "\u2718"
+WORDS = ("accepted", "deferred", "refused", "no answer")
+LOOK: dict[str, Any] = tomllib.loads(data("charts.toml").read_text(encoding="utf-8"))
+MARKS, BOXES, BARS = LOOK["marks"], LOOK["boxes"], LOOK["bars"]
+WIDTH, PAD, KEY, LETTER = 7.0, 9, 32, 0.602
+"""Inches; points from row heads to axes, and from the axes down to the key; a monospaced letter's width in em."""
+_GLUE = re.compile(r"(?<=\d) (?=of \d|%|UTC|MX\b)|(?<=\d of) (?=\d)|(?<=\bMX) (?=IP)|(?<=\d-\d\d) (?=\d\d:)")
+
+
+def look() -> AbstractContextManager[None]:
+    """The charts' own style, whatever the user's; nothing global stays changed."""
+    return style.context(["default", LOOK["style"]])
+
+
+@cache
+def families(mono: bool = False) -> list[str]:
+    """The fonts to try, of those installed."""
+    here = {font.name for font in fontManager.ttflist}
+    return [name for name in LOOK["fonts"]["mono" if mono else "sans"] if name in here]
+
+
+@cache
+def _drawn(mono: bool, weight: str) -> frozenset[int]:
+    """The code points that some font of the list can draw."""
+    files = {findfont(FontProperties(family=[name], weight=weight)) for name in families(mono)}
+    return frozenset(number for file in files for number in get_font(file).get_charmap())
+
+
+def inert(text: object, mono: bool = False, weight: str = "normal") -> str:
+    r"""Any text as one line that can be drawn: hidden characters, and those no font has, are written out.
+
+    >>> inert("250 ok\x1b[2J\n"), inert("차단 \U0001f4e7")
+    ('250 ok\\x1b[2J\\x0a', '차단 \\U0001f4e7')
+    """
+    known = _drawn(mono, weight)
+    shown = one_line(str(text))
+    return "".join(c if ord(c) in known else c.encode("ascii", "backslashreplace").decode() for c in shown)
+
+
+def ink(mono: bool = False, **more: Any) -> dict[str, Any]:
+    """Properties of every text we draw: our fonts, no TeX, no mathtext."""
+    return {"family": families(mono), "color": INK, "parse_math": False, "usetex": False} | more
+
+
+def wrap(text: str, width: float, size: float, weight: str = "normal", most: int = 4) -> str:
+    """`text` in lines of `width` points, broken between clauses if it fits so, never inside "0 of 211"."""
+    text, font = _GLUE.sub("\u00a0", text), FontProperties(family=families(), size=size, weight=weight)
+    wide = text_to_path.get_text_width_height_descent(text, font, False)[0]
+    letters = 0.97 * width * len(text) / max(wide, 1)
+    fill = partial(textwrap.wrap, width=int(max(8, letters)), break_on_hyphens=False)
+    plain = fill(text)
+    clauses = [line for part in re.split("(?<=[;.:]) +", text) for line in fill(part)]
+    lines = clauses if len(clauses) <= len(plain) else plain
+    return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1]} \u2026"])
+
+
+class Chart(Figure):
+    """A figure that pyplot does not know and that says in `alt` what it shows: `<img alt=...>` in a notebook."""
+
+    alt: str = ""
+
+    def savefig(self, fname: Any, **more: Any) -> None:
+        with look():
+            super().savefig(fname, **({"dpi": 150} | more))
+
+    def __repr__(self) -> str:
+        return f"<Chart: {self.alt}>"
+
+    def img(self) -> str:
+        """The picture as one HTML element without outside requests."""
+        shape = f'width="{96 * self.get_figwidth():.0f}" style="max-width:100%;background:#fff"'
+        octets = base64.b64encode(picture(self)[0]).decode()
+        return f'<img alt="{html(self.alt)}" {shape} src="data:image/png;base64,{octets}">'
+
+    def _ipython_display_(self) -> None:
+        """One picture: IPython's inline backend would add a second, without alt text, to every Figure."""
+        from IPython.display import display
+
+        shown = {"text/html": self.img()} if options.html else {"image/png": picture(self)[0]}
+        display({"text/plain": repr(self)} | shown, raw=True)  # type: ignore[no-untyped-call]  # IPython has no types
+
+
+def root(ax: Axes) -> Any:
+    """The figure that the axes lie in."""
+    return ax.get_figure(root=True)
+
+
+def across(ax: Axes) -> float:
+    """Points that a chart may fill: its figure's width, or that of the user's axes."""
+    fig = root(ax)
+    return 72 * float(fig.get_figwidth() * (0.98 if isinstance(fig, Chart) else ax.get_position().width))
+
+
+def sheet(height: float, ax: Axes | None) -> Axes:
+    """The axes of a new chart `height` inches high, or `ax` made ready: white, without a box."""
+    made: Axes = ax or Chart(figsize=(WIDTH, height), layout="constrained").subplots()
+    root(made).set_facecolor("white")
+    made.set_facecolor("white")
+    made.spines[["top", "right", "left"]].set_visible(False)
+    made.tick_params(colors=INK)
+    return made
+
+
+def finish(ax: Axes, kind: str, title: str, facts: str, down: float = 40) -> Figure:
+    """Title above, facts (notes in lines before them) at the foot, both as alt text.
+
+    In the user's own figure the foot lies `down` points under `ax`.
+    """
+    fig, own = root(ax), isinstance(root(ax), Chart)
+    size = 10.5 if own else 9.5
+    title, lines = inert(title, weight="bold"), [inert(line) for line in facts.split("\n")]
+    head = wrap(title, across(ax), size, "bold")
+    foot = "\n".join(wrap(line, across(ax), 7.5) for line in lines)
+    if own:
+        fig.suptitle(head, x=0.01, ha="left", **ink(size=size, weight="bold"))
+        fig.supxlabel(foot, x=0.01, ha="left", **ink(size=7.5, color="#444444"))
+        fig.set_figheight(fig.get_figheight() + 0.19 * head.count("\n") + 0.14 * foot.count("\n"))
+        fig.alt = f"{kind}. {title} ({lines[-1]})"
+    else:
+        ax.set_title(head, loc="left", pad=18, **ink(size=size, weight="bold"))
+        put(ax, foot, (0, 0), (0, -down), **ink(size=8, va="top"))
+    return fig  # type: ignore[no-any-return]  # a Figure
+
+
+def put(ax: Axes, text: str, at: tuple[Any, Any], by: tuple[float, float], **more: Any) -> None:
+    """Words at `at` (in fractions of the axes, or as xycoords says), `by` points beside it."""
+    style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+    ax.annotate(text, at, by, **style | more)
+
+
+def heads(ax: Axes, lines: pd.DataFrame, side: Sequence[str], top: str, right: str) -> tuple[float, float]:
+    """Left of each row its label, right its counts, monospaced; the accused on a band.
+
+    Returns the points that the labels take, and those left for the axes.
+    """
+    letters = max(map(len, lines.label))
+    size = min(8.5 if len(lines) <= 20 else 7, 420 / letters)
+    text = ink(mono=True, size=size)
+    ax.set_yticks(range(len(lines)), [label.ljust(letters) for label in lines.label], **text)
+    ax.tick_params(axis="y", length=0, pad=PAD)
+    ax.set_ylim(len(lines) - 0.4, -0.6)
+    for y, label in enumerate(ax.get_yticklabels()):
+        weight = "bold" if lines.accused[y] else "normal"
+        label.set(fontweight=weight, va="center")
+        row = {"xycoords": ("axes fraction", "data"), "va": "center", "weight": weight}
+        put(ax, side[y], (1, y), (8, 0), **text | row)
+        if lines.accused[y]:
+            ax.axhspan(y - 0.5, y + 0.5, color=BAND, zorder=0, lw=0)
+    put(ax, top.ljust(letters), (0, 1), (-PAD, 3), ha="right", **text | {"color": MUTE})
+    put(ax, right, (1, 1), (8, 3), **text | {"color": MUTE})
+    left, right_side = (LETTER * size * wide for wide in (letters, max(map(len, [*side, right]))))
+    beside = PAD + left + right_side + 15 if root(ax).get_layout_engine() else 0  # else they lie outside
+    return PAD + left, across(ax) - beside
+
+
+def clock(ax: Axes, begun: pd.Timestamp, ended: pd.Timestamp, room: float) -> None:
+    """A time axis in UTC with as many ticks as `room` points hold; midnights bear their date.
+
+    What took less than a second has milliseconds, counted from its beginning.
+    """
+    most, margin = int(min(9, max(5, room / 45))), (ended - begun) * 0.02
+    if ended - begun < pd.Timedelta("1s"):
+        steps = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(0, (ended - begun) / pd.Timedelta("1ms"))
+        ax.set_xticks([begun + pd.Timedelta(step, "ms") for step in steps], [f"{step:g}" for step in steps])
+        ax.set_xlabel(f"milliseconds after {begun:%d %b %Y %H:%M:%S.%f} UTC", loc="right", **ink(size=8))
+    else:
+        ticks: Any = dates.AutoDateLocator(tz=UTC, minticks=3, maxticks=most)  # type: ignore[no-untyped-call]  # matplotlib.dates has no types
+        ticks.intervald |= {unit: [1, 2, 5, 10, 15, 30] for unit in (dates.MINUTELY, dates.SECONDLY)}
+        ax.xaxis.set_major_locator(ticks)
+        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(ticks, tz=UTC, **LOOK["clock"]))  # type: ignore[no-untyped-call]  # the same
+    ax.set_xlim(begun - margin, ended + margin)
+
+
+def slots(at: pd.Series, most: int) -> tuple[pd.DatetimeIndex, pd.Series]:
+    """The edges of slots of a usual length, `most` at most, that hold all these times; and each time's slot."""
+    span = (at.max() - at.min()) or pd.Timedelta("30s")
+    step = next(step for step in map(pd.Timedelta, LOOK["slots"]) if span < (most - 1) * step)
+    begun = at.min().floor(step)
+    return pd.date_range(begun, at.max().floor(step) + step, freq=step), (at - begun) // step
+
+
+def legend(ax: Axes, handles: Sequence[Any], left: float) -> None:
+    """The key of the marks under the time axis, `left` points left of the axes' edge."""
+    place = ax.transAxes + ScaledTranslation(-left / 72, -KEY / 72, root(ax).dpi_scale_trans)
+    spot: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, 0), "bbox_transform": place}
+    ax.legend(handles=list(handles), ncols=4, prop=FontProperties(family=families(), size=8), **spot)

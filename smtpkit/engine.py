@@ -1,0 +1,367 @@
+"""engine: moves octets and keeps deadlines for many sessions in one thread; nothing else.
+
+Belongs here: selectors, timers, whole-reply deadlines on the monotonic clock, the tick that gates connects and dots
+by one journal commit. Not here: what replies mean (steps), whom to ask when (campaign), files (journal).
+"""
+
+import errno
+import heapq
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+from smtpkit.errors import NotAllowed
+from smtpkit.jobs import Heard, Session, lost
+from smtpkit.network import Network
+from smtpkit.reply import Reply
+from smtpkit.steps import Ask, Connect, Effect, Got, Lost, MarkDot, Park, Secure, Verdict
+from smtpkit.tls import HandshakeError, TlsLink
+
+CHUNK = 65536
+
+
+class Engine:
+    """Sessions in, results out; the owner calls `begin`, then `turn` until nothing is live."""
+
+    def __init__(self, network: Network, done: Callable[[Session, tuple[Verdict, ...]], None]) -> None:
+        self.network, self._done = network, done
+        self.live: dict[str, Session] = {}
+        self.marks: list[Session] = []
+        self.parked: dict[str, Session] = {}
+        self.on_park: Callable[[Session, Park], None] | None = None
+        self.on_decided: Callable[[Session, tuple[Verdict, ...]], None] | None = None
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Session]] = []
+        self._number = count()
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ, None)
+
+    # from other threads -------------------------------------------------------------------------------------------
+    def wake(self) -> None:
+        """Make `turn` return soon; may be called from any thread."""
+        with suppress(BlockingIOError):  # enough wake-ups are waiting already
+            self._waker.send(b".")
+
+    # the worker's side --------------------------------------------------------------------------------------------
+    def begin(self, session: Session) -> None:
+        """Start a session whose intent is on disk."""
+        self.live[session.name] = session
+        self._advance(session, None, first=True)
+
+    def resume(self, session: Session, got: Got) -> None:
+        """Answer an effect that waited for somebody else (MarkDot, Park)."""
+        self.parked.pop(session.name, None)
+        session.deadline = float("inf")
+        self._advance(session, got)
+
+    def turn(self, patience: float) -> None:
+        """Wait for octets, deadlines or a wake-up, `patience` s at the most; then move everything that can."""
+        now = time.monotonic()
+        if self._timers:
+            patience = min(patience, max(self._timers[0][0] - now, 0.0))
+        for key, mask in self._selector.select(patience):
+            if key.data is None:
+                with suppress(BlockingIOError):  # read to the end
+                    while self._woken.recv(4096):
+                        pass
+            elif key.data.name in self.live:
+                self._move(key.data, mask)
+        self._fire()
+
+    def end_all(self, error: str) -> None:
+        """Answer every live session's effect with Lost(error)."""
+        for session in list(self.live.values()):
+            self.drop(session, error)
+
+    def drop(self, session: Session, error: str) -> None:
+        """End one session's wait."""
+        if session.name in self.live:
+            if session in self.marks:
+                self.marks.remove(session)
+            self.parked.pop(session.name, None)
+            self._advance(session, Lost(error, len(session.out), tuple(session.replies)))
+
+    def close(self) -> None:
+        """Close every socket and the selector."""
+        for session in list(self.live.values()):
+            self._leave(session)
+        self._selector.close()
+        self._woken.close()
+        self._waker.close()
+
+    # one session --------------------------------------------------------------------------------------------------
+    def _advance(self, session: Session, got: Any, first: bool = False) -> None:
+        """Hand `got` to the step and start its next effect, as long as effects end at once."""
+        got = None if got is _NONE else got
+        while True:
+            try:
+                effect = next(session.step) if first else session.step.send(got)
+            except StopIteration as end:
+                self._leave(session)
+                self._done(session, end.value)
+                return
+            first, session.effect = False, effect
+            answer = self._start(session, effect)
+            if answer is _WAITING:
+                return
+            got = None if answer is _NONE else answer
+
+    def _start(self, session: Session, effect: Effect) -> Any:
+        session.asked_at, session.asked_utc, session.replies = time.monotonic(), datetime.now(UTC), []
+        match effect:
+            case Connect():
+                return self._connect(session)
+            case Ask():
+                return self._ask(session, effect)
+            case Secure():
+                return self._secure(session)
+            case MarkDot():
+                self.marks.append(session)
+                return _WAITING
+            case Park():
+                self.parked[session.name] = session
+                self._until(session, time.monotonic() + session.limits.idle)
+                if self.on_park:
+                    self.on_park(session, effect)
+                return _WAITING
+
+    def _connect(self, session: Session) -> Any:
+        assert session.job.ip is not None
+        try:
+            session.sock = self.network.open(session.job.ip, session.job.port)
+        except NotAllowed as error:
+            session.problem = str(error)
+            return Lost("guard", text=str(error))
+        except OSError as error:
+            return lost(error)
+        self._watch(session, selectors.EVENT_WRITE)
+        self._until(session, session.asked_at + session.limits.connect)
+        return _WAITING
+
+    def _connected(self, session: Session) -> Got:
+        assert session.sock is not None
+        error = session.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error == errno.ECONNRESET:  # after the handshake: a refused SYN is ECONNREFUSED
+            session.ended = "reset"
+        elif error:
+            return lost(OSError(error, "connect"))
+        session.local_ip = session.sock.getsockname()[0]
+        session.times["connect"] = time.monotonic() - session.asked_at
+        self._watch(session, selectors.EVENT_READ)
+        return None
+
+    def _ask(self, session: Session, ask: Ask) -> Any:
+        if ask.data:
+            self._receive(session)  # what has come already must not count for this command
+        if session.reader.pending and ask.data and ask.wait != "quit":
+            session.anomalies.append("early_bytes")
+            early = session.reader.next()
+            if early:
+                session.heard.append(Heard("early", "", early, session.asked_utc, 0.0))
+            return Lost("protocol", len(ask.data), (early,) if early else ())
+        if ask.decided and self.on_decided:
+            self.on_decided(session, ask.decided)
+        session.out = memoryview(self._cipher(session, ask.data))
+        waits = {"final": session.limits.final, "quit": session.limits.quit}
+        self._until(
+            session, session.asked_at + waits.get(ask.wait, session.limits.reply), ask.wait != "final"
+        )
+        self._push(session)
+        answer = self._answer(session)
+        return _WAITING if answer is None else answer  # [] is an answer: all octets of a message have left
+
+    def _cipher(self, session: Session, octets: bytes) -> bytes:
+        if session.link is None:
+            return octets
+        session.link.write(octets)
+        return session.link.outgoing()
+
+    def _secure(self, session: Session) -> Any:
+        if session.job.tls != "implicit":
+            self._receive(session)
+        if session.reader.pending:
+            session.anomalies.append("early_bytes")
+            return Lost("protocol")
+        session.link = TlsLink(session.job.server_name, session.job.ca_file)
+        session.handshaking = True
+        self._until(session, session.asked_at + session.limits.handshake)
+        return self._shake(session) or _WAITING
+
+    def _shake(self, session: Session) -> Any:
+        """The handshake's answer, or None while it goes on."""
+        assert session.link is not None
+        try:
+            done = session.link.shake()
+        except HandshakeError as error:
+            session.problem = str(error)
+            return Lost("tls_handshake", text=str(error))
+        session.out = memoryview(bytes(session.out) + session.link.outgoing())
+        self._push(session)
+        if not done:
+            return Lost("tls_handshake") if session.ended else None
+        session.handshaking, session.facts = False, session.link.facts()
+        session.problem = session.facts.problem
+        session.times["starttls"] = time.monotonic() - session.asked_at + session.times.get("starttls", 0.0)
+        self._unwrap(session)
+        bad = session.job.tls == "verify" and session.facts.problem
+        return Lost("tls_verify", text=session.facts.problem or "") if bad else _NONE
+
+    # octets -------------------------------------------------------------------------------------------------------
+    def _move(self, session: Session, mask: int) -> None:
+        if isinstance(session.effect, Connect):
+            self._advance(session, self._connected(session))
+            return
+        if mask & selectors.EVENT_READ:
+            self._receive(session)
+        got: Any = None
+        if session.handshaking:
+            got = self._shake(session)
+        elif isinstance(session.effect, Ask):
+            self._push(session)
+            got = self._answer(session)
+        else:
+            self._listen(session)
+        if got is not None:
+            self._advance(session, got)
+
+    def _receive(self, session: Session) -> None:
+        """Read what is there; the end of the connection is kept, not raised."""
+        if session.sock is None or session.ended:
+            return
+        try:
+            octets = session.sock.recv(CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            session.ended = lost(error).error
+            return
+        if not octets:
+            session.ended = "lost"
+        elif session.link is None:
+            session.reader.feed(octets)
+        else:
+            session.link.feed(octets)
+            self._unwrap(session)
+
+    def _unwrap(self, session: Session) -> None:
+        """Clear text out of TLS."""
+        if session.link is None or session.handshaking:
+            return
+        try:
+            clear, ended = session.link.read()
+        except HandshakeError as error:
+            session.ended, session.problem = "lost", str(error)
+            return
+        session.reader.feed(clear)
+        session.ended = session.ended or ("lost" if ended else None)
+
+    def _push(self, session: Session) -> None:
+        """Write what can be written now; the end of the connection is kept, not raised."""
+        while session.out and session.sock is not None:
+            try:
+                taken = session.sock.send(session.out[: 4 * CHUNK])
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                self._receive(session)  # what the server said before it went
+                session.ended = lost(error).error
+                break
+            session.out = session.out[taken:]
+            self._progress(session, taken)
+        self._listen(session)
+
+    def _listen(self, session: Session) -> None:
+        """Watch for what is still awaited: nothing more is read from a connection that has ended."""
+        reading = 0 if session.ended else selectors.EVENT_READ
+        self._watch(session, reading | (selectors.EVENT_WRITE if session.out else 0))
+
+    def _progress(self, session: Session, taken: int) -> None:
+        """A server that goes on reading a message gets more time (Postfix smtp_min_data_rate)."""
+        effect = session.effect
+        if isinstance(effect, Ask) and not effect.stages and taken >= session.limits.body_rate:
+            self._until(session, time.monotonic() + session.limits.reply)
+
+    def _answer(self, session: Session) -> Any:
+        """What the Ask is answered with, if it can be now."""
+        ask, unsent = session.effect, len(session.out)
+        assert isinstance(ask, Ask)
+        while len(session.replies) < len(ask.stages) and (reply := session.reader.next()):
+            self._note(session, ask, reply)
+            if reply.broken and len(session.replies) < len(ask.stages):
+                return Lost("protocol", unsent, tuple(session.replies))  # no later reply could be paired
+        if ask.stages and len(session.replies) == len(ask.stages):
+            return list(session.replies)
+        if not ask.stages and (early := session.reader.next()):
+            return self._interrupted_body(session, early)
+        if not ask.stages and not session.out:
+            return []
+        return Lost(session.ended, unsent, tuple(session.replies)) if session.ended else None
+
+    def _interrupted_body(self, session: Session, reply: Reply) -> Lost:
+        refusal = not reply.broken and reply.code in range(400, 600)
+        self._note(session, Ask(stages=("body",), shown="(message)"), reply)
+        if not refusal:
+            session.anomalies.append("early_bytes")
+        return Lost("protocol", len(session.out), (reply,))
+
+    def _note(self, session: Session, ask: Ask, reply: Reply) -> None:
+        stage = ask.stages[len(session.replies)] if len(session.replies) < len(ask.stages) else "body"
+        latency = time.monotonic() - session.asked_at
+        if ask.wait != "quit":
+            session.anomalies.extend(reply.anomalies)
+            session.times[stage] = session.times.get(stage, 0.0) * (stage == "rcpt") + latency
+        shown = ask.shown or _shown(ask, len(session.replies))
+        session.heard.append(Heard(stage, shown, reply, session.asked_utc, latency))
+        session.replies.append(reply)
+
+    # sockets and timers -------------------------------------------------------------------------------------------
+    def _watch(self, session: Session, mask: int) -> None:
+        if session.sock is None or mask == session.mask:
+            return
+        if not session.mask:
+            self._selector.register(session.sock, mask, session)
+        elif not mask:
+            self._selector.unregister(session.sock)
+        else:
+            self._selector.modify(session.sock, mask, session)
+        session.mask = mask
+
+    def _until(self, session: Session, deadline: float, total: bool = True) -> None:
+        session.deadline = min(deadline, session.total) if total else deadline
+        heapq.heappush(self._timers, (session.deadline, next(self._number), session))
+
+    def _fire(self) -> None:
+        """Deadlines that passed; a timer whose session has moved on is stale and ignored."""
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            _, _, session = heapq.heappop(self._timers)
+            if session.name in self.live and session.deadline <= now and session not in self.marks:
+                session.deadline = float("inf")
+                self.drop(session, "timeout")
+
+    def _leave(self, session: Session) -> None:
+        """An orderly close: never a reset towards a real receiver."""
+        self.live.pop(session.name, None)
+        self._watch(session, 0)
+        if session.sock is not None:
+            session.sock.close()
+            session.sock = None
+
+
+_WAITING, _NONE = object(), object()
+
+
+def _shown(ask: Ask, number: int) -> str:
+    """The command that the reply answers, as one line."""
+    if not ask.data:
+        return ""
+    lines = ask.data.split(b"\r\n")
+    line = lines[number] if len(ask.stages) > 1 and number < len(lines) else lines[0]
+    return line.decode("utf-8", "backslashreplace")

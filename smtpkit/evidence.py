@@ -1,0 +1,132 @@
+"""evidence: a result as the row that is kept of it.
+
+Belongs here: which column gets what from verdict, replies, times and TLS. Not here: the frame (attempts), the
+store (journal).
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from ipaddress import ip_address
+
+from smtpkit.escape import visible
+from smtpkit.jobs import Heard, Result
+from smtpkit.reply import Reply
+from smtpkit.steps import Verdict
+
+_HOST = re.compile(r"\[[\w:.]+\]|[\w-]+(\.[\w-]+)+\.?")  # not <unknown[198.51.100.7]>: in a refusing banner
+_BRACKETED = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f:.]{3,45})[\])]")
+_QUEUE_IDS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?i)\bqueued as ([\w.<>@-]+)",  # Postfix and many
+        r"(?i)\bid=([\w.-]+)",  # Exim
+        r"^(?:2\.\d\.\d )?(?:\d\.\d\.\d )?([0-9A-Za-z]{14,}) Message accepted",  # Sendmail
+        r"(?i)\bInternalId=(\d+)",  # Exchange
+        r"(?i)\b(?:qp|queue id|message id)[ :=]+([\w.-]+)",  # qmail and others
+        r"(?i)^(?:2\.\d\.\d )?([0-9a-f]{8}) Message accepted for delivery",  # OpenSMTPD
+    )
+)
+STAGE_TIMES = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "body")
+
+
+def queue_id(text: str) -> str | None:
+    """The receiver's queue id in a final reply.
+
+    >>> queue_id("2.0.0 Ok: queued as 4XkP2q3Zr1z9tQ")
+    '4XkP2q3Zr1z9tQ'
+    """
+    found = (pattern.search(text) for pattern in _QUEUE_IDS)
+    return next((match[1] for match in found if match), None)
+
+
+def seen_ip(text: str) -> str | None:
+    """The address that a server says it sees us at, as in `250-mx1 Hello c.example [198.51.100.7]`.
+
+    >>> seen_ip("mx1.example Hello c.example [198.51.100.7]")
+    '198.51.100.7'
+    """
+    for match in _BRACKETED.finditer(text):
+        try:
+            return str(ip_address(match[1]))
+        except ValueError:  # brackets around something else
+            continue
+    return None
+
+
+def _first_word(reply: Reply | None) -> str | None:
+    """The name that banner and EHLO replies begin with (RFC 5321 4.2, 4.1.1.1), if it can be one."""
+    words = (reply.lines or ("",))[0].split() if reply and not reply.broken else []
+    if reply and reply.enhanced and words:
+        words = words[1:]
+    return visible(words[0])[:255] if words and _HOST.fullmatch(words[0]) else None
+
+
+def _last(result: Result, stage: str) -> Reply | None:
+    return next((h.reply for h in reversed(result.heard) if h.stage == stage), None)
+
+
+def row(result: Result, number: int) -> dict[str, object]:
+    """What is known of recipient `number` after the session, as columns of the attempts frame."""
+    verdict, job = result.verdicts[number], result.job
+    banner, ehlo = _last(result, "banner"), _last(result, "ehlo")
+    told = "" if ehlo is None else ehlo.text.partition("\n")[0]
+    seen = seen_ip(told) or (
+        seen_ip(verdict.reply.text) if verdict.reply and verdict.stage != "body" else None
+    )
+    return {
+        "session": result.session,
+        "started_at": result.started_at.isoformat(timespec="microseconds"),
+        "banner_host": _first_word(banner),
+        "ehlo_host": _first_word(ehlo),
+        "local_ip": result.local_ip,
+        "seen_ip": seen,
+        "sender_ip": job.fields[number].get("sender_ip") or seen,
+        **decision(verdict),
+        "anomalies": ",".join(result.anomalies) or None,
+        **_tls(result),
+        "latency_s": result.times.get("latency"),
+        **{f"{stage}_s": result.times[stage] for stage in STAGE_TIMES if stage in result.times},
+    }
+
+
+def decision(verdict: Verdict) -> dict[str, object]:
+    """The columns of the deciding reply."""
+    reply = verdict.reply
+    enhanced = reply.enhanced if reply and not reply.broken else None
+    final = verdict.stage == "body" and verdict.outcome == "accepted"
+    return {
+        "stage": verdict.stage,
+        "outcome": verdict.outcome,
+        "maybe_delivered": final or verdict.maybe,
+        "code": reply.code if reply else None,
+        "enhanced": str(enhanced) if enhanced else None,
+        "reply": visible(reply.shown) if reply else None,
+        "error": verdict.error,
+        "queue_id": queue_id(reply.text) if reply and final else None,
+    }
+
+
+def _tls(result: Result) -> Mapping[str, object]:
+    facts = result.tls
+    if facts is None:
+        clear = "plain" if result.local_ip else None
+        return {"tls": clear, "tls_problem": result.tls_problem and visible(result.tls_problem)}
+    return {
+        "tls": facts.version,
+        "tls_cipher": facts.cipher,
+        "tls_verified": facts.verified,
+        "tls_problem": facts.problem and visible(facts.problem),
+    }
+
+
+def now() -> str:
+    """This moment, UTC, ISO 8601 with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def heard(seq: int, one: Heard) -> tuple[object, ...]:
+    """One reply as a row of the store: seq, stage, command, code, raw, anomalies, sent_at, latency_s."""
+    odd = ",".join(one.reply.anomalies)
+    at = one.sent_at.isoformat(timespec="microseconds")
+    return (seq, one.stage, visible(one.command), one.reply.code, one.reply.raw, odd, at, one.latency_s)

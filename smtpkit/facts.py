@@ -1,0 +1,160 @@
+"""facts: which attempts speak in a letter: the accused, their siblings, those quoted; the figures they give.
+
+Belongs here: roles of attempts, counts with intervals, both clocks, the contact. Not here: who is guilty
+(diagnosis), which attempts count (rows, as in the charts), the words (data/letter.*.md.j2), files (packet).
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from datetime import tzinfo
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from smtpkit import rows
+from smtpkit.catalogue import rows as catalogue
+from smtpkit.counts import wilson
+from smtpkit.diagnosis import Cause, Diagnosis
+from smtpkit.drawing import WORDS
+from smtpkit.escape import one_line, visible
+
+LINES, NEAR = 5, pd.Timedelta("15min")
+"""Refusals quoted, with as many acceptances beside them, and how near in time these must be."""
+COLUMNS = """line counted_as attempt_id started_at local_time mx_host mx_ip port backend sender_ip helo sender
+recipient stage outcome code enhanced reply error queue_id message_id tls session vantage""".split()
+"""Of attempts.csv: `counted_as` says in which figure an attempt counts, `line` where it is quoted."""
+
+
+class Facts:
+    """Attempts in their roles: mine (the accused's), bad (those that failed so), rest (siblings), the quoted.
+
+    Siblings are of the same receiver and heard the same sender IP, unless that is accused. No cause, no roles.
+    """
+
+    def __init__(self, table: pd.DataFrame, diagnosis: Diagnosis, cause: Cause | None) -> None:
+        self.cause, self.view = cause, rows.Rows(table, diagnosis)
+        known = ["attempt_id", "at", "ip", "host", "backend", "word", "hit", "accused", "counted"]
+        found = self.view.facts[known].assign(us=self.view.facts.sender)
+        self.all = f = found.merge(table, on="attempt_id", validate="one_to_one")
+        mine = f.counted & self._marked(f)
+        self.mine, self.bad = f[mine], f[mine & f.hit]
+        like = f.counted & ~mine & _among(f.domain, self.mine.domain) & (cause is not None)
+        if cause is not None and cause.dimension != "sender_ip":
+            like &= _among(f.us, self.mine.us)
+        self.rest, last = f[like], len(self.bad) - 1
+        spread = {round(i * last / (LINES - 1)) for i in range(LINES) if last >= 0}
+        self.quoted = self.bad.iloc[sorted(spread)]
+
+    def _marked(self, f: pd.DataFrame) -> pd.Series:
+        """The accused's rows: as the charts mark them, or all of the domain or sender IP that is named."""
+        if self.cause is None or f.accused.any():
+            return f.accused
+        marked, columns = pd.Series(True, f.index), {"domain": f.domain, "sender_ip": f.us, "mx_ip": f.ip}
+        for name, values in {self.cause.dimension: self.cause.values, **self.cause.only_for}.items():
+            marked &= columns[name].isin(values) if name in columns else True
+        return marked
+
+    @cached_property
+    def contrast(self) -> pd.DataFrame:
+        """For each refusal quoted an acceptance by a sibling near in time; same recipient, new IP first."""
+        near = self.rest if len(self.rest) else self.mine
+        pool, chosen = near[near.word == "accepted"], list[Any]()
+        for bad in self.quoted.itertuples():
+            away, other = (pool["at"] - bad.at).abs(), pool.ip.ne(bad.ip) | pool.us.ne(bad.us)
+            whom = pool.recipient.ne(bad.recipient).fillna(True) & pd.notna(bad.recipient)
+            order = pd.DataFrame({"whom": whom, "used": pool.ip.isin(pool.ip[chosen]), "away": away})
+            close = order[(away <= NEAR) & other & ~pool.index.isin(chosen)]
+            chosen += list(close.sort_values(["whom", "used", "away"]).index[:1])
+        return pool.loc[sorted(chosen)]
+
+    def figures(self) -> dict[str, tuple[Any, pd.DataFrame]]:
+        """Each figure of the letter with the attempts behind it."""
+        counted = {"k": self.bad, "n": self.mine, "other_k": self.rest[self.rest.hit], "others": self.rest}
+        first, last = (self.bad["at"].min(), self.bad.iloc[:1]), (self.bad["at"].max(), self.bad.iloc[-1:])
+        return {name: (len(those), those) for name, those in counted.items()} | {"since": first, "last": last}
+
+    def words(self, zone: tzinfo | str) -> dict[str, Any]:
+        """What the templates reckon with; `several`, `prose` and `quote` make text from outside inert."""
+        cause, bad = self.cause, self.bad
+        assert cause is not None, "a letter has a cause"
+        made: dict[str, Any] = {name: figure for name, (figure, _) in self.figures().items()}
+        made["back"] = back = sorted((at, ip) for ip, at in cause.recoveries.items() if pd.notna(at))
+        made["still"] = still = bool(set(self.mine.ip) - {ip for _, ip in back}) and pd.isna(cause.recovery)
+        server = bad.host.fillna("unnamed") + " [" + bad.ip + "]"
+        bad = bad.assign(server=server.where(bad.port.isna(), server + ":" + bad.port.astype("str")))
+        made["left"] = bad[~bad.ip.isin([ip for _, ip in back])] if still else bad
+        made["ways"] = [word for word in WORDS if bad.word.eq(word).any()]
+        made["contact"] = contact(bad.host, bad.domain.fillna(bad.recipient_domain))
+        made |= {"several": several, "prose": _prose, "quote": _quote, "when": lambda at: when(at, zone)}
+        made |= {"cause": cause, "mine": self.mine, "rest": self.rest, "bad": bad, "interval": _interval}
+        return made | {"quoted": self.quoted, "contrast": self.contrast}
+
+    def table(self, zone: tzinfo | str) -> pd.DataFrame:
+        """attempts.csv: the attempts that count in a figure (without a cause: all), in order of time."""
+        f = self.all.assign(mx_ip=self.all.ip, sender_ip=self.all.us, counted_as="", line="")
+        for role, those in ("accused", self.mine), ("sibling", self.rest):
+            f.loc[those.index, "counted_as"] = [role + f", {self.view.word}" * hit for hit in those.hit]
+        for letter, those in ("R", self.quoted), ("A", self.contrast):
+            f.loc[those.index, "line"] = [f"{letter}{number}" for number in range(1, len(those) + 1)]
+        f["local_time"] = f["at"].dt.tz_convert(zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z").fillna("")
+        kept = f if self.cause is None else f[f.counted_as.ne("")]
+        return kept.sort_values("at", kind="stable")[COLUMNS].reset_index(drop=True)
+
+
+def _prose(text: str) -> str:
+    """Names and addresses outside of a verbatim block: nothing that Markdown would obey."""
+    return re.sub(r"[^\w.:(),+ -]", "?", text)
+
+
+def _among(column: pd.Series, known: pd.Series) -> pd.Series:
+    """Whether each is one of the known; all, if nothing is known."""
+    return column.isin(known.dropna().unique()) | known.isna().all()
+
+
+def _interval(k: int, n: int) -> tuple[int, int]:
+    """Wilson 95 %, whole percent, rounded outwards."""
+    low, high = wilson([k], [n]) if n else ([0.0], [1.0])
+    return math.floor(100 * float(low[0]) + 1e-9), math.ceil(100 * float(high[0]) - 1e-9)
+
+
+def _quote(letter: str, attempts: pd.DataFrame, ours: str, theirs: str) -> str:
+    """Attempts verbatim; a log has our queue id (`ours`), a reply theirs."""
+    lines = list[str]()
+    for number, row in enumerate(attempts.astype("object").where(attempts.notna(), None).itertuples(), 1):
+        at = row.at and f"{row.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
+        head = [f"{letter}{number}", at, row.ip, row.stage and row.stage.upper(), row.recipient]
+        queue = theirs if row.source in ("probe", "send", "dialogue") else ours
+        known = " ".join(one_line(text) for text in head if text)
+        known += f", {queue} {one_line(row.queue_id)}" if row.queue_id else ""
+        why = ", ".join(filter(None, (row.error, row.tls_problem))) or "unknown"
+        said = visible(row.reply or f"(no reply: {why})")
+        lines += [f"    {known}", *(f"       {line}" for line in said.split("\n"))]
+    return "\n".join(lines)
+
+
+def when(at: pd.Timestamp, zone: tzinfo | str) -> str:
+    """A time in UTC and in the zone; only once if both are the same."""
+    if pd.isna(at):
+        return "at an unknown time"
+    utc, here = (pd.Timestamp(at).tz_convert(one) for one in ("UTC", zone))
+    text = f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{text} ({here:%Y-%m-%d %H:%M:%S %Z})" if here.utcoffset() else text
+
+
+def several(values: Iterable[Any]) -> str:
+    """The first three different values on one line, and how many more there are."""
+    known = list(dict.fromkeys(one_line(str(value)) for value in pd.Series(values).dropna().unique()))
+    return ", ".join(known[:3]) + (f" (+{len(known) - 3})" if len(known) > 3 else "")
+
+
+def contact(hosts: Iterable[Any], domains: Iterable[Any]) -> dict[str, str]:
+    """The row of data/contacts.csv for the first known host and domain; only a name's characters get through."""
+    first = (next((name for name in names if pd.notna(name)), "") for names in (hosts, domains))
+    host, domain = (re.sub(r"[^\w.-]", "", name).rstrip(".") for name in first)
+    for row in catalogue("contacts.csv"):  # the last is for every host
+        if f".{host.lower()}".endswith(tuple(row["mx_suffix"].strip("*").split(";"))):
+            break
+    email = row["email"].replace("{domain}", domain or host.partition(".")[2])
+    return row | {"email": "" if email.endswith("@") else email}

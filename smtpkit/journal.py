@@ -1,0 +1,363 @@
+"""journal: the SQLite store that evidence goes through: intent before connecting, mark before the dot, result.
+
+Belongs here: the schema, the writer, recovery after a kill, the pacing ledger. Not here: frames (casebook).
+
+The only order that loses nothing and sends nothing twice: (1) `begun` row, (2) everything up to the body, (3) `dot`
+durable (synchronous=FULL) before the final dot is written, (4) the dot, (5) the result. After a crash `begun` is
+failed (nothing was handed over) and `dot` is unknown, both `interrupted`.
+"""
+
+import json
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_bytes
+from typing import IO, Any
+
+from smtpkit.errors import StoreError
+from smtpkit.limits import DAY, Pace, Visit
+
+VERSION = 1
+_SCHEMA = """
+create table meta (key text primary key, value text not null);
+create table runs (id text primary key, pid integer not null, begun text not null, facts text not null);
+create table attempts (attempt_id text primary key, run text not null, session text not null, state text not null,
+  planned text not null, result text not null, seal text not null) without rowid;
+create index attempts_live on attempts (run) where state in ('begun', 'dot');
+create index attempts_session on attempts (session);
+create table replies (session text not null, seq integer not null, stage text not null, command text not null,
+  code integer, raw blob not null, anomalies text not null, sent_at text not null, latency_s real not null,
+  seal text not null, primary key (session, seq)) without rowid;
+create table claims (key text primary key, attempt_id text not null) without rowid;
+create table notes (at text not null, text text not null, seal text not null);
+"""
+Row = Mapping[str, Any]
+
+
+_last = [0]
+
+
+def new_id() -> str:
+    """A UUIDv7: sortable by time, and by order within this process (RFC 9562 5.7, 6.2 method 3).
+
+    >>> made = [new_id() for _ in range(100)]
+    >>> made == sorted(made)
+    True
+    """
+    milli, rest = divmod(time.time_ns(), 1_000_000)
+    _last[0] = now = max(milli << 12 | rest * 4096 // 1_000_000, _last[0] + 1)
+    number = (now >> 12) << 80 | 7 << 76 | (now & 0xFFF) << 64 | 2 << 62 | int.from_bytes(token_bytes(8)) >> 2
+    text = f"{number:032x}"
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def seal(*parts: object) -> str:
+    """The checksum that `verify` holds a row against: 16 hex digits of SHA-256."""
+    return sha256("\x1f".join(map(repr, parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def plain(value: object) -> str:
+    """JSON that reads back the same; times become ISO text."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+@contextmanager
+def loud(path: Path, what: str) -> Iterator[None]:
+    """A database error becomes a StoreError that names the file."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{what} {path}: {error}; nothing is sent without it") from error
+
+
+def connect(path: Path, *, write: bool = True) -> sqlite3.Connection:
+    """An open casebook file, made if it is missing (mode 0600); refuses other versions and other files."""
+    with loud(path, "cannot open casebook"):
+        fresh = write and not path.exists()
+        if fresh:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        try:
+            base.execute("pragma journal_mode=wal")
+            base.execute("pragma synchronous=normal")
+            _prepare(base, path)
+        except BaseException:
+            base.close()
+            raise
+        return base
+
+
+def _prepare(base: sqlite3.Connection, path: Path) -> None:
+    if not base.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
+        base.execute("begin immediate")
+        if not base.execute("select 1 from sqlite_master").fetchone():
+            for statement in _SCHEMA.split(";")[:-1]:
+                base.execute(statement)
+            base.execute("insert into meta values ('version', ?)", (str(VERSION),))
+        base.execute("commit")
+    found = base.execute("select value from meta where key = 'version'").fetchone()
+    if found is None or found[0] != str(VERSION):
+        version = found[0] if found else "?"
+        raise StoreError(
+            f"{path} is a casebook of version {version}; this smtpkit reads {VERSION}. Open a new file"
+        )
+
+
+class Lock:
+    """A lock file beside the casebook; free once its process is gone, whatever happened to it."""
+
+    def __init__(self, casebook: Path, run: str) -> None:
+        self.path = casebook.with_name(f".{casebook.name}.{run}.lock")
+        self._file: IO[bytes] | None = None
+
+    def take(self) -> bool:
+        """Whether the lock was free; it is ours then."""
+        file = self.path.open("ab")
+        try:
+            _flock(file)
+        except OSError:
+            file.close()
+            return False
+        self._file = file
+        return True
+
+    def drop(self) -> None:
+        """Give it back and remove the file."""
+        if self._file:
+            with suppress(FileNotFoundError):  # somebody tidied the folder
+                self.path.unlink()
+            self._file.close()
+            self._file = None
+
+
+def _flock(file: IO[bytes]) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class Journal:
+    """The writer of one run: rows gather, `commit` makes them durable; one per worker thread."""
+
+    def __init__(self, path: Path, facts: Row) -> None:
+        self.path, self.run = path.absolute(), new_id()
+        self._lock, self._pid, self._full, self._open = Lock(self.path, self.run), os.getpid(), False, False
+        with loud(self.path, "cannot open casebook"):
+            self.base = connect(self.path)
+            try:
+                self._inode = os.stat(self.path).st_ino
+                self._lock.take()
+                recover(self.base, self.path)
+                started = (self.run, self._pid, datetime.now(UTC).isoformat(), plain(facts))
+                self.base.execute("insert into runs values (?, ?, ?, ?)", started)
+            except BaseException:
+                self.close()
+                raise
+
+    def _begin(self) -> None:
+        if not self._open:
+            self._check()
+            self.base.execute("begin immediate")
+            self._open = True
+
+    def _write(self, statement: str, *rows: Sequence[object]) -> None:
+        with loud(self.path, "cannot write casebook"):
+            self._begin()
+            self.base.executemany(statement, rows)
+
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise StoreError(f"casebook {self.path} was opened before a fork; open it anew in this process")
+        if os.stat(self.path).st_ino != self._inode:
+            raise StoreError(f"casebook {self.path} was moved or replaced while open; nothing more is sent")
+
+    def begin(self, session: str, rows: Sequence[tuple[str, Row]], state: str = "begun") -> None:
+        """Write intent: (attempt_id, planned facts) each; a second time while begun: what is meant now."""
+        made = []
+        for attempt_id, planned in rows:
+            text = plain(planned)
+            mark = seal(attempt_id, state, text, "{}")
+            made.append((attempt_id, self.run, session, state, text, "{}", mark))
+        self._write("insert or replace into attempts values (?, ?, ?, ?, ?, ?, ?)", *made)
+
+    def claim(self, attempt_ids: Sequence[str], keys: Sequence[str]) -> bool:
+        """Mark that the dot is about to leave; False if another attempt has one of these keys already."""
+        with loud(self.path, "cannot write casebook"):
+            self._begin()
+            found = self.base.execute
+            if any(
+                found("select 1 from claims where key = ?", (key,)).fetchone() for key in filter(None, keys)
+            ):
+                return False
+        pairs = [(k, a) for k, a in zip(keys, attempt_ids, strict=True) if k]
+        self._write("insert into claims values (?, ?)", *pairs)
+        self._finish([(a, "dot", {}) for a in attempt_ids])
+        return True
+
+    def finish(self, rows: Sequence[tuple[str, Row]], keys: Sequence[str]) -> None:
+        """Write results; a claim whose message certainly was not taken is given back."""
+        self._finish([(attempt_id, "final", result) for attempt_id, result in rows])
+        free = [
+            (key, attempt_id)
+            for key, (attempt_id, result) in zip(keys, rows, strict=True)
+            if key and result["outcome"] not in ("accepted", "unknown")
+        ]
+        self._write("delete from claims where key = ? and attempt_id = ?", *free)
+
+    def _finish(self, rows: Iterable[tuple[str, str, Row]]) -> None:
+        for attempt_id, state, result in rows:
+            _end(self, attempt_id, state, plain(result))
+
+    def heard(self, session: str, rows: Iterable[Sequence[object]]) -> None:
+        """Write replies: seq, stage, command, code, raw, anomalies, sent_at, latency_s each."""
+        made = [(session, *row, seal(session, *row)) for row in rows]
+        self._write("insert into replies values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *made)
+
+    def commit(self) -> None:
+        """Make what was written last; after `durable` it is on disk when this returns."""
+        if self._open:
+            with loud(self.path, "cannot write casebook"):
+                self.base.execute("commit")
+            self._open = False
+
+    def durable(self) -> None:
+        """From now on each commit is synchronous=FULL: for runs that hand messages over."""
+        if not self._full:
+            self.commit()
+            with loud(self.path, "cannot write casebook"):
+                self.base.execute("pragma synchronous=full")
+            self._full = True
+
+    def close(self) -> None:
+        """End the run; what was not committed is rolled back."""
+        self.base.close()
+        self._lock.drop()
+
+
+def _end(journal: "Journal", attempt_id: str, state: str, result: str) -> None:
+    with loud(journal.path, "cannot read casebook"):
+        sql = "select planned from attempts where attempt_id = ?"
+        planned = journal.base.execute(sql, (attempt_id,)).fetchone()
+    if planned is None:
+        raise StoreError(f"casebook {journal.path} lost attempt {attempt_id}; nothing more is sent")
+    mark = seal(attempt_id, state, planned[0], result)
+    statement = (
+        "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and state <> 'final'"
+    )
+    journal._write(statement, (state, result, mark, attempt_id))
+
+
+def recover(base: sqlite3.Connection, path: Path) -> int:
+    """End what killed runs left open: begun becomes failed, dot unknown; runs whose lock is held are left alone."""
+    ended = 0
+    for (run,) in base.execute(
+        "select distinct run from attempts where state in ('begun', 'dot')"
+    ).fetchall():
+        lock = Lock(path, run)
+        if not lock.take():
+            continue
+        base.execute("begin immediate")
+        sql = "select attempt_id, state, planned from attempts where run = ? and state in ('begun', 'dot')"
+        for attempt_id, state, planned in base.execute(sql, (run,)).fetchall():
+            result = plain(_interrupted(state))
+            mark = seal(attempt_id, "final", planned, result)
+            row = (result, mark, attempt_id)
+            base.execute(
+                "update attempts set state = 'final', result = ?, seal = ? where attempt_id = ?", row
+            )
+            ended += 1
+        base.execute("commit")
+        lock.drop()
+    return ended
+
+
+def _interrupted(state: str) -> dict[str, object]:
+    dot = state == "dot"
+    stage = "body" if dot else "connect"
+    ends = {"stage": stage, "outcome": "unknown" if dot else "failed", "error": "interrupted"}
+    return ends | {"maybe_delivered": dot}
+
+
+# The ledger is user-wide, so that pacing holds over cells, notebooks and restarts.
+_LEDGER = """create table if not exists visits (id integer primary key, receiver text not null, ip text not null,
+  at real not null, ended real, refused integer not null default 0, stop integer not null default 0,
+  pid integer not null);
+create index if not exists visits_receiver on visits (receiver, at);"""
+STALE = 3600.0
+"""An open visit older than this, s, or of a process that is gone, has ended."""
+
+
+class Ledger:
+    """Visits at receivers; `ask` reserves one or says how long to wait. Times are seconds since 1970."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with loud(path, "cannot open pacing ledger"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self.base.execute("pragma journal_mode=wal")
+            self.base.executescript(_LEDGER)
+
+    def ask(self, pace: Pace, receiver: str, ip: str, now: float) -> tuple[float, int | None]:
+        """(0.0, number of the visit), or (seconds to wait, None)."""
+        with loud(self.path, "cannot write pacing ledger"):
+            self.base.execute("begin immediate")
+            wait = pace.wait(self.visits(receiver, now), ip, now)
+            number = None
+            if wait <= 0:
+                row = (receiver, ip, now, os.getpid())
+                number = self.base.execute(
+                    "insert into visits (receiver, ip, at, pid) values (?, ?, ?, ?)", row
+                ).lastrowid
+            self.base.execute("commit")
+            return max(wait, 0.0), number
+
+    def visits(self, receiver: str, now: float) -> list[Visit]:
+        """The last day's visits; a clock that was set back counts visits of the future as now."""
+        sql = "select at, ip, ended, refused, stop, pid from visits where receiver = ? and at > ?"
+        found = self.base.execute(sql, (receiver, now - DAY)).fetchall()
+        return [
+            Visit(min(at, now), ip, _ended(at, ended, pid, now), bool(refused), bool(stop))
+            for at, ip, ended, refused, stop, pid in found
+        ]
+
+    def end(self, number: int, now: float, refused: bool, stop: bool) -> None:
+        """Write down how the visit ended."""
+        with loud(self.path, "cannot write pacing ledger"):
+            row = (now, refused, stop, number)
+            self.base.execute("update visits set ended = ?, refused = ?, stop = ? where id = ?", row)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.base.close()
+
+
+def _ended(at: float, ended: float | None, pid: int, now: float) -> float | None:
+    if ended is not None:
+        return min(ended, now)
+    return min(at + 60, now) if now - at > STALE or not _alive(pid) else None
+
+
+def _alive(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # os.kill(pid, 0) would end the process there
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,184 @@
+"""lint: what a receiver may hold against a message, read off its octets alone.
+
+Limits, advice and sources are in data/lints.csv. Not here: DNS (checks), building (message).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.policy import compat32
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from smtpkit.address import mailbox, organisation
+from smtpkit.catalogue import rows
+from smtpkit.errors import InvalidInput
+from smtpkit.escape import decode, one_line
+from smtpkit.fields import LINE, read
+from smtpkit.parts import split
+
+Found = tuple[str, object, str, str]
+"""Check, whether it is bad, the value that was seen, and the status if it is bad."""
+KB, MB = 1024, 1024 * 1024
+ONCE = """from sender reply-to to cc bcc message-id in-reply-to references subject date mime-version
+content-type content-transfer-encoding""".split()
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_AD = re.compile(r"(?i)[(\[<{【]\s*(광\W?\s*고|ad|廣告)\s*[)\]>}】]|\A\W*광\W?\s*고\b")
+_FROM_AFAR = re.compile(r"(?i)(cid|data):|https?://(?!localhost|127\.)")
+_SRC = re.compile(r"""(?i)\ssrc\s*=\s*["']?\s*([^"'\s>]*)""")
+_DATA = re.compile(r"data:[\w/+.-]*[;,][^\"')\s>]*")
+
+
+def lint(octets: bytes, *, sender: str | None = None, size_limit: int | None = None) -> list[dict[str, str]]:
+    """One row a check: check, status (pass, warn, fail, unknown), value, limit, advice, source.
+
+    `sender` is the reverse-path, for SPF alignment; `size_limit` the SIZE of the EHLO reply, octets, 0 for
+    none said. Any octets will do; no network is asked.
+
+    >>> [row["check"] for row in lint(b"From: a@b.example\\r\\n\\r\\n") if row["status"] == "fail"]
+    ['date', 'message_id']
+    """
+    told, made = {found[0]: found[1:] for found in Reading(octets, sender, size_limit).found()}, []
+    for row in rows("lints.csv"):
+        bad, value, worse = told[row["check"]]
+        seen = {"check": "", "status": worse if bad else "pass", "value": one_line(value)[:300]}
+        made.append(seen | row | ({} if bad else {"advice": ""}))
+    return made
+
+
+def tags(record: str) -> dict[str, str]:
+    """The tag=value list of DKIM, DMARC and their kin; of a doubled tag the first; names in small letters."""
+    parts = [part.partition("=") for part in record.split(";") if "=" in part]
+    return {name.strip().lower(): value.strip() for name, _, value in reversed(parts)}
+
+
+class Reading:
+    """A message's octets read once: fields, texts, and the checks on them."""
+
+    def __init__(self, octets: bytes, sender: str | None = None, size_limit: int | None = None) -> None:
+        self.octets, self.sender, self.size_limit = octets, sender, size_limit
+        self.mail = message_from_bytes(octets, policy=compat32)
+        self.header, self.body = split(octets)
+        self.fields = list(read(self.header))
+        self.texts: list[tuple[str, str, int]] = []
+        self.odd_charsets: list[str] = []
+        for part in self.mail.walk():
+            if part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment":
+                self._read(part)
+        self.html = "\n".join(text for kind, text, _ in self.texts if kind == "html")
+        self.subject = " ".join(self.values("subject")).strip()
+        self.signatures = list(map(tags, self.values("dkim-signature")))
+
+    def _read(self, part: Any) -> None:
+        octets, kind = bytes(part.get_payload(decode=True) or b""), part.get_content_subtype()
+        charset = str(part.get_content_charset() or "us-ascii")
+        try:
+            text = octets.decode(charset)
+        except (LookupError, ValueError) as error:
+            text = decode(octets)
+            why = "is not known" if isinstance(error, LookupError) else "does not fit its octets"
+            self.odd_charsets.append(f"{charset} of the {kind} part {why}")
+        self.texts.append((kind, text, len(str(part.get_payload()))))
+
+    def values(self, name: str) -> list[str]:
+        """What the fields of that name (lower case) say."""
+        return [value for field, value in self.fields if field == name]
+
+    def domain(self) -> str | None:
+        """The domain of the one address in From, as an envelope would have it; None if there is no such."""
+        text = re.sub(r'"(?:[^"\\]|\\.)*"', "", ",".join(self.values("from")))
+        boxes = re.findall(r"<([^<>]*)>", text) or [text]
+        try:
+            return mailbox(boxes[0].strip()).rpartition("@")[2] if len(boxes) == 1 else None
+        except InvalidInput:
+            return None
+
+    def found(self) -> Iterator[Found]:
+        """What each check finds, in no order."""
+        yield from (*self._names(), *self._octets(), *self._bodies(), *self._sizes(), *self._links())
+        yield from (self._one_click(), self._advertisement())
+
+    def _names(self) -> Iterator[Found]:
+        senders, dates, ids = (self.values(name) for name in ("from", "date", "message-id"))
+        yield "from", len(senders) != 1 or self.domain() is None, " | ".join(senders) or "no From", "fail"
+        try:
+            why = "" if [parsedate_to_datetime(date) for date in dates] else "no Date"
+        except (ValueError, IndexError, OverflowError):
+            why = "unreadable: "
+        yield "date", why or len(dates) != 1, why + " | ".join(dates), "fail"
+        fits = [re.fullmatch(r"<[^\s<>@]+@[^\s<>@]+>", text) and len(text) <= 500 for text in ids]
+        yield "message_id", len(ids) != 1 or not all(fits), " | ".join(ids) or "no Message-ID", "fail"
+        times = Counter(name for name, _ in self.fields)
+        twice = [f"{name} {times[name]} times" for name in ONCE if times[name] > 1]
+        yield "single_fields", twice, ", ".join(twice) or "none twice", "fail"
+
+    def _octets(self) -> Iterator[Found]:
+        lines = [len(line) for line in re.split(rb"\r\n|\r|\n", self.octets)]
+        most = max(lines)
+        yield "line_length", most > LINE, f"{most} octets in line {lines.index(most) + 1}", "fail"
+        bare = len(re.findall(rb"\r(?!\n)|(?<!\r)\n|\0", self.octets))
+        yield "line_ends", bare, f"{bare} bare CR, bare LF or NUL", "fail"
+        head, body = (len(half.translate(None, bytes(range(128)))) for half in (self.header, self.body))
+        value = f"{head} octets above 127 in the header, {body} in the body"
+        yield "transport", head or body, value, "warn"
+
+    def _bodies(self) -> Iterator[Found]:
+        charsets = "; ".join(self.odd_charsets)
+        yield "charset", charsets, charsets or f"{len(self.texts)} text parts fit", "fail"
+        places = [("header", " ".join(value for _, value in self.fields)), *(text[:2] for text in self.texts)]
+        odd = [f"U+{ord(hit[0]):04X} in {place}" for place, text in places if (hit := _CONTROL.search(text))]
+        yield "control_characters", odd, ", ".join(odd) or "none", "warn"
+        kinds = [kind for kind, text, _ in self.texts if text.strip()]
+        bad = "html" in kinds and "plain" not in kinds
+        yield "text_alternative", bad, ", ".join(kinds) or "no text", "warn"
+
+    def _sizes(self) -> Iterator[Found]:
+        size, most = len(self.octets), min(self.size_limit or 25 * MB, 25 * MB)
+        said = f"{size:,} octets" + (f", SIZE {self.size_limit:,}" if self.size_limit else "")
+        yield "size", size > min(most, 20 * MB), said, "fail" if size > most else "warn"
+        plain = len(self.html.encode("utf-8", "replace"))
+        sent = sum(size for kind, _, size in self.texts if kind == "html")
+        data, most = _DATA.findall(self.html), max(plain, sent)
+        cause = f"; {sum(map(len, data)):,} of them in {len(data)} data: URIs" if data else ""
+        value = f"{plain:,} octets of HTML, {sent:,} as sent{cause}"
+        yield "gmail_clipping", most >= 90 * KB, value, "fail" if most > 102 * KB else "warn"
+
+    def _links(self) -> Iterator[Found]:
+        home, signers = self.domain(), [tag["d"] for tag in self.signatures if tag.get("d")]
+        others = {"align_spf": self.sender.rpartition("@")[2:] if self.sender else (), "align_dkim": signers}
+        for check, named in others.items():
+            hit = home and organisation(home) in map(organisation, named)
+            value = f"From {home or 'has no address'}, {' and '.join(named) or 'no other domain given'}"
+            yield check, not hit, value, "warn" if home and named else "unknown"
+        cids = {str(part.get("Content-ID", "")).strip().strip("<>") for part in self.mail.walk()}
+        tags = re.findall(r"(?is)<img\b[^>]*>", self.html)
+        images = [("".join(_SRC.findall(tag)[:1]), re.search(r"(?i)\salt[\s=/>]", tag)) for tag in tags]
+        lost = [src for src, _ in images if src[:4].lower() == "cid:" and src[4:] not in cids]
+        odd = [f"no such part: {src}" for src in lost]
+        odd += [f"cannot be reached: {src}" for src, _ in images if not _FROM_AFAR.match(src)]
+        soft = [f"not https: {src}" for src, _ in images if src.lower().startswith("http://")]
+        soft += [f"no alt text: {src}" for src, has in images if not has]
+        value = "; ".join([*odd, *soft][:4]) or f"{len(images)} images"
+        yield "images", odd or soft, value, "fail" if odd else "warn"
+
+    def _advertisement(self) -> Found:
+        if not _AD.search(self.subject):
+            return "advertisement", False, "not marked as an advertisement", ""
+        refusable = "수신거부" in re.sub(r"\s", "", "".join(text for _, text, _ in self.texts))
+        worse = "warn" if self.subject.startswith("(광고)") else "fail"
+        value = self.subject + ("" if refusable else " (the body does not say 수신거부)")
+        return "advertisement", worse == "fail" or not refusable, value, worse
+
+    def _one_click(self) -> Found:
+        links, post = (", ".join(self.values(f"list-unsubscribe{more}")) for more in ("", "-post"))
+        bulk = self.values("list-id") or "bulk" in self.values("precedence") or _AD.search(self.subject)
+        if not links and not post:
+            return "one_click", bulk, "no List-Unsubscribe", "warn"
+        value = f"List-Unsubscribe: {links or 'none'}; Post: {post or 'none'}"
+        if post != "List-Unsubscribe=One-Click" or not re.search(r"<https://[^>\s]+>", links):
+            return "one_click", True, value, "fail" if post else "warn"
+        named = [set(re.split(r"\s*:\s*", tag.get("h", "").lower())) for tag in self.signatures]
+        signed = any({"list-unsubscribe", "list-unsubscribe-post"} <= names for names in named)
+        value = value if signed else f"not signed: {value}"
+        return "one_click", not signed, value, "fail" if named else "warn"

@@ -1,0 +1,154 @@
+"""locating: `locate`: probe the most suspect MX IP next, and stop when it is certain who refuses.
+
+Not here: the test (suspicion), what a probe asks (probing), which explanation fits best (diagnosis).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from smtpkit import counts
+from smtpkit.campaign import run
+from smtpkit.diagnosis import Cause, Diagnosis, diagnose
+from smtpkit.errors import refuse
+from smtpkit.escape import one_line
+from smtpkit.jobs import Plan
+from smtpkit.mx import MxRoute
+from smtpkit.probing import Question, question
+from smtpkit.steps import Verdict
+from smtpkit.suspicion import WEAK, judge
+from smtpkit.verdicts import SURE
+from smtpkit.voices import hear
+
+RULES = ("pace", "timeouts", "guard", "casebook", "case")
+_WHAT = {"mx_block": "refused", "mx_dead": "gave no usable answer in", "mx_tls": "failed TLS in"}
+_SOUNDS = {"dead": "mx_dead", "lost": "mx_dead", "tls": "mx_tls"}
+
+
+class Tally:
+    """Sessions and refusals by MX IP, and which must not be asked any more."""
+
+    def __init__(self, ips: Sequence[str], seen: pd.DataFrame | None = None) -> None:
+        self.ips = list(ips)
+        self.refused, self.asked = np.zeros((2, len(self.ips)), np.int64)
+        self.shut = np.zeros(len(self.ips), bool)
+        if seen is not None and len(seen):
+            table = counts.by_ip(seen).reindex(self.ips).fillna(0)
+            self.refused, self.asked = np.array(table.failed, np.int64), np.array(table.n, np.int64)
+
+    def hear(self, ip: str, verdict: Verdict) -> None:
+        """Count one session; what we withheld or broke off ourselves shuts the IP for this run."""
+        number = self.ips.index(ip)
+        if verdict.outcome in ("withheld", "unknown") or verdict.error in counts.OURS:
+            self.shut[number] = True
+        else:
+            self.asked[number] += 1
+            self.refused[number] += verdict.outcome != "passed"
+
+
+def locate(
+    domain: str | MxRoute | None = None,
+    recipient: str | None = None,
+    sender: str | None = None,
+    *,
+    most: int = 60,
+    seen: pd.DataFrame | None = None,
+    **keywords: Any,
+) -> Diagnosis:
+    """Name the MX IP that refuses, with as few sessions as can do it; nothing is delivered.
+
+    In turn to a first refusal, then the likeliest to be stale, until a test stops it that may be looked at after
+    every session. Where the innocent refuse at most 5 %, one of them is named, or a server that refuses 30 % or
+    more is cleared, in at most 1 run of 100. Where all refuse alike nobody is named. Not every MX IP need be asked.
+    most: sessions at most; pace and guard hold as for `probe` and may end it earlier. seen: attempts to begin with,
+    such as `.frame` of a Diagnosis that was not settled. keywords: those of `probe`, but rounds and background.
+
+    Returns a Diagnosis whose frame holds `seen` and the new attempts. Raises InvalidInput, StoreError, as `probe`.
+
+    >>> from smtpkit import Lab
+    >>> with Lab("stale_blacklist") as lab:
+    ...     locate(lab.domain, lab.recipient, lab.sender, network=lab.network).causes[0].values
+    ('192.0.2.14',)
+    """
+    if not isinstance(most, int) or most < 1:
+        raise refuse("most", most, "is no number of sessions", "write a whole number of 1 or more")
+    rules = {name: keywords.pop(name, None) for name in RULES}
+    asked, route = question(domain, recipient, sender, **keywords)
+    tally = Tally(list(dict.fromkeys(ip for _, ip in route)), seen)
+    frame = run(_plan(asked, route, tally, most), asked.network, label=f"locate {route.domain}", **rules)
+    assert isinstance(frame, pd.DataFrame)
+    whole = frame if seen is None or not len(seen) else pd.concat([seen, frame], ignore_index=True)
+    found = diagnose(whole)
+    return _conclude(found, tally, whole) if tally.ips else found
+
+
+def _plan(asked: Question, route: MxRoute, tally: Tally, most: int) -> Plan:
+    """One session after the other."""
+    hosts = {ip: host for host, ip in reversed(list(route))}
+    jobs, number = asked.dead_ends(route), 0
+    if not tally.ips:
+        yield jobs
+    while tally.ips and number < most and not tally.shut.all():
+        now = judge(tally.refused, tally.asked, tally.shut)
+        if now.done:
+            break
+        ip, number = tally.ips[int(now.ask)], number + 1
+        result = yield [*jobs, asked.job(route, hosts[ip], ip, number)]
+        while result is not None and result.job.ip != ip:
+            result = yield []
+        if result is not None:
+            tally.hear(ip, result.verdicts[0])
+        jobs = []
+
+
+def _conclude(found: Diagnosis, tally: Tally, frame: pd.DataFrame) -> Diagnosis:
+    """The test's answer in the words of a Diagnosis; a sure explanation other than a server goes first."""
+    now = judge(tally.refused, tally.asked, tally.shut)
+    guilty = tuple(ip for ip, named in zip(tally.ips, now.named, strict=True) if named)
+    other = [c for c in found.causes[:1] if c.kind != "inconclusive" and found.confidence >= SURE]
+    if now.done == "named" and all(c.dimension == "mx_ip" and set(c.values) != set(guilty) for c in other):
+        return _named(found, tally, guilty, frame)
+    if now.done == "clear" and found.causes and not other:  # too faint for diagnose, and excluded by the test
+        said = f"{tally.refused.sum()} of {tally.asked.sum()} sessions up to {frame.asked.iloc[-1]} failed."
+        found = replace(found, causes=(), more_probes={}, verdict=said)
+    return replace(found, verdict=f"{found.verdict}{_stopped(tally, str(now.done))}")
+
+
+def _named(found: Diagnosis, tally: Tally, guilty: tuple[str, ...], frame: pd.DataFrame) -> Diagnosis:
+    """These servers are guilty, as the sequential test says."""
+    rows = counts.sessions(frame)
+    rows = rows[rows.mx_ip.isin(guilty) & counts.failures(rows).fillna(False)]
+    sounds = {_SOUNDS.get(sound, "mx_block") for sound in hear(rows)[1].sound}
+    kind = sounds.pop() if len(sounds) == 1 else "mx_block"
+    table = found.table.assign(so=found.table.failed, accused=found.table.index.isin(guilty))
+    cause = Cause(kind, "mx_ip", guilty, confidence=0.99, evidence=rows)
+    verdict = _say(tally, guilty, _WHAT[kind])
+    return replace(found, causes=(cause,), verdict=verdict, table=table, more_probes={}, confidence=0.99)
+
+
+def _say(tally: Tally, guilty: tuple[str, ...], did: str) -> str:
+    """The verdict, with counts and what was not asked."""
+    mine = np.isin(tally.ips, guilty)
+    k, n = tally.refused[mine].sum(), tally.asked[mine].sum()
+    k2, n2 = tally.refused[~mine].sum(), tally.asked[~mine].sum()
+    low, high = (float(end[0]) for end in counts.wilson([k], [n]))
+    rest = int((~mine & (tally.asked > 0)).sum())
+    text = f"{' and '.join(map(one_line, guilty))} {did} {k} of {n} sessions (95 % interval "
+    text += f"{math.floor(100 * low + 1e-9)}-{math.ceil(100 * high - 1e-9)} %); "
+    text += f"{rest} other MX IP{'s' * (rest != 1)} {did} {k2} of {n2}. "
+    text += f"{n + n2} sessions settled it (1 wrong in 100 at most, where the innocent refuse 5 % at most)."
+    idle = int((tally.asked == 0).sum())
+    return text + f" Not asked, for no need: {idle} more." * (idle > 0)
+
+
+def _stopped(tally: Tally, done: str) -> str:
+    """What must be added where nobody was named by the test."""
+    if done:
+        return f" No MX IP refuses {WEAK:.0%} or more (1 wrong in 100 at most)." * (done == "clear")
+    held = one_line(", ".join(np.array(tally.ips)[tally.shut]))
+    why = f" Our own pace or guard withheld sessions with {held}." * bool(held)
+    return f"{why} Not settled after {tally.asked.sum()} sessions: go on with locate(..., seen=d.frame)."

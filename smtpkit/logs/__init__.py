@@ -1,0 +1,121 @@
+"""logs: mail logs of any size as attempts frames: `read_log`.
+
+Belongs here: files to frames, one after the other or on many workers. Not here: one file (parsing), one MTA's
+lines (a module each), Parquet (sets).
+"""
+
+import os
+from concurrent.futures import BrokenExecutor, Executor, Future
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:20000,muzzy_decay_ms:-1")
+# polars' allocator else gives each block's memory back at once: a third of all CPU time (measured)
+
+import polars as pl
+
+from smtpkit.errors import refuse
+from smtpkit.logs import files, rows, sets
+from smtpkit.logs.parsing import READERS, Told, parse, zone
+
+_LOST = (BrokenExecutor, ConnectionError, EOFError)
+
+
+def read_log(
+    paths: Any,
+    mta: str = "auto",
+    *,
+    year: int | None = None,
+    tz: str | None = None,
+    executor: Executor | None = None,
+    into: str | Path | None = None,
+) -> Any:
+    """Mail logs as an attempts frame: one row per real try, also those that a summary hides in "sent".
+
+    `paths`: paths, globs, folders, "-" for stdin; .gz, .xz, .zst; rotated sets are read from the oldest.
+    `mta`: postfix, exim, sendmail, opensmtpd, kumomta, powermta; auto tells them apart block by block.
+    `year` of the first line and `tz` ("Asia/Seoul") for stamps without them (default: by the file's date; UTC,
+    with a note). `started_at` is the line's time; `vantage` the host that logged; `kind`, `file`, `line`,
+    `dsn_log`, `lossy`, `orig_to`, `conn_use`, `queue_s`, `tls_trust` stand beside the schema.
+
+    `executor` (any concurrent.futures.Executor, such as Dask's `client.get_executor()`) parses file by file.
+    `into`: a folder for Parquet parts by day and host, however big the logs are; a `LogSet` comes back.
+
+    `.attrs["problems"]`: what looked relevant and could not be read (why, file, count, lines, text).
+    `.attrs["skipped"]`: lines that are no try: suspended, local, expired. `.attrs["notes"]`: what was assumed.
+    Raises InvalidInput for no file, a binary one, an unknown zone, or when no line is of a known log.
+
+    >>> import tempfile
+    >>> line = "Mar  2 09:14:05 relay1 postfix/smtp[41]: connect to mx[192.0.2.25]:25: Connection refused"
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".log") as file:
+    ...     read = file.write(line), file.flush(), read_log(file.name, year=2026, tz="Asia/Seoul")
+    >>> read[2][["mx_ip", "stage", "error"]].values.tolist()
+    [['192.0.2.25', 'connect', 'refused']]
+    """
+    found = files.expand(paths)
+    if mta != "auto" and mta not in READERS:
+        raise refuse("mta", mta, "is not known", f"use one of auto, {', '.join(READERS)}")
+    told = Told(mta, year, zone(tz or "UTC"), tz is not None)
+    folder = None if into is None else Path(into)
+    parts = _in_turn(found, told, folder) if executor is None else _by_workers(found, told, folder, executor)
+    told.check(found)
+    if folder is not None:
+        return sets.LogSet(folder, told.attrs())
+    all_ = rows.numbered(pl.concat([rows.KNOWN, *parts], how="diagonal"))
+    parts.clear()
+    made = rows.to_pandas(all_)
+    made.attrs = {"smtpkit": {"source": "log"}, **told.attrs()}
+    return made
+
+
+def _in_turn(found: list[str], told: Told, folder: Path | None) -> list[pl.DataFrame]:
+    """One file after the other; what is open at a file's end goes into the next."""
+    parts = []
+    readers: dict[str, Any] = {}
+    for number, path in enumerate(found):
+        for part in parse(path, number, told, readers, last=number == len(found) - 1):
+            if folder is None:
+                parts.append(part)
+            else:
+                sets.write(part, folder, f"{number:06}")
+    return parts
+
+
+def _work(path: str, number: int, told: Told, folder: Path | None) -> tuple[Told, pl.DataFrame, pl.DataFrame]:
+    """One file on a worker: rows whose message began in an earlier file come back, the others are stored."""
+    readers: dict[str, Any] = {}
+    parts = list(parse(path, number, told, readers, last=True))
+    made = pl.concat([rows.KNOWN, *parts], how="diagonal")
+    open_ = pl.concat([rows.KNOWN, *(reader.known() for reader in readers.values())])
+    if folder is not None:
+        orphan = pl.col("sender").is_null() & pl.col("queue_id").is_not_null()
+        sets.write(made.filter(~orphan), folder, f"{number:06}")
+        made = made.filter(orphan)
+    return told, made, open_
+
+
+def _by_workers(found: list[str], told: Told, folder: Path | None, executor: Executor) -> list[pl.DataFrame]:
+    """Each file on some worker; a file whose worker was lost is read here."""
+    asked: list[tuple[int, str, Future[Any] | None]] = []
+    for number, path in enumerate(found):
+        try:
+            asked.append((number, path, executor.submit(_work, path, number, told.blank(), folder)))
+        except BrokenExecutor:
+            asked.append((number, path, None))
+    known, parts = rows.KNOWN, []
+    for number, path, future in asked:
+        try:
+            if future is None:
+                raise BrokenExecutor("no worker is left")
+            theirs, made, open_ = future.result()
+        except _LOST as why:
+            told.problem(f"a worker was lost ({type(why).__name__}); the file was read here", path, 0, "")
+            theirs, made, open_ = _work(path, number, told.blank(), folder)
+        told.add(theirs)
+        made = rows.fill(made, known)
+        known = rows.newest(pl.concat([known, open_]))
+        if folder is None:
+            parts.append(made)
+        elif len(made):
+            sets.write(made, folder, f"{number:06}-joined")
+    return parts

@@ -1,0 +1,149 @@
+"""exim: Exim's mainlog as attempts: final lines (=> -> ** ==) and the H= lines between them.
+
+Belongs here: which H= line a final line repeats, what is no try. Not here: other MTAs, files.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from smtpkit.escape import decode
+from smtpkit.logs.headers import Clock
+from smtpkit.logs.plain import Head, Lines
+from smtpkit.words import ending
+
+_LINE = re.compile(
+    r"(?:.*?exim\d?\[\d+\]: )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?)(?: ([+-]\d{4}))? (?:\[(\d+)\] )?"
+    r"(\w{6}-\w{6,11}-\w{2,4}) (.*)"
+)
+_FINAL = re.compile(r"(=>|->|>>|\*>|\*\*|==) (\S+)(?: <([^>]*)>)?:? ?(.*)")
+_HOST = re.compile(r"\bH=(\S+?)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?")
+_SAID = re.compile(
+    r"SMTP error from remote mail server (after .+?|in response to .+?): (\d{3}(?:[ -].*)?)$", re.S
+)
+_REPLY = re.compile(r' C="((?:[^"\\]|\\.)*)"')
+_TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)? ")
+_ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.compile(r" I=\[([^\]]+)\]")
+_ESCAPED = re.compile(r"(?:\\[0-7]{3})+|\\n")
+_HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been failing")
+
+
+def _unescape(text: str) -> str:
+    """Exim writes line ends as `\\n` and octets outside ASCII in octal."""
+    return _ESCAPED.sub(
+        lambda m: "\n" if m[0] == r"\n" else decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])),
+        text,
+    )
+
+
+def _ending(text: str) -> dict[str, Any]:
+    text = _unescape(text)
+    said = _SAID.search(text)
+    return ending(said[1], said[2]) if said else ending(text)
+
+
+class Reader(Lines):
+    """`early`: H= lines by message id, until a final line says whether it repeats them."""
+
+    marks: ClassVar = (b" Completed\n", b" R=", b" <= ")
+    words: ClassVar = (" <= ", " => ", " -> ", " >> ", " ** ", " == ", " *> ", " H=", " Completed")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._early: dict[str, list[dict[str, Any]]] = {}
+
+    def heads(self, lines: pl.DataFrame, clock: Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
+        return self._heads(lines, ZoneInfo(clock.tz)), {}
+
+    def _heads(self, lines: pl.DataFrame, zone: ZoneInfo) -> Iterator[Head]:
+        for n, line in lines.iter_rows():
+            if m := _LINE.match(line):
+                at = datetime.fromisoformat(m[1] + (m[2] or ""))
+                yield n, (at if m[2] else at.replace(tzinfo=zone)).astimezone(UTC), None, m[4], m[5]
+
+    def line(self, head: Head) -> None:
+        _, _, _, key, text = head
+        qid = key or ""
+        if text.startswith("<= "):
+            sender, size, message_id = text.split(" ")[1], _SIZE.search(text), _ID.search(text)
+            self.messages[qid] = {
+                "sender": "" if sender == "<>" else sender,
+                "size_bytes": int(size[1]) if size else None,
+                "message_id": message_id[1] if message_id else None,
+            }
+        elif text.startswith("Completed"):
+            self._close(qid)
+            self.messages.pop(qid, None)
+        elif m := _FINAL.match(text):
+            self._final(head, qid, m)
+        elif host := _HOST.search(text):
+            self._between(head, qid, host)
+
+    def _between(self, head: Head, qid: str, host: re.Match[str]) -> None:
+        """A try that another address follows, or whose final line comes next."""
+        before, after = head[4][: host.start()], head[4][host.end() :]
+        told = _ending(before if before.startswith("TLS") else after)
+        if "code" not in told and not told["error"]:
+            self.odd(head)
+            return
+        facts = {"mx_host": host[1], "mx_ip": host[2], "port": int(host[3]) if host[3] else None}
+        kind = "connect_fail" if told["stage"] == "connect" else "intermediate"
+        row = self.add(head, qid, kind=kind, session=f"{qid}/{head[0]}", **facts, **told)
+        if not before.startswith("TLS"):
+            row["open"] = True
+            self._early.setdefault(qid, []).append(row)
+
+    def _close(self, qid: str) -> None:
+        """What is early for this message was a try of its own."""
+        for row in self._early.pop(qid, []):
+            row["open"] = False
+
+    def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
+        mark, recipient, original, text = m.groups()
+        facts: dict[str, Any] = {
+            "kind": "final",
+            "recipient": original or recipient,
+            "orig_to": original and recipient,
+        }
+        host = _HOST.search(text)
+        good = mark in ("=>", "->", ">>")
+        early = self._early.get(qid, [])
+        for row in early:
+            row.setdefault("domain", facts["recipient"].rpartition("@")[2].lower())
+        if good:
+            self._close(qid)
+            early = []
+        same = next((r for r in reversed(early) if not host or r["mx_ip"] == host[2]), None)
+        if host:
+            facts |= {"mx_host": host[1], "mx_ip": host[2], "port": int(host[3]) if host[3] else None}
+        if _HELD.search(text) or not (host or same) or mark == "*>":
+            kind = "suspended" if _HELD.search(text) else "local"
+            told = _ending(text)
+            self.add(head, qid, **facts | ({"kind": kind} if told.get("stage") != "dns" else told))
+            return
+        facts |= self._success(text) if good else self._failure(text, host, same)
+        if same:
+            same |= {"gone": True, "open": False}
+            facts = {k: same.get(k) for k in ("mx_host", "mx_ip", "port", "session")} | facts
+        else:
+            facts["session"] = self.session(head, qid, facts["mx_ip"])
+        self.add(head, qid, **facts)
+
+    def _success(self, text: str) -> dict[str, Any]:
+        reply, tls, ours = _REPLY.search(text), _TLS.search(text), _LOCAL_IP.search(text)
+        told = ending("", _unescape(reply[1])) if reply else {}
+        told = {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | told
+        told |= {"tls": tls[1], "tls_cipher": tls[2], "tls_verified": " CV=yes" in text} if tls else {}
+        return told | ({"local_ip": ours[1]} if ours else {})
+
+    def _failure(self, text: str, host: re.Match[str] | None, same: dict[str, Any] | None) -> dict[str, Any]:
+        """What the final line says; where it says less than the H= line before it, that."""
+        told = _ending(text[host.end() :] if host else text)
+        names = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
+        if same and "code" not in told:
+            told = {name: same.get(name) for name in names}
+        return told

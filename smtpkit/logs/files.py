@@ -1,0 +1,143 @@
+"""files: log files as blocks of lines: globs, rotated sets in order, packed files, octets of any charset.
+
+Belongs here: which files, in which order, and their text. Not here: what a line means.
+"""
+
+import bz2
+import codecs
+import contextlib
+import glob
+import gzip
+import io
+import lzma
+import os
+import re
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from smtpkit.errors import InvalidInput, refuse
+from smtpkit.escape import decode
+
+BLOCK, PIECE = 16 << 20, 1 << 16
+"""Octets that are parsed at once, which bounds the memory, and read at once."""
+_PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
+_CONTROLS = bytes({*range(32)} - {9, 10, 11, 12, 13, 27})
+_ROTATED = re.compile(r"(.*?)(?:[.-](\d{8}(?:[-_]?\d{2,6})?))?(?:\.(\d{1,3}))?(?:\.(?:gz|xz|zst|bz2))?$")
+
+
+def expand(paths: Any) -> list[str]:
+    """The files that paths, globs and folders name, each rotated set from the oldest; "-" is stdin.
+
+    >>> sorted(["mail.log", "mail.log.10.gz", "mail.log.2.gz"], key=_age)
+    ['mail.log.10.gz', 'mail.log.2.gz', 'mail.log']
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    found: list[str] = []
+    for one in [os.fspath(path) for path in given]:
+        inside = os.path.join(one, "**") if os.path.isdir(one) else one
+        named = [one] if one == "-" or os.path.isfile(one) else glob.glob(inside, recursive=True)
+        files = [path for path in named if path == "-" or not os.path.isdir(path)]
+        if not files:
+            raise refuse("paths", one, "names no file", "check the path; globs such as 'mail.log*' are fine")
+        found += files
+    if not found:
+        raise InvalidInput("no log file was named; give a path such as '/var/log/mail.log*'")
+    return sorted(dict.fromkeys(found), key=_age)
+
+
+def _age(path: str) -> tuple[str, str, int]:
+    base, date, number = _ROTATED.fullmatch(path).groups()  # type: ignore[union-attr]  # fits any text
+    return base, date or ("~" if number is None else "!"), -int(number or 0)
+
+
+def written(path: str) -> datetime:
+    """When the file was last written; now for stdin."""
+    return datetime.now(UTC) if path == "-" else datetime.fromtimestamp(os.stat(path).st_mtime, UTC)
+
+
+def _unpacked(raw: Any) -> Any:
+    """The octets of a packed or plain file, told apart by its first ones; with `read1`."""
+    head = raw.peek(6)
+    kind = next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
+    if kind == "zstd":
+        import pyarrow as pa
+
+        return pa.CompressedInputStream(raw, "zstd")
+    unpack: Any = {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}.get(kind, lambda same: same)
+    return unpack(raw)
+
+
+def blocks(path: str, problems: list[tuple[str, int, str]]) -> Iterator[bytes]:
+    """The file's octets in blocks of whole lines; what went wrong is added as (why, line, text).
+
+    Raises InvalidInput if the file is binary.
+    """
+    before, rest, first = None if path == "-" else os.stat(path), b"", True
+    with contextlib.ExitStack() as kept:
+        raw = sys.stdin.buffer if path == "-" else kept.enter_context(open(path, "rb", buffering=1 << 16))
+        file = _unpacked(raw)
+        piece = BLOCK if file is raw else PIECE
+        while not problems and (block := b"".join(_pieces(file, piece, problems))):
+            head = block[:4096]
+            if first and len(head.translate(None, _CONTROLS)) < 0.9 * len(head):
+                raise refuse(
+                    "paths", path, "is binary, not a log", "give text, or text packed by gzip, xz, zstd"
+                )
+            first, end = False, block.rfind(b"\n") + 1
+            if end:
+                yield rest + block[:end] if rest else block[:end]
+            rest = block[end:] if end else rest + block
+        if rest:
+            yield rest
+    if before and (first or _changed(path, before)):
+        why = "an empty file" if first else "rotated or cut while it was read: read the set again"
+        problems.append((why, 0, path))
+
+
+def _pieces(file: Any, piece: int, problems: list[tuple[str, int, str]]) -> Iterator[bytes]:
+    """Up to a BLOCK; a broken file gives what came before the break."""
+    left = BLOCK
+    try:
+        while left > 0 and (octets := file.read1(piece)):
+            yield octets
+            left -= len(octets)
+    except (EOFError, OSError, lzma.LZMAError) as wrong:
+        problems.append((f"the packed file is broken or not whole ({wrong})", 0, ""))
+
+
+def _changed(path: str, before: os.stat_result) -> bool:
+    try:
+        after = os.stat(path)
+    except FileNotFoundError:
+        return True
+    return (after.st_ino, after.st_dev) != (before.st_ino, before.st_dev) or after.st_size < before.st_size
+
+
+def _in_korean(error: UnicodeError) -> tuple[str, int]:
+    """What is not UTF-8 up to the line's end, by the rules for servers' texts (EUC-KR, else `\\xNN`)."""
+    assert isinstance(error, UnicodeDecodeError)
+    end = error.object.find(b"\n", error.start)
+    end = len(error.object) if end < 0 else end
+    return decode(error.object[error.start : end]), end
+
+
+codecs.register_error("smtpkit-line", _in_korean)
+
+
+def lines(block: bytes, first: int) -> pl.DataFrame:
+    """The block as a frame of n (line number, from `first`) and line."""
+    try:
+        made = pl.read_lines(io.BytesIO(block))
+    except pl.exceptions.ComputeError:  # not UTF-8
+        made = pl.read_lines(io.BytesIO(block.decode("utf-8", "smtpkit-line").encode()))
+    return made.with_row_index("n", offset=first)
+
+
+def name(path: str) -> str:
+    """How a file is called in a frame."""
+    return "stdin" if path == "-" else str(Path(path))

@@ -1,0 +1,148 @@
+"""headers: the front of a log line (time, host, process) in all its forms, told from the message behind it.
+
+Belongs here: RFC 3164, 3339 and 5424, journald JSON, repeats, the year that RFC 3164 leaves out. Not here:
+what a message says (one module per MTA), files.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from smtpkit.escape import decode
+
+_ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?"
+_5424 = re.compile(rf"(?:<\d+>)?1 ({_ISO}) (\S+) (\S+) (\S+) \S+ (?:-|(?:\[(?:\\.|[^\]\\])*\])+) ?(.*)")
+_OTHER = re.compile(
+    rf"(?:<\d+>)?({_ISO}|[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d) (?:([^\s:\[]+) )?"
+    r"([^\s:\[]+)(?:\[(\d+)\])?: (.*)"
+)
+_REPEAT = re.compile(r"message repeated (\d+) times: \[ ?(.*?)\]?$")
+_MONTHS = {m: n for n, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+LINE, MSG = pl.col("line"), pl.col("msg")
+
+
+def cut(of: pl.Expr, by: str, *into: str) -> pl.Expr:
+    """`of` split at the first places of `by` into these columns; use with `.unnest("_")`."""
+    return of.str.splitn(by, len(into)).struct.rename_fields(list(into)).alias("_")
+
+
+@dataclass
+class Clock:
+    """The year and zone that RFC 3164 leaves out; it goes along with the lines of one file.
+
+    `latest`: nothing in the file is younger (its mtime). `year`: of the first line, if the caller knows.
+    """
+
+    latest: datetime
+    tz: str = "UTC"
+    year: int | None = None
+    month: int = 0
+
+    def stamps(self, texts: pl.Series) -> pl.DataFrame:
+        """`at` (UTC) and `twice` (an hour that a clock change repeats) of stamps such as `Mar  2 09:14:05`."""
+        months = texts.str.slice(0, 3).replace_strict(_MONTHS, default=None, return_dtype=pl.Int32)
+        months = months.forward_fill().fill_null(self.month or 1)
+        if not len(months):
+            return pl.DataFrame(schema={"at": pl.Datetime("us", "UTC"), "twice": pl.Boolean})
+        if self.year is None:
+            self.year = self._first(texts[0])
+        step = months - months.shift(1, fill_value=self.month or months[0])
+        years = (step < -6).cast(pl.Int32).cum_sum() - (step > 6).cast(pl.Int32).cum_sum() + self.year
+        self.year, self.month = int(years[-1]), int(months[-1])
+        local = (years.cast(pl.String) + " " + texts).str.to_datetime(
+            "%Y %b %e %H:%M:%S", strict=False, time_unit="us"
+        )
+        ends = [
+            local.dt.replace_time_zone(self.tz, ambiguous=end, non_existent="null")
+            for end in ("earliest", "latest")
+        ]
+        at = ends[0].dt.convert_time_zone("UTC")
+        return pl.DataFrame({"at": at, "twice": (ends[0] != ends[1]).fill_null(False)})
+
+    def _first(self, text: str) -> int:
+        """The latest year in which `text` is not after `latest`."""
+        day = (_MONTHS.get(text[:3], 1), int(text[4:6]) if text[4:6].strip().isdigit() else 1)
+        return self.latest.year - (day > (self.latest.month, self.latest.day + 1))
+
+
+def canonical(line: str) -> Iterator[str]:
+    """An odd line as `STAMP HOST TAG[PID]: MESSAGE`, once for each repeat; none if it has no header.
+
+    >>> list(canonical("<22>1 2026-03-02T00:14:05Z relay1 postfix 4121 - - 4Xk: removed"))
+    ['2026-03-02T00:14:05+00:00 relay1 postfix[4121]: 4Xk: removed']
+    """
+    if line.startswith("{"):
+        found = _journal(line)
+    elif m := _5424.match(line):
+        found = m[1], m[2], m[3], m[4], m[5]
+    elif m := _OTHER.match(line):
+        found = m[1], m[2] or "-", m[3], m[4] or "", m[5]
+    else:
+        return
+    stamp, host, tag, pid, text = found
+    if stamp[:1].isdigit():
+        at = datetime.fromisoformat(stamp.replace(",", ".").replace(" +", "+"))
+        stamp = at.replace(tzinfo=at.tzinfo or UTC).isoformat()
+    repeat = _REPEAT.match(text)
+    for _ in range(min(int(repeat[1]), 10_000) if repeat else 1):
+        yield f"{stamp} {host} {tag}[{pid}]: {repeat[2] if repeat else text}"
+
+
+def _journal(line: str) -> tuple[str, str, str, str, str]:
+    try:
+        entry: dict[str, Any] = json.loads(line)
+        at = datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1e6, UTC)
+        text = entry.get("MESSAGE") or ""
+    except (ValueError, KeyError, TypeError):
+        return "", "-", "-", "", ""
+    text = decode(bytes(text)) if isinstance(text, list) else text
+    pid = str(entry.get("_PID") or entry.get("SYSLOG_PID") or "")
+    tag = str(entry.get("SYSLOG_IDENTIFIER", "-")).replace(" ", "_")
+    return at.isoformat(), str(entry.get("_HOSTNAME", "-")), tag, pid, text.replace("\n", " ")
+
+
+def _odd(lines: pl.DataFrame) -> pl.DataFrame:
+    pairs = [(n, made) for n, line in lines.iter_rows() for made in canonical(line)]
+    return pl.DataFrame(pairs, schema=lines.schema, orient="row")
+
+
+def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Lines in one of the two common forms, by literal splits; and the others."""
+    iso = lines.filter((LINE.str.slice(4, 1) == "-") & (LINE.str.slice(10, 1) == "T"))
+    iso = iso.with_columns(cut(LINE, " ", "at", "host", "tag", "msg")).unnest("_")
+    stamp = pl.col("at").str.replace("Z", "+00:00", literal=True)
+    at = stamp.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us", time_zone="UTC")
+    iso = iso.with_columns(at.alias("at"), twice=pl.lit(False))
+    old = lines.filter((LINE.str.slice(3, 1) == " ") & (LINE.str.slice(15, 1) == " "))
+    old = old.with_columns(cut(LINE.str.slice(16), " ", "host", "tag", "msg")).unnest("_")
+    old = pl.concat([old, clock.stamps(old["line"].str.slice(0, 15))], how="horizontal")
+    made = pl.concat([iso, old.select(iso.columns)]) if len(old) else iso
+    odd = pl.col("host").str.ends_with(":") | MSG.str.starts_with("message repeated ")
+    made = made.filter(fits & pl.col("tag").str.ends_with(":") & MSG.is_not_null() & ~odd)
+    return made, lines.join(made, on="n", how="anti") if len(made) < len(lines) else lines.clear()
+
+
+def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    """Lines (n, line) as (n, at, host, tag, pid, msg, line), and those with a problem, by its name.
+
+    The two common forms are read by literal splits; the others are brought into these first.
+    """
+    plain, odd = _plain(lines, clock, pl.col("at").is_not_null())
+    mended = _odd(odd)
+    rest, _ = _plain(mended, clock, pl.lit(True))
+    bare = odd.join(mended, on="n", how="anti").with_columns(msg=LINE)
+    made = pl.concat([plain, rest, bare], how="diagonal").sort("n") if len(odd) else plain
+    headed = MSG != LINE
+    problems = {
+        "an hour that came twice (clock change): read as its first": made.filter("twice"),
+        "a time that is none (clock change, or a wrong year or zone)": made.filter(
+            pl.col("at").is_null() & headed
+        ),
+    }
+    pid = pl.col("tag").str.extract(r"\[(\d+)\]:$")
+    return made.select("n", "at", "host", pid.alias("pid"), "msg", "line"), problems

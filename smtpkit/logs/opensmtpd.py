@@ -1,0 +1,98 @@
+"""opensmtpd: OpenSMTPD's `mta` lines as attempts, by session.
+
+Belongs here: which delivery a connection's lines belong to. Not here: other MTAs, files. One session may carry
+many mails; a name in `relay=` is the address's PTR; a refused greeting names no recipient.
+"""
+
+import re
+from typing import Any, ClassVar
+
+from smtpkit.logs.plain import Head, Lines
+from smtpkit.words import answer, ending
+
+_LINE = re.compile(r"(?:.*?smtpd(?:\[\d+\])?: )?([0-9a-f]{16}) (?:mta|smtp) (\w+)(?: (.*))?$")
+_FIELD = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|<([^>]*)>|(\S+))')
+_RELAY = re.compile(r"(?:\[?(?:IPv6:)?)([0-9A-Fa-f:.]+?)\]? \((.*)\)$")
+_ADDRESS = re.compile(r"smtps?(?:\+\w+)?://(?:\[(?:IPv6:)?)?([0-9.]+|[0-9A-Fa-f:.]+(?=\]))\]?:(\d+)")
+
+
+class Reader(Lines):
+    """By session: address and port, and the error that a delivery line may repeat; sizes by message."""
+
+    marks: ClassVar = (b" mta delivery ", b" mta connecting ", b'"MESSAGE"')
+    words: ClassVar = (
+        " mta delivery ",
+        " mta connecting ",
+        " mta error ",
+        " mta tls ",
+        " smtp envelope ",
+        " smtp message ",
+        " mta disconnected",
+        " mta connected",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._peers: dict[str, dict[str, Any]] = {}
+        self._sizes: dict[str, int] = {}
+        self._early: dict[str, dict[str, Any]] = {}
+
+    def line(self, head: Head) -> None:
+        found = _LINE.match(head[4])
+        if not found:
+            return
+        session, verb, text = found.groups()
+        fields = {m[1]: m[2] or m[3] or m[4] or "" for m in _FIELD.finditer(text or "")}
+        if verb == "connecting" and (at := _ADDRESS.match(fields.get("address", ""))):
+            self._peers[session] = {"mx_ip": at[1], "port": int(at[2]), "mx_host": fields.get("host")}
+        elif verb == "tls" and session in self._peers:
+            made = (text or "").replace("ciphers=", "").split(":")
+            self._peers[session] |= {"tls": made[0], "tls_cipher": made[1] if len(made) > 1 else None}
+        elif verb == "message" and "msgid" in fields:
+            self._sizes[fields["msgid"]] = int(fields.get("size", 0))
+        elif verb == "delivery":
+            self._delivery(head, session, fields)
+        elif verb == "error" and session in self._peers:
+            self._error(head, session, (text or "").removeprefix("reason="))
+        elif verb == "disconnected":
+            self._peers.pop(session, None)
+            self._early.pop(session, {})["open"] = False
+
+    def _error(self, head: Head, session: str, reason: str) -> None:
+        """A connection that ended before any mail: a refused greeting, or no answer."""
+        said = reason.partition("rejected: ")[2]
+        told = ending(reason, said, _stage(reason))
+        kind = "connect_fail" if told["stage"] in ("connect", None) else "intermediate"
+        peer = self._peers[session]
+        if "code" not in told and not told["error"]:
+            self.odd(head)
+            return
+        self._early[session] = self.add(head, None, kind=kind, session=session, open=True, **peer, **told)
+
+    def _delivery(self, head: Head, session: str, fields: dict[str, str]) -> None:
+        evpid = fields.get("evpid", "")
+        peer = self._peers.get(session, {})
+        facts: dict[str, Any] = {"recipient": fields.get("to"), "sender": fields.get("from"), "kind": "final"}
+        facts |= {"size_bytes": self._sizes.get(evpid[:8]), "session": session, **peer}
+        if early := self._early.pop(session, None):
+            early["gone"] = True
+        if relay := _RELAY.match(fields.get("relay", "")):
+            facts |= {
+                "mx_ip": relay[1],
+                "mx_host": facts.get("mx_host") or relay[2],
+                "local_ip": fields.get("source"),
+            }
+        stat, result = fields.get("stat", ""), fields.get("result", "")
+        told = ending(stat, stat if answer(stat) else "")
+        if result == "Ok":
+            told |= {"stage": "body", "outcome": "accepted", "maybe_delivered": True, "error": None}
+        elif answer(stat):
+            told["stage"] = None
+        if "mx_ip" not in facts:
+            facts |= {"kind": "final" if told.get("stage") == "dns" else "suspended", "session": None}
+        self.add(head, evpid or None, **facts, **told)
+
+
+def _stage(reason: str) -> str | None:
+    named = {"BANNER": "banner", "EHLO": "ehlo", "HELO": "ehlo", "STARTTLS": "starttls", "TLS": "starttls"}
+    return next((stage for word, stage in named.items() if word in reason), None)

@@ -1,0 +1,155 @@
+"""parsing: one log file through the parser of its MTA, block after block, and what is told beside the rows.
+
+Belongs here: which MTA, problems, what was skipped and assumed. Not here: files (files), lines (one module each).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import polars as pl
+
+from smtpkit import attempts
+from smtpkit.errors import InvalidInput, refuse
+from smtpkit.logs import exim, files, headers, opensmtpd, postfix, records, rows, sendmail
+
+READERS: dict[str, Any] = {
+    "postfix": postfix.Reader,
+    "exim": exim.Reader,
+    "sendmail": sendmail.Reader,
+    "opensmtpd": opensmtpd.Reader,
+    "kumomta": records.Kumo,
+    "powermta": records.Power,
+}
+_SOURCES = attempts.CATEGORIES["source"]
+_SAMPLE = 1 << 19
+TRIES = ("final", "intermediate", "connect_fail")
+_ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
+_MOST = 20
+
+
+def zone(name: str) -> str:
+    """`name` itself, if it is a time zone."""
+    try:
+        return ZoneInfo(name).key
+    except (ZoneInfoNotFoundError, ValueError, IsADirectoryError):
+        raise refuse("tz", name, "is no time zone", "write one like 'Asia/Seoul' or 'UTC'") from None
+
+
+@dataclass
+class Told:
+    """How to read, and all that is told beside the rows."""
+
+    mta: str
+    year: int | None
+    tz: str
+    tz_given: bool
+    problems: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    skipped: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    zoneless: bool = False
+    tries: int = 0
+
+    def blank(self) -> "Told":
+        """The same way to read, with nothing told yet."""
+        return replace(self, problems={}, skipped={}, lines={}, names={}, zoneless=False, tries=0)
+
+    def problem(self, why: str, file: str, line: int, text: str, count: int = 1) -> None:
+        blank = {"why": why, "file": files.name(file), "count": 0, "lines": [], "text": text[:300]}
+        kept = self.problems.setdefault((why, file), blank)
+        kept["count"] += count
+        kept["lines"] += [line] * (len(kept["lines"]) < _MOST and line > 0)
+
+    def leave(self, kinds: Iterable[tuple[Any, ...]]) -> None:
+        """Count lines that are no try: kind, how many, first and last time."""
+        for kind, count, first, last in kinds:
+            kept = self.skipped.setdefault(kind, {"lines": 0, "first": first, "last": last})
+            kept["lines"] += count
+            times = [t for t in (kept["first"], kept["last"], first, last) if t is not None]
+            kept |= {"first": min(times, default=None), "last": max(times, default=None)}
+
+    def add(self, other: "Told") -> None:
+        """Take over what a worker told."""
+        self.problems |= other.problems
+        self.leave((kind, *kept.values()) for kind, kept in other.skipped.items())
+        for name, count in other.lines.items():
+            self.lines[name] = self.lines.get(name, 0) + count
+        self.zoneless |= other.zoneless
+        self.tries += other.tries
+
+    def check(self, found: list[str]) -> None:
+        """Raise InvalidInput if there were lines, and none of them is of the log that was asked for."""
+        seen, wanted = self.lines.get("all", 0), [name for name in READERS if self.lines.get(name)]
+        if self.tries or not seen or (self.mta == "auto" and wanted) or self.mta in wanted:
+            return
+        also = f"; it reads like {', '.join(wanted)}" if wanted else ""
+        asked = "any known MTA" if self.mta == "auto" else self.mta
+        raise InvalidInput(
+            f"paths {found[0]!r}{' and others' * (len(found) > 1)}: none of {seen} lines is of {asked}{also}; "
+            f"give the log of the sending MTA, and mta= as one of {', '.join(READERS)}"
+        )
+
+    def attrs(self) -> dict[str, Any]:
+        notes = [_ZONE] if self.zoneless and not self.tz_given else []
+        return {"problems": list(self.problems.values()), "skipped": self.skipped, "notes": notes}
+
+
+def parse(path: str, number: int, told: Told, readers: dict[str, Any], last: bool) -> Iterator[pl.DataFrame]:
+    """The rows of one file; `readers` keep what is open, and give it up when the file is the `last`."""
+    clock, base = headers.Clock(files.written(path), told.tz, told.year), number << rows.SHIFT
+    broken: list[tuple[str, int, str]] = []
+    first, told.names[number] = 1, files.name(path)
+    for block in files.blocks(path, broken):
+        lines = files.lines(block, first)
+        first += len(lines)
+        for mta in _mtas(block, told, readers):
+            made, problems = readers[mta].feed(_wanted(mta, lines), clock, base)
+            for why, bad in problems.items():
+                _note(told, why, path, bad)
+            yield _rows(made.with_columns(source=pl.lit(mta if mta in _SOURCES else "other")), told)
+    told.lines["all"] = told.lines.get("all", 0) + first - 1
+    told.zoneless |= clock.month > 0
+    for why, line, text in broken:
+        told.problem(why, path, line, text)
+    if last:
+        for mta, reader in readers.items():
+            yield _rows(reader.end().with_columns(source=pl.lit(mta if mta in _SOURCES else "other")), told)
+
+
+def _note(told: Told, why: str, path: str, bad: pl.DataFrame) -> None:
+    for n, line in bad.head(_MOST).select("n", "line").iter_rows():
+        told.problem(why, path, n % (1 << rows.SHIFT), line)
+    if len(bad) > _MOST:
+        told.problem(why, path, 0, "", len(bad) - _MOST)
+
+
+def _mtas(block: bytes, told: Told, readers: dict[str, Any]) -> list[str]:
+    """The MTAs whose lines stand at this block's ends; each that was seen once is read from then on."""
+    seen = block[:_SAMPLE] + block[-_SAMPLE:]
+    for name, reader in READERS.items():
+        if any(mark in seen for mark in reader.marks):
+            told.lines[name] = told.lines.get(name, 0) + 1
+            if name not in readers and told.mta == "auto":
+                readers[name] = reader()
+    if told.mta != "auto" and told.mta not in readers:
+        readers[told.mta] = READERS[told.mta]()
+    return list(readers)
+
+
+def _wanted(mta: str, lines: pl.DataFrame) -> pl.DataFrame:
+    words = READERS[mta].words
+    tests = [headers.LINE.str.contains(word, literal=True) for word in words]
+    odd = headers.LINE.str.starts_with("{") | headers.LINE.str.contains("message repeated ", literal=True)
+    return lines.filter(pl.any_horizontal(odd, *tests))
+
+
+def _rows(made: pl.DataFrame, told: Told) -> pl.DataFrame:
+    is_try = pl.col("kind").is_in(TRIES)
+    others = made.filter(~is_try).group_by("kind")
+    at = pl.col("started_at")
+    told.leave(others.agg(pl.len(), at.min(), at.max().alias("last")).iter_rows())
+    made = made.filter(is_try)
+    told.tries += len(made)
+    return rows.complete(made, told.names)

@@ -1,0 +1,81 @@
+"""plain: what the line-by-line parsers share: heads in, rows out, messages kept from line to line.
+
+Belongs here: the loop, sessions, problems. Not here: one MTA's lines (a module each), Postfix (postfix).
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from smtpkit.logs import headers, rows
+
+UNREAD = "a line of a try that cannot be read"
+Head = tuple[int, datetime | None, str | None, str | None, str]
+"""Line number, time, host, process, message."""
+
+
+class Lines:
+    """A parser: `line(head)` looks at one message, and calls `add` for each try."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.messages: dict[str, dict[str, Any]] = {}
+        self._odd: list[tuple[int, str]] = []
+        self._sessions: dict[tuple[Any, ...], tuple[int, datetime | None]] = {}
+
+    def heads(
+        self, lines: pl.DataFrame, clock: headers.Clock
+    ) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
+        made, problems = headers.split(lines, clock)
+        return made.select("n", "at", "host", "pid", "msg").iter_rows(), problems
+
+    def line(self, head: Head) -> None:
+        raise AssertionError(f"{type(self)} reads no lines")
+
+    def feed(
+        self, lines: pl.DataFrame, clock: headers.Clock, base: int
+    ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+        """The rows that are complete by now, and lines with a problem by its name."""
+        heads, problems = self.heads(lines, clock)
+        for n, *rest in heads:
+            self.line((n + base, *rest))  # type: ignore[arg-type]  # the other four of a Head
+        odd = pl.DataFrame(self._odd, schema={"n": pl.Int64, "line": pl.String}, orient="row")
+        self._odd = []
+        return self._taken(), problems | {UNREAD: odd}
+
+    def _taken(self, last: bool = False) -> pl.DataFrame:
+        """The rows so far; one that is `open` may still be told again, and one that is `gone` was."""
+        taken = [row for row in self.rows if not row.get("gone") and (last or not row.get("open"))]
+        self.rows = [row for row in self.rows if row.get("open") and not last]
+        return rows.made(taken)
+
+    def end(self) -> pl.DataFrame:
+        """The rows that waited for more lines."""
+        return self._taken(last=True)
+
+    def known(self) -> pl.DataFrame:
+        """What is known of messages in the queue."""
+        kept = [{"queue_id": qid, **info} for qid, info in self.messages.items()]
+        return pl.DataFrame(kept, schema=rows.KNOWN.schema)
+
+    def add(self, head: Head, queue_id: str | None, **facts: Any) -> dict[str, Any]:
+        """One row, with what is known of its message."""
+        n, at, host, _, _ = head
+        base = {"n": n, "started_at": at, "vantage": host, "queue_id": queue_id}
+        row = base | self.messages.get(queue_id or "", {}) | facts
+        self.rows.append(row)
+        return row
+
+    def odd(self, head: Head) -> None:
+        self._odd.append((head[0], head[4]))
+
+    def session(self, head: Head, *key: Any) -> str:
+        """One name for rows with this key that lie no more than five minutes apart."""
+        n, at, *_ = head
+        first, before = self._sessions.get(key, (n, at))
+        if at and before and (at - before).total_seconds() > 300:
+            first = n
+        self._sessions[key] = (first, at)
+        return "/".join(map(str, (*key, first)))

@@ -1,0 +1,347 @@
+"""postfix: the smtp client's lines of a Postfix log as attempts, by polars: literal splits, then joins.
+
+Belongs here: what each kind of line says, and which lines are one try. Not here: headers, files, other MTAs.
+"""
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import polars as pl
+
+from smtpkit.logs.headers import MSG, Clock, cut, split
+from smtpkit.logs.rows import KNOWN, compact
+from smtpkit.words import ending
+
+_PATH = r'"(?:[^"\\]|\\.)*"[^>]*|[^\s<>]*'
+_FINAL = (
+    rf"^to=<(?P<recipient>{_PATH})>, (?:orig_to=<(?P<orig_to>{_PATH})>, )?relay=(?P<relay>[^,]*), "
+    r"(?:conn_use=(?P<conn_use>\d+), )?delay=[^,]*, (?:delays=(?P<delays>[^,]*), )?(?:dsn=(?P<dsn_log>[^,]*), )?"
+    r"status=(?P<status>[\w-]+) \((?P<text>.*)$"
+)
+_INFO = r"^from=<(?P<sender>.*)>, size=(?P<size_bytes>\d+), nrcpt="
+_TLS = r"^(?P<tls_trust>\w+) TLS connection \w+ to (?P<mx_host>\S+?)\[(?P<mx_ip>[^\]]+)\]:\d+"
+_CIPHER = r"^(?P<tls>\S+) with cipher (?P<tls_cipher>\S+)"
+_SAID = re.compile(
+    r"host (\S+?)\[([^\]\s]+)\](?::(\d+))? (said|refused to talk to me): (.*?)"
+    r"(?: \(in reply to ([^()]+?)(?: command)?\))?$"
+)
+_AT = re.compile(
+    r"(?:connect to|connection with|conversation with|by host|of server|error to) "
+    r"(\S+?)\[([^\]\s]+)\](?::(\d+))?"
+)
+_VIA = re.compile(r"delivery via \S+: ")
+_TOLD = [
+    "told_host",
+    "told_ip",
+    "told_port",
+    *"stage outcome maybe_delivered code enhanced reply error".split(),
+]
+_ODD_TYPES = {"told_port": pl.Int32, "maybe_delivered": pl.Boolean, "code": pl.Int16}
+_KEPT = (
+    """recipient orig_to conn_use queue_s connect_s body_s dsn_log lossy mx_host mx_ip port sender size_bytes
+message_id session domain tls tls_cipher tls_trust tls_verified""".split()
+    + _TOLD[3:]
+)
+_WORDS = (
+    ": to=<|: from=<|message-id=<|: removed| said: |refused to talk to me|connect to |lost connection with |"
+    "conversation with | TLS connection |TLS is required|SSL_connect error to "
+)
+_H = pl.struct("host", "key").hash().alias("h")
+_PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
+_TLS_KEPT = ["n", "at", "host", "pid", "kind", "mx_ip", "session", "tls", "tls_cipher", "tls_trust"]
+_HELD = pl.col("text").str.starts_with("delivery temporarily suspended")
+_HOUR = 3_600_000_000
+
+
+@lru_cache(4096)
+def explain(text: str) -> dict[str, Any]:
+    """What the text of one try says: the server it names, and how the try ended.
+
+    >>> explain("host mx.example[192.0.2.1] refused to talk to me: 554 no")["stage"]
+    'banner'
+    """
+    if m := _SAID.match(text):
+        at = "banner" if m[4] != "said" else None
+        told = ending(f"in reply to {m[6]}" if m[6] else "", m[5], at)
+    else:
+        m = _AT.search(text)
+        told = ending(text, _VIA.sub("", text))
+    server = {"told_host": m[1], "told_ip": m[2], "told_port": int(m[3]) if m[3] else None} if m else {}
+    return server | told
+
+
+class Reader:
+    """Takes heads (n, at, host, pid, msg) block by block, gives rows; what is still open goes along."""
+
+    marks: ClassVar = (b", status=", b"]: connect to ", b" (queue active)", b" said: ", b'"MESSAGE"')
+    words: ClassVar = _WORDS.split("|")
+
+    def __init__(self) -> None:
+        self._early = self._infos = self._tls = pl.DataFrame()
+
+    def feed(
+        self, lines: pl.DataFrame, clock: Clock, base: int, last: bool = False
+    ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+        """The rows that are complete by now, and lines with a problem by its name."""
+        heads, problems = split(lines, clock)
+        heads = heads.with_columns(pl.col("n").cast(pl.Int64) + base, pl.col("host", "pid").fill_null(""))
+        seen = heads.with_columns(cut(MSG, ": ", "key", "rest")).unnest("_").with_columns(_kind())
+        tries, unread = _tries(seen)
+        infos = pl.concat([self._infos, _infos(seen)], how="diagonal")
+        tls = pl.concat([self._tls, _tls(seen)], how="diagonal")
+        final = pl.col("kind").is_in(["intermediate", "connect_fail"]).not_()
+        early = pl.concat([self._early, tries.filter(~final)], how="diagonal")
+        over, self._early = _next_final(early, tries.filter(final), last)
+        rows = pl.concat([tries.filter(final), over], how="diagonal").with_columns(_H, _PEER)
+        rows = _with_tls(_with_message(rows, infos), tls)
+        kept = self._early, _unremoved(infos, self._early), _unused(tls, rows, self._early)
+        self._early, self._infos, self._tls = map(compact, kept)
+        return _named(
+            pl.concat([rows, infos.filter(pl.col("kind") == "expired")], how="diagonal")
+        ), problems | unread
+
+    def end(self) -> pl.DataFrame:
+        """The rows that waited for more lines."""
+        none = pl.DataFrame(schema={"n": pl.UInt32, "line": pl.String})
+        return self.feed(none, Clock(datetime.now(UTC)), 0, last=True)[0]
+
+    def known(self) -> pl.DataFrame:
+        """What is known of messages in the queue."""
+        return self._infos.rename({"host": "vantage", "key": "queue_id"}).select(KNOWN.columns)
+
+
+def _named(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows under the schema's names."""
+    names = {"at": "started_at", "key": "queue_id"}
+    return rows.select(
+        "n", "kind", "at", "key", *_KEPT, pl.col("host").replace("", None).alias("vantage")
+    ).rename(names)
+
+
+def _kind() -> pl.Expr:
+    key, rest = pl.col("key"), pl.col("rest")
+    queued = key.str.contains(r"^[0-9A-Za-z]{5,24}$")
+    said = rest.str.contains(
+        r"^(?:host|lost connection with|conversation with) |^TLS is required, but was not"
+    )
+    kinds = {
+        "final": queued & rest.str.starts_with("to=<") & ~rest.str.contains(", mailer=", literal=True),
+        "expired": queued
+        & rest.str.starts_with("from=<")
+        & rest.str.contains(", status=expired", literal=True),
+        "from": queued & rest.str.starts_with("from=<"),
+        "id": queued & rest.str.contains("^(?:resent-)?message-id=<"),
+        "removed": queued & (rest == "removed"),
+        "intermediate": queued & said,
+        "connect_fail": key.str.starts_with("connect to ") | key.str.starts_with("SSL_connect error to "),
+        "tls": key.str.contains(r"^\w+ TLS connection \w+ to "),
+    }
+    chosen: Any = pl
+    for name, test in kinds.items():
+        chosen = chosen.when(test).then(pl.lit(name))
+    return chosen.alias("kind")  # type: ignore[no-any-return]  # polars' chain of when and then
+
+
+def _finals(seen: pl.DataFrame) -> pl.DataFrame:
+    """The fields of `to=` lines: plain ones by literal splits, others by the one expression."""
+    fast = seen.filter(~pl.col("rest").str.contains(r'^to=<(?:"|[^>]*>, orig_to=)'))
+    fast = fast.with_columns(cut(pl.col("rest").str.slice(4), ">, ", "recipient", "more")).unnest("_")
+    fast = fast.with_columns(cut(pl.col("more"), ", status=", "fields", "ends")).unnest("_")
+    fast = fast.with_columns(cut(pl.col("fields"), ", ", *"abcde")).unnest("_")
+    fast = fast.with_columns(cut(pl.col("ends"), " (", "status", "text")).unnest("_")
+    used = pl.col("e").is_not_null()
+    late = {"conn_use": ("b", None), "delays": ("d", "c"), "dsn_log": ("e", "d")}
+    picked = {
+        name: pl.when(used).then(pl.col(a)).otherwise(pl.col(b) if b else None).str.split("=").list.last()
+        for name, (a, b) in late.items()
+    }
+    fits = (
+        ~pl.col("recipient").str.contains("[ <]")
+        & pl.col("a").str.starts_with("relay=")
+        & pl.col("delays").str.contains("/", literal=True)
+    )
+    fast = fast.with_columns(pl.col("a").str.slice(6).alias("relay"), **picked)
+    fast = fast.filter(
+        fits & pl.col("dsn_log").str.contains(r"^\d\.\d+\.\d+$") & pl.col("text").is_not_null()
+    )
+    slow = seen.join(fast, on="n", how="anti") if len(fast) < len(seen) else seen.clear()
+    slow = slow.with_columns(pl.col("rest").str.extract_groups(_FINAL).alias("_")).unnest("_")
+    return pl.concat([fast, slow], how="diagonal")
+
+
+def _tries(seen: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    """Final, intermediate and connect lines with what they say, and those that cannot be read."""
+    finals = _finals(seen.filter(pl.col("kind") == "final"))
+    whole = pl.col("text").str.ends_with(")")
+    waits = cut(pl.col("delays"), "/", "_a", "queue_s", "connect_s", "body_s")
+    finals = finals.with_columns(pl.col("text").str.strip_suffix(")"), waits, lossy=~whole).unnest("_")
+    finals = finals.with_columns(pl.col("queue_s", "connect_s", "body_s").cast(pl.Float64, strict=False))
+    finals = finals.with_columns(
+        pl.col("conn_use").cast(pl.Int32, strict=False), cut(pl.col("relay"), "[", "mx_host", "_ip")
+    )
+    finals = finals.unnest("_").with_columns(cut(pl.col("_ip"), "]:", "mx_ip", "port")).unnest("_")
+    finals = finals.with_columns(pl.col("port").cast(pl.Int32, strict=False))
+    others = seen.filter(pl.col("kind").is_in(["intermediate", "connect_fail"]))
+    words = pl.when(pl.col("kind") == "intermediate").then("rest").otherwise("msg")
+    tries = _told(pl.concat([finals, others.with_columns(text=words)], how="diagonal"))
+    ours = pl.col("mx_ip").str.contains(r"^(?:127\.|::1$)") & (
+        (pl.col("mx_host") == pl.col("mx_ip")) | pl.col("mx_host").str.contains("^localhost")
+    )
+    final = pl.col("kind") == "final"
+    named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+$").fill_null(False) & ~ours.fill_null(False)
+    none = (pl.col("relay") == "none") & (pl.col("error").is_not_null() | pl.col("code").is_not_null())
+    kind = pl.when(final & _HELD).then(pl.lit("suspended")).when(final & ~named & ~none).then(pl.lit("local"))
+    bad = pl.when(final).then(pl.col("status").is_null()).otherwise(~named)
+    unread = {"a line of a try that cannot be read": tries.filter(bad)}
+    kept = ("n", "at", "host", "pid", "key", "text", *(n for n in _KEPT if n in tries.columns))
+    return tries.filter(~bad).select(*kept, kind.otherwise("kind").alias("kind")), unread
+
+
+def _told(tries: pl.DataFrame) -> pl.DataFrame:
+    """`explain` for each text; plain acceptances are read at once."""
+    plain = (pl.col("status") == "sent") & pl.col("text").str.contains(r"^2\d\d ")
+    sent, rest = tries.filter(plain), tries.filter(~plain.fill_null(False))
+    sent = sent.with_columns(
+        stage=pl.lit("body"), outcome=pl.lit("accepted"), maybe_delivered=pl.lit(True), reply="text",
+        code=pl.col("text").str.slice(0, 3).cast(pl.Int16),
+        enhanced=pl.col("text").str.extract(r"^\d{3} (2\.\d{1,3}\.\d{1,3})(?:[^.\w]|$)"),
+    )  # fmt: skip
+    texts = rest["text"].unique().drop_nulls()
+    told = pl.DataFrame(
+        [{"text": t, **explain(t)} for t in texts],
+        schema={"text": pl.String, **dict.fromkeys(_TOLD, pl.String), **_ODD_TYPES},
+    )
+    rest = rest.join(told, on="text", how="left")
+    names = {"mx_host": "told_host", "mx_ip": "told_ip", "port": "told_port"}
+    elsewhere = (pl.col("relay").fill_null("none") == "none") & ~_HELD.fill_null(False)
+    rest = rest.with_columns(
+        pl.when(elsewhere).then(pl.col(b)).otherwise(pl.col(a)).alias(a) for a, b in names.items()
+    )
+    probed = pl.col("status") == "deliverable"
+    rest = rest.with_columns(
+        outcome=pl.when(probed).then(pl.lit("passed")).otherwise("outcome"),
+        maybe_delivered=pl.col("maybe_delivered") & ~probed.fill_null(False),
+    )
+    return pl.concat([sent, rest], how="diagonal_relaxed")
+
+
+def _infos(seen: pl.DataFrame) -> pl.DataFrame:
+    """Who sent a queue id, how big, its message-id; that it was removed."""
+    kept = seen.filter(pl.col("kind").is_in(["from", "id", "removed", "expired"]))
+    kept = kept.with_columns(pl.col("rest").str.extract_groups(_INFO).alias("_")).unnest("_")
+    inner = pl.col("rest").str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
+    one = pl.when(pl.col("kind") == "id").then(inner)
+    names = ["n", "at", "host", "key", "kind", "sender"]
+    return kept.select(*names, pl.col("size_bytes").cast(pl.Int64), one.alias("message_id"))
+
+
+def _tls(seen: pl.DataFrame) -> pl.DataFrame:
+    kept = seen.filter(pl.col("kind") == "tls")
+    kept = kept.with_columns(pl.col("key").str.extract_groups(_TLS).alias("_")).unnest("_")
+    kept = kept.with_columns(pl.col("rest").str.extract_groups(_CIPHER).alias("_")).unnest("_")
+    return kept.with_columns(session=pl.lit(None, pl.String)).select(_TLS_KEPT)
+
+
+def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Non-final tries with queue id and domain of the delivery they belong to, each once; and who must wait.
+
+    A process serves one delivery at a time, and repeats the last try's text in the final line.
+    """
+    ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error").sort("n")
+    how: Any = {"on": "n", "by": ["host", "pid"], "strategy": "forward", "check_sortedness": False}
+    both = early.sort("n").join_asof(ends, suffix="_to", coalesce=False, **how)
+    found, same = (
+        pl.col("n_to").is_not_null(),
+        {n: pl.col(n) == pl.col(f"{n}_to") for n in ("key", "text", "mx_ip")},
+    )
+    near = (pl.col("at_to") - pl.col("at")).cast(pl.Int64).fill_null(0) < _HOUR
+    mine = found & near & ((pl.col("kind") == "connect_fail") | same["key"])
+    handshake = (pl.col("error") == "tls_handshake") & (pl.col("error_to") == "tls_handshake")
+    twice = (mine & same["mx_ip"] & (same["text"] | handshake)).fill_null(False)
+    domain = pl.when(mine).then(pl.col("recipient_to").str.split("@").list.last().str.to_lowercase())
+    key = pl.when(pl.col("kind") == "intermediate").then("key").otherwise(pl.when(mine).then("key_to"))
+    waits = both.filter(~found).select(early.columns) if not last else early.clear()
+    both = both.filter(~twice & (found | last))
+    made = both.with_columns(domain=domain, key=key, asof=pl.when(mine).then("n_to"))
+    return made.select(*early.columns, "domain", "asof"), waits
+
+
+def _last(kind: str, name: str) -> pl.Expr:
+    return pl.when(pl.col("kind") == kind).then(name).forward_fill()
+
+
+def _with_message(tries: pl.DataFrame, infos: pl.DataFrame) -> pl.DataFrame:
+    """Sender, size, message-id and session: the last that was said of the queue id in its present life."""
+    both = pl.concat(
+        [
+            infos.select("n", "kind", _H).with_row_index("j"),
+            tries.select(pl.coalesce("asof", "n").alias("n"), "h").with_row_index("r"),
+        ],
+        how="diagonal",
+    ).sort("h", "n", maintain_order=True)
+    for kind in ("from", "id", "removed"):
+        both = both.with_columns(_last(kind, name).alias(f"{kind}_{name}") for name in "jnh")
+    gone = (pl.col("removed_h") == pl.col("h")).fill_null(False)
+    places = {}
+    for kind in ("from", "id"):
+        over = gone & (pl.col("removed_n") > pl.col(f"{kind}_n"))
+        places[kind] = pl.when((pl.col(f"{kind}_h") == pl.col("h")) & ~over).then(f"{kind}_j")
+    found = both.filter(pl.col("r").is_not_null()).sort("r").select(**places)
+    tries = tries.with_columns(
+        infos["sender"].gather(found["from"]),
+        infos["size_bytes"].gather(found["from"]),
+        infos["message_id"].gather(found["id"]),
+        infos["n"].gather(found["from"]).fill_null(0).alias("active"),
+    )
+    return tries.with_columns(session=pl.format("{}/{}/{}/{}", "pid", "key", "active", "mx_ip"))
+
+
+def _with_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
+    """A connection has the TLS line just before its first row; a reused one keeps it.
+
+    Among the TLS lines stand the last rows of earlier blocks, with their session.
+    """
+    both = pl.concat(
+        [
+            tls.select("n", "session", _PEER).with_row_index("j"),
+            tries.select("n", "peer", "session", "conn_use").with_row_index("r"),
+        ],
+        how="diagonal",
+    ).sort("peer", "n", maintain_order=True)
+    j, r, session = pl.col("j"), pl.col("r"), pl.col("session")
+    other = pl.col("peer").ne_missing(pl.col("peer").shift(1))
+    line = j.is_not_null() & session.is_null()
+    fresh = other | line.shift(1) | session.ne_missing(session.shift(1))
+    begins = pl.when(r.is_null()).then(~line).otherwise(pl.col("conn_use").is_null() & fresh)
+    both = both.with_columns(
+        before=pl.when(r.is_null()).then(j).when(~other & line.shift(1)).then(j.shift(1)),
+        begun=pl.when(begins).then(pl.int_range(pl.len())).forward_fill(),
+    )
+    same = pl.col("peer").gather(pl.col("begun")) == pl.col("peer")
+    both = both.with_columns(tls_j=pl.when(same).then(pl.col("before").gather(pl.col("begun"))))
+    place = both.filter(pl.col("r").is_not_null()).sort("r")["tls_j"]
+    made = tries.with_columns(tls[name].gather(place) for name in ("tls", "tls_cipher", "tls_trust"))
+    return made.with_columns(tls_verified=pl.col("tls_trust").is_in(["Verified", "Trusted"]))
+
+
+def _unremoved(infos: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
+    """What the next block must know: messages that are still in the queue, and those of tries that wait."""
+    told = infos.with_columns(_H)
+    gone = told.filter(pl.col("kind") == "removed").group_by("h").agg(pl.col("n").max().alias("gone"))
+    alive = told.filter(pl.col("kind").is_in(["from", "id"])).join(gone, on="h", how="left")
+    alive = alive.filter(pl.col("gone").fill_null(-1) < pl.col("n")).drop("gone")
+    alive = alive.sort("n").unique(["h", "kind"], keep="last", maintain_order=True)
+    needed = told.join(waiting.select(_H), on="h", how="semi") if len(waiting) else told.clear()
+    return pl.concat([alive, needed]).unique(["n", "kind"], maintain_order=True).drop("h")
+
+
+def _unused(tls: pl.DataFrame, rows: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
+    """The last that each process and peer has done (for a day): a TLS line, or a row with its session."""
+    done = rows.select(pl.lit("tls").alias(n) if n == "kind" else n for n in _TLS_KEPT)
+    all_ = pl.concat([tls.select(_TLS_KEPT), done]).with_columns(_PEER).sort("n", maintain_order=True)
+    last = all_.unique("peer", keep="last", maintain_order=True)
+    last = last.filter((pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 24)
+    needed = all_.join(waiting.select(_PEER), on="peer", how="semi") if len(waiting) else all_.clear()
+    return pl.concat([last, needed]).unique("n", maintain_order=True).drop("peer")

@@ -1,0 +1,179 @@
+"""rows: what all log parsers make: polars rows with the schema's columns and a log's own, and their frame.
+
+Belongs here: dtypes, what follows from other columns (domains, sessions, ids), the way to pandas. Not here:
+lines (one module per MTA), files.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+import polars as pl
+
+from smtpkit import attempts, reasons
+from smtpkit.address import host_name
+from smtpkit.errors import InvalidInput
+from smtpkit.escape import visible
+
+_TYPES: dict[str, Any] = {
+    "str": pl.String,
+    "category": pl.String,
+    "float64": pl.Float64,
+    "boolean": pl.Boolean,
+}
+_TYPES |= {
+    "Int16": pl.Int16,
+    "Int32": pl.Int32,
+    "Int64": pl.Int64,
+    "datetime64[us, UTC]": pl.Datetime("us", "UTC"),
+}
+OWN: dict[str, Any] = dict.fromkeys("kind file dsn_log orig_to tls_trust".split(), pl.String)
+OWN |= {"line": pl.Int64, "lossy": pl.Boolean, "conn_use": pl.Int32, "queue_s": pl.Float64}
+"""A log's columns beside the schema. kind: final, intermediate (no recipient named), connect_fail."""
+SCHEMA: dict[str, Any] = {name: _TYPES[kind] for name, kind in attempts.COLUMNS.items()} | OWN
+SHIFT = 40
+"""Lines are numbered through all files: `n` is the file's number << SHIFT, plus the line's."""
+_HIDDEN = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}&&[^\t\n]]"
+_NULLABLE = (pd.Int16Dtype(), pd.Int32Dtype(), pd.Int64Dtype())
+
+
+def made(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows (dicts with some of SCHEMA's keys, and n) as a frame with all of them."""
+    return pl.DataFrame(list(rows), schema=SCHEMA | {"n": pl.Int64})
+
+
+EMPTY = pl.DataFrame(schema=SCHEMA)
+KNOWN = EMPTY.select("vantage", "queue_id", "sender", "size_bytes", "message_id")
+"""What is known of messages in the queue: columns of a frame that goes from file to file."""
+
+
+def compact(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with its own copy of its texts: a view would keep the whole block of lines in memory."""
+    made = pl.from_arrow(frame.to_arrow())
+    assert isinstance(made, pl.DataFrame)
+    return made
+
+
+def newest(known: pl.DataFrame) -> pl.DataFrame:
+    """One row a queue id: the last that was said of it."""
+    return known.group_by("vantage", "queue_id", maintain_order=True).agg(pl.all().drop_nulls().last())
+
+
+def fill(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Rows without sender, with what earlier files know of their queue id."""
+    more = rows.select("vantage", "queue_id").join(
+        known, on=["vantage", "queue_id"], how="left", nulls_equal=True, maintain_order="left"
+    )
+    names = ("sender", "size_bytes", "message_id")
+    rows = rows.with_columns(pl.coalesce(rows[name], more[name]).alias(name) for name in names)
+    return rows.with_columns(sender_domain=_domain(rows["sender"]))
+
+
+def numbered(rows: pl.DataFrame) -> pl.DataFrame:
+    """try_number of each recipient of each message, by order of time."""
+    rows = whole(rows, ["recipient", "try_number"])
+    same = ("vantage", "queue_id", "message_id", "recipient")
+    number = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over(pl.struct(same).hash())
+    return rows.with_columns(
+        try_number=pl.when(pl.col("recipient").is_not_null()).then(pl.coalesce("try_number", number))
+    )
+
+
+_FEW = """domain mx_host mx_ip recipient_domain stage outcome error enhanced tls tls_cipher source
+kind file dsn_log tls_trust""".split()
+"""Columns of few different texts: kept as numbers while reading."""
+_NEEDED = ("vantage", "queue_id", "message_id", "sender", "size_bytes", "recipient", "mx_host", "reply", "domain",
+           "session", "try_number")  # fmt: skip
+
+
+def whole(rows: pl.DataFrame, names: Iterable[str] = SCHEMA) -> pl.DataFrame:
+    """The rows with these columns of SCHEMA added where they lack."""
+    return rows.with_columns(pl.lit(None, SCHEMA[n]).alias(n) for n in names if n not in rows.columns)
+
+
+def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
+    """Rows in order of the lines, with file, domains, session and ids from what is known; no empty columns."""
+    rows = whole(rows.select(c for c in rows if c.null_count() < len(rows) or c.name == "n"), _NEEDED)
+    rows = whole(rows, ["started_at"])
+    rows = rows.sort("n", maintain_order=True)
+    numbers = pl.col("n") // (1 << SHIFT)
+    rows = rows.with_columns(
+        file=numbers.replace_strict(files, default=None, return_dtype=pl.String),
+        line=pl.col("n") % (1 << SHIFT),
+        recipient_domain=_domain(rows["recipient"]),
+        sender_domain=_domain(rows["sender"]),
+        mx_host=pl.col("mx_host").str.to_lowercase().str.strip_suffix("."),
+    )
+    hidden = rows["reply"].str.contains(_HIDDEN).fill_null(False)
+    if hidden.any():
+        shown = pl.col("reply").map_elements(visible, return_dtype=pl.String)
+        rows = rows.with_columns(pl.when(hidden).then(shown).otherwise("reply").alias("reply"))
+    again = pl.struct("line", "file").cum_count().over("n") if rows["n"].is_duplicated().any() else pl.lit(1)
+    made = rows.with_columns(
+        domain=pl.coalesce("domain", "recipient_domain"),
+        session=pl.coalesce("session", pl.format("log-{}", "n")),
+        attempt_id=pl.format("log-{}-{}-{}", pl.col("started_at").cast(pl.Int64).fill_null(0), "n", again),
+    )
+    few = [pl.col(n).cast(pl.Categorical) for n in _FEW if n in made.columns]
+    return compact(made.select(name for name in SCHEMA if name in made.columns).with_columns(few))
+
+
+def _domain(addresses: pl.Series) -> pl.Series:
+    """The part after the last @, as A-labels in lower case where it is a host name."""
+    ends = addresses.str.split("@").list.last().str.to_lowercase() if len(addresses) else addresses
+    odd = {name: _a_label(name) for name in ends.unique().drop_nulls() if not name.isascii()}
+    return ends.replace(odd) if odd else ends
+
+
+def _a_label(name: str) -> str:
+    try:
+        return host_name("domain", name)
+    except InvalidInput:
+        return name
+
+
+def to_pandas(rows: pl.DataFrame) -> pd.DataFrame:
+    """The attempts frame: pandas dtypes, closed lists, reasons and back ends' names. It empties `rows`."""
+    rows = whole(rows, ["reply", "mx_host"])
+    hosts, height = _reply_hosts(rows.with_columns(pl.col("mx_host").cast(pl.String))), rows.height
+    columns: dict[str, pd.Series] = {}
+    for name, dtype in SCHEMA.items():
+        own = rows.drop_in_place(name) if name in rows.columns else pl.Series(name, [], dtype)
+        columns[name] = _column(own).reindex(range(height))
+    table = pd.DataFrame(columns)
+    told = reasons.classify_frame(table)
+    for name in attempts.COMPUTED:
+        table[name] = attempts.column(name, told[name])
+    return table.assign(reply_host=hosts)
+
+
+def _column(values: pl.Series) -> pd.Series:
+    """One column with the schema's dtype, its texts shared with Arrow."""
+    import pyarrow as pa
+
+    values = values.cast(SCHEMA[values.name])
+    if values.name in attempts.CATEGORIES:
+        words = list(attempts.CATEGORIES[values.name])
+        codes = values.cast(pl.Enum(words)).to_physical().cast(pl.Int16).fill_null(-1).to_numpy()
+        return pd.Series(pd.Categorical.from_codes(codes, categories=words))
+    types = {pa.from_numpy_dtype(kind.numpy_dtype): kind for kind in _NULLABLE} | {
+        pa.bool_(): pd.BooleanDtype()
+    }
+    types |= {pa.large_string(): pd.StringDtype(na_value=float("nan"))}
+    arrow = values.to_arrow()
+    dtype = types.get(arrow.type)
+    return pd.Series(dtype.__from_arrow__(arrow)) if dtype else arrow.to_pandas()
+
+
+def _reply_hosts(rows: pl.DataFrame) -> pd.Series:
+    """Back ends as replies name them; what a plain Postfix says on acceptance names none."""
+    plain = pl.col("reply").str.contains(r"^250 2\.0\.0 Ok: queued as \w+$")
+    asked = rows.select("reply", "mx_host").filter(pl.col("reply").is_not_null() & ~plain).unique()
+    names = [reasons.reply_host(*pair) for pair in asked.iter_rows()]
+    if not any(names):
+        return attempts.column("reply_host", []).reindex(range(rows.height))
+    found = asked.with_columns(pl.Series("name", names, dtype=pl.String)).filter(pl.col("name").is_not_null())
+    hosts = rows.select("reply", "mx_host").join(
+        found, on=["reply", "mx_host"], how="left", nulls_equal=True, maintain_order="left"
+    )
+    return attempts.column("reply_host", hosts["name"].to_list())

@@ -1,0 +1,102 @@
+"""sendmail: Sendmail's `to=` lines and refused connects as attempts.
+
+Belongs here: what the fields say. Not here: other MTAs, files. Sendmail does not log a greeting that refuses
+when another MX takes the mail, and of a long reply it keeps the first line: `lossy`.
+"""
+
+import re
+from typing import Any, ClassVar
+
+from smtpkit.escape import decode
+from smtpkit.logs.plain import Head, Lines
+from smtpkit.words import answer, ending
+
+_LINE = re.compile(r"([0-9A-Za-z]{12,20}): (.*)", re.S)
+_FROM = re.compile(r"from=<?(.*?)>?, size=(\d+),(?:.*?, msgid=<?(.*?)>?(?:,|$))?")
+_TO = re.compile(
+    r"to=(.*?), (?:ctladdr=.*?, )?delay=([\d:+]+), (?:xdelay=([\d:+]+), )?mailer=(\w+), (?:pri=\d+, )?"
+    r"(?:relay=(.*?), )?(?:dsn=([\d.]+), )?(?:reply=(.*), )?stat=(.*)"
+)
+_RELAY = re.compile(r"(\S*?)\.? ?\[(?:IPv6:)?([0-9A-Fa-f:.]+)\]")
+_REFUSED = re.compile(
+    r"makeconnection \((\S*?)\.? \[(?:IPv6:)?([0-9A-Fa-f:.]+)\]\.(\d+) \(.*?\)\) failed: (.*)"
+)
+_TLS = re.compile(r"STARTTLS=client, relay=(\S+?)\.?, version=(\S+), verify=(\S+), cipher=([^,]+)")
+_OCTAL = re.compile(r"(?:\\[0-7]{3})+")
+
+
+class Reader(Lines):
+    """`refused`: connects by queue id that a final line may repeat; `tls`: handshakes by process."""
+
+    marks: ClassVar = (b", mailer=", b" makeconnection (", b'"MESSAGE"')
+    words: ClassVar = (": to=", ": from=", "makeconnection (", "STARTTLS=client")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._refused: dict[str, dict[str, Any]] = {}
+        self._tls: dict[str | None, dict[str, Any]] = {}
+
+    def line(self, head: Head) -> None:
+        if m := _TLS.match(head[4]):
+            self._tls[head[3]] = {"tls": m[2], "tls_verified": m[3] == "OK", "tls_cipher": m[4]}
+            return
+        found = _LINE.match(head[4])
+        if not found:
+            return
+        qid, text = found.groups()
+        if m := _FROM.match(text):
+            self.messages[qid] = {"sender": m[1], "size_bytes": int(m[2]), "message_id": m[3]}
+        elif m := _REFUSED.match(text):
+            facts = {"mx_host": m[1], "mx_ip": m[2], "port": int(m[3]), "session": f"{qid}/{head[0]}"}
+            told = ending(m[4], at="connect")
+            self._refused[qid] = self.add(head, qid, kind="connect_fail", open=True, **facts, **told)
+        elif m := _TO.match(text):
+            self._final(head, qid, m)
+        elif text.startswith("to="):
+            self.odd(head)
+
+    def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
+        to, _, took, mailer, relay, dsn, reply, stat = m.groups()
+        server = _RELAY.search(relay or "")
+        told = self._told(reply, stat)
+        facts: dict[str, Any] = {"kind": "final", "dsn_log": dsn, "latency_s": _seconds(took), **told}
+        facts["lossy"] = "\n" not in (told.get("reply") or "") and (told.get("reply") or "")[3:4] == "-"
+        early = self._refused.pop(qid, None)
+        if server:
+            facts |= {"mx_host": server[1], "mx_ip": server[2], **self._tls.pop(head[3], {})}
+            facts["session"] = self.session(head, qid, head[3], server[2])
+        if early:
+            early |= {"open": False, "domain": to.rpartition("@")[2].strip("<> ").lower()}
+        if early and server and early["mx_ip"] == server[2] and told.get("error"):
+            early["gone"] = True
+            facts |= {"port": early["port"], "session": early["session"], "stage": "connect"}
+        if not server or mailer not in ("esmtp", "smtp", "smtp8", "dsmtp", "relay", "esmtps"):
+            facts["kind"] = (
+                "final" if told.get("stage") == "dns" else "suspended" if stat == "queued" else "local"
+            )
+        for one in re.split(r",(?=<|[^\s,<>]+@)", to):
+            self.add(head, qid, recipient=one.strip("<> "), **facts)
+
+    def _told(self, reply: str | None, stat: str) -> dict[str, Any]:
+        """The reply's words, or those that `stat=` holds; "Sent" has lost its code."""
+        said = _OCTAL.sub(
+            lambda m: decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])), reply or stat
+        )
+        if stat.startswith("Sent"):
+            return {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | answer(said)
+        said = said if answer(said) else said.partition(": ")[2]
+        handshake = "TLS handshake failed" in said
+        told = ending("TLS handshake failed" if handshake else stat, "" if handshake else said)
+        if "code" not in told and not told["error"]:
+            lost = stat.startswith("Deferred")
+            told |= {"error": "lost" if lost else None, "outcome": "failed"}
+        return told
+
+
+def _seconds(text: str | None) -> float | None:
+    """`4+06:01:51` is four days and more."""
+    if not text:
+        return None
+    days, _, clock = text.rpartition("+")
+    hours, minutes, seconds = map(int, clock.split(":"))
+    return float(int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds)

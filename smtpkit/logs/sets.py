@@ -1,0 +1,69 @@
+"""sets: logs too big for memory as a Parquet data set, by day and by the host that logged; read lazily.
+
+Belongs here: writing parts, LogSet. Not here: parsing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+
+from smtpkit.errors import refuse
+from smtpkit.logs import rows
+
+
+def write(part: pl.DataFrame, folder: Path, name: str) -> None:
+    """Add rows to the set below `folder`; `name` keeps the parts of one file apart from others'."""
+    days = (
+        rows.whole(part)
+        .select(list(rows.SCHEMA))
+        .cast(rows.EMPTY.schema)
+        .with_columns(
+            day=pl.col("started_at").dt.strftime("%Y-%m-%d").fill_null("none"),
+            host=pl.col("vantage").fill_null("none"),
+        )
+    )
+    for (day, host), group in days.partition_by("day", "host", as_dict=True, include_key=False).items():
+        place = folder / f"day={day}" / f"host={str(host).replace('/', '_')}"
+        place.mkdir(parents=True, exist_ok=True)
+        group.write_parquet(place / f"{name}-{group['line'][0]}.parquet")
+
+
+@dataclass(frozen=True)
+class LogSet:
+    """A Parquet data set of attempts, as `read_log(..., into=folder)` leaves it.
+
+    `.attrs` holds problems, skipped and notes of the reading. Open it later by `LogSet(Path("folder"), {})`.
+    """
+
+    folder: Path
+    attrs: Mapping[str, Any]
+
+    def lazy(self) -> pl.LazyFrame:
+        """All rows as a polars LazyFrame; a filter on `day` or `host` opens those parts only."""
+        if not any(self.folder.glob("day=*")):
+            return rows.EMPTY.lazy()
+        return pl.scan_parquet(
+            self.folder / "day=*/host=*/*.parquet", hive_partitioning=True, try_parse_hive_dates=False
+        )
+
+    def frame(self, **wanted: Any) -> pd.DataFrame:
+        """The rows whose columns have these values (or one of a list), as an attempts frame.
+
+        `day` ("2026-03-02") and `host` open only their parts. Raises InvalidInput for an unknown column.
+        """
+        whole = self.lazy()
+        odd = sorted(set(wanted) - set(whole.collect_schema()))
+        if odd:
+            raise refuse(
+                "frame", odd, "are no columns of the set", "filter by day, host or columns of the schema"
+            )
+        for name, value in wanted.items():
+            values = value if isinstance(value, list | tuple | set) else [value]
+            whole = whole.filter(pl.col(name).is_in(list(values)))
+        made = rows.to_pandas(whole.select(list(rows.SCHEMA)).sort("started_at", "file", "line").collect())
+        made.attrs = {"smtpkit": {"source": "log"}, **self.attrs}
+        return made

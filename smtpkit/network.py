@@ -1,0 +1,387 @@
+"""network: the one module that opens outgoing sockets and asks DNS.
+
+Belongs here: the Network seam, the resolver, connecting, rerouting, SOCKS, which addresses are allowed.
+Not here: SMTP, MX rules, deadlines of replies.
+"""
+
+import errno
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from smtpkit.address import helo_name, refuse_controls
+from smtpkit.errors import NotAllowed, refuse
+from smtpkit.guard import Guard
+from smtpkit.limits import Pace, Timeouts
+
+if TYPE_CHECKING:
+    from dns.message import QueryMessage
+    from dns.resolver import Resolver
+
+Kind = Literal["A", "AAAA", "MX", "TXT", "PTR", "CNAME", "TLSA", "SOA", "NS", "SPF"]
+Status = Literal["ok", "nodata", "nxdomain", "servfail", "timeout"]
+_RESERVED = ("test", "invalid", "localhost", "example", "example.com", "example.net", "example.org")
+_BEGUN = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the name servers said to one question; never an exception.
+
+    `rows` are presentation forms: MX as "10 mx1.example.org", names without the final dot, TXT with its
+    strings joined. `secure` is the AD bit, meaningful only from a validating resolver on loopback.
+    """
+
+    status: Status
+    rows: tuple[str, ...] = ()
+    ttl: int | None = None
+    canonical: str | None = None
+    """The name after CNAMEs, where it differs from the name asked."""
+    seconds: float = 0.0
+    secure: bool = False
+    detail: str = ""
+    """What went wrong, for people: rcode, name server, timeout."""
+
+
+class Network(Protocol):
+    """What every function that touches the world takes as `network=`; Internet and the Lab's are the two."""
+
+    label: str
+    guard: Guard
+    pace: Pace
+    timeouts: Timeouts
+    casebook: Path
+    ledger: Path
+    sender_ip: str | None
+    helo: str | None
+
+    def resolve(self, name: str, kind: Kind) -> Answer:
+        """Ask DNS; a dead, slow or lying server is an Answer with its status."""
+        ...
+
+    def open(self, ip: str, port: int) -> socket.socket:
+        """A non-blocking socket whose connect has begun; raises NotAllowed or OSError."""
+        ...
+
+    def where(self, ip: str, port: int) -> tuple[str, int]:
+        """The address and port that really are connected to (after rerouting)."""
+        ...
+
+
+Address = IPv4Address | IPv6Address
+
+
+def is_public(ip: str) -> bool:
+    """Whether `ip` is a global unicast address, also after unmapping what IPv6 may hold (RFC 6890).
+
+    >>> is_public("8.8.8.8"), is_public("::ffff:127.0.0.1"), is_public("192.0.2.1")
+    (True, False, False)
+    """
+    address = ip_address(ip.partition("%")[0])
+    held: list[Any] = [address]
+    if isinstance(address, IPv6Address):
+        held += [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+        held += [IPv4Address(address.packed[-4:])] if address in _NAT64 else []
+    return all(one.is_global and not one.is_multicast for one in held if one is not None)
+
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+@dataclass(slots=True)
+class Internet:
+    """The real world as a Network; make it with `sk.internet(...)`."""
+
+    label: str
+    guard: Guard
+    pace: Pace
+    timeouts: Timeouts
+    casebook: Path
+    ledger: Path
+    sender_ip: str | None
+    helo: str | None
+    source_ip: str | None = None
+    nameservers: tuple[tuple[str, int], ...] = ()
+    allow_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    reroute: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
+    socks: str | None = None
+    dns_timeout: float = 10.0
+    _resolver: "Resolver | None" = field(default=None, repr=False)
+
+    def resolve(self, name: str, kind: Kind) -> Answer:
+        """Ask DNS; a dead, slow or lying server is an Answer with its status."""
+        begun = time.monotonic()
+        answer = _ask(self, name, kind)
+        object.__setattr__(answer, "seconds", time.monotonic() - begun)  # frozen for everybody else
+        return answer
+
+    def where(self, ip: str, port: int) -> tuple[str, int]:
+        """The address and port that really are connected to (after rerouting)."""
+        return self.reroute.get((ip, port), (ip, port))
+
+    def unpaced(self, ip: str, port: int) -> bool:
+        """Whether Pace.none() is honoured there: rerouted, or non-global and allowed."""
+        return (ip, port) in self.reroute or not is_public(ip)
+
+    def open(self, ip: str, port: int) -> socket.socket:
+        """A non-blocking socket whose connect has begun; raises NotAllowed or OSError.
+
+        The address that is checked is the one that is connected to (no name is resolved here).
+        """
+        target = self.where(ip, port)
+        if why := self.refuses(ip, port):
+            raise NotAllowed(why)
+        if self.socks:
+            return self._through_socks(*target)
+        family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.source_ip and (":" in self.source_ip) == (":" in target[0]):
+                sock.bind((self.source_ip, 0))
+            error = sock.connect_ex(target)
+            if error not in _BEGUN:
+                raise OSError(error, os.strerror(error))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def refuses(self, ip: str, port: int) -> str:
+        """Why this address must not be connected to; "" if it may."""
+        address = ip_address(ip.partition("%")[0])
+        known = (ip, port) in self.reroute or any(address in net for net in self.allow_networks)
+        ok = known or is_public(ip)
+        return "" if ok else f"{ip} is not a public address; name it in allow_networks if you mean it"
+
+    def _through_socks(self, ip: str, port: int) -> socket.socket:
+        """Connect through the proxy; this blocks up to the connect timeout."""
+        from python_socks import ProxyError, ProxyTimeoutError
+        from python_socks.sync import Proxy
+
+        try:
+            proxy = Proxy.from_url(f"socks5://{self.socks}")
+            sock: socket.socket = proxy.connect(dest_host=ip, dest_port=port, timeout=self.timeouts.connect)
+        except ProxyTimeoutError as error:
+            raise OSError(errno.ETIMEDOUT, str(error)) from error
+        except ProxyError as error:
+            code = errno.ECONNREFUSED if "refused" in str(error).lower() else errno.EHOSTUNREACH
+            raise OSError(code, f"SOCKS {self.socks}: {error}") from error
+        sock.setblocking(False)
+        return sock
+
+
+def internet(
+    *,
+    nameservers: Iterable[str | tuple[str, int]] = (),
+    source_ip: str | None = None,
+    sender_ip: str | None = None,
+    helo: str | None = None,
+    allow_networks: Iterable[str] = (),
+    reroute: Mapping[tuple[str, int], tuple[str, int]] | None = None,
+    socks: str | None = None,
+    label: str = "here",
+    guard: Guard | None = None,
+    pace: Pace | None = None,
+    timeouts: Timeouts | None = None,
+    casebook: str | Path = "casebook.sqlite",
+    ledger: str | Path | None = None,
+    dns_timeout: float = 10.0,
+) -> Internet:
+    """The real world, as seen from here or, with `socks=` (an `ssh -D` to it), from the sending host.
+
+    `nameservers`: addresses or (address, port); none: the system's. `source_ip`: our socket's address;
+    `sender_ip`: our public address behind NAT. `allow_networks`: non-global networks that may be connected
+    to. `reroute`: {(ip, port): (ip, port)}. `ledger`: where pacing is remembered; default: user's state folder.
+    Raises InvalidInput for an address or network that is none.
+
+    >>> sk_net = internet(reroute={("192.0.2.11", 25): ("127.0.0.1", 2511)}, label="relay1")
+    >>> sk_net.where("192.0.2.11", 25)
+    ('127.0.0.1', 2511)
+    """
+    servers = [nameservers] if isinstance(nameservers, str) else nameservers
+    asked = [(one, 53) if isinstance(one, str) else _pair("nameserver", one) for one in servers]
+    for what, ip in [
+        ("source_ip", source_ip),
+        ("sender_ip", sender_ip),
+        *(("nameserver", a) for a, _ in asked),
+    ]:
+        if ip is not None:
+            _address(what, ip)
+    allowed = [allow_networks] if isinstance(allow_networks, str) else allow_networks
+    networks = tuple(_network(one) for one in allowed)
+    for end in [end for way in (reroute or {}).items() for end in way]:
+        _address("reroute", _pair("reroute", end)[0])
+    if socks is not None and not re.fullmatch(r"[^\s@/]+:\d{1,5}", socks):
+        raise refuse(
+            "socks", socks, "is no host and port", 'write one like "127.0.0.1:1080" (ssh -D 1080 HOST)'
+        )
+    return Internet(
+        label=refuse_controls("label", label),
+        guard=guard or Guard(),
+        pace=pace or Pace(),
+        timeouts=timeouts or Timeouts(),
+        casebook=Path(casebook),
+        ledger=Path(ledger) if ledger else _state_folder() / "ledger.sqlite",
+        sender_ip=sender_ip or source_ip,
+        helo=helo_name(helo) if helo else None,
+        source_ip=source_ip,
+        nameservers=tuple(asked),
+        allow_networks=networks,
+        reroute=dict(reroute or {}),
+        socks=socks,
+        dns_timeout=dns_timeout,
+    )
+
+
+def chosen(network: Network | None) -> Network:
+    """The network given, else the real world; InvalidInput for what is none."""
+    if network is not None and not callable(getattr(network, "resolve", None)):
+        raise refuse(
+            "network", network, "is no network", "write network=sk.internet(...), or a lab's lab.network"
+        )
+    return network or internet()
+
+
+def _state_folder() -> Path:
+    if place := os.environ.get("SMTPKIT_STATE"):
+        return Path(place)
+    from platformdirs import user_state_path
+
+    return user_state_path("smtpkit", appauthor=False)
+
+
+def _pair(what: str, pair: Any) -> tuple[str, int]:
+    """(address, port) as it may be used."""
+    ok = (
+        isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[1], int) and 0 < pair[1] < 65536
+    )
+    if not ok:
+        raise refuse(what, pair, "is no address with a port", 'write one like ("192.0.2.1", 53)')
+    return pair[0], pair[1]
+
+
+def own_ip(net: Network, far: str = "192.0.2.1") -> str | None:
+    """Our address towards `far` by the routing table (no packet leaves); None: no route, a lab, or through SOCKS.
+
+    >>> own_ip(internet(socks="127.0.0.1:1080")) is None
+    True
+    """
+    if not isinstance(net, Internet) or net.socks:
+        return None
+    with socket.socket(socket.AF_INET6 if ":" in far else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((far, 9))
+        except OSError:  # no route there
+            return None
+        return str(probe.getsockname()[0])
+
+
+def _address(what: str, ip: str) -> None:
+    try:
+        ip_address(ip)
+    except ValueError:
+        raise refuse(what, ip, "is no IP address", "write one like 192.0.2.1 or 2001:db8::1") from None
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise refuse("allow_networks", text, "is no network", "write one like 10.0.0.0/8") from None
+
+
+def _ask(net: Internet, name: str, kind: Kind) -> Answer:
+    """One question; every failure becomes a status (SERVFAIL and time-outs are never "no record")."""
+    import dns.exception
+    import dns.name
+    import dns.resolver
+
+    plain = name.rstrip(".").lower()
+    reserved = any(plain == one or plain.endswith(f".{one}") for one in _RESERVED)
+    if reserved and not net.nameservers:
+        return Answer(
+            "nxdomain", detail=f"{plain} is a reserved name (RFC 2606) and is not asked of real servers"
+        )
+    try:
+        question = dns.name.from_text(plain + ".")
+        if net.socks:
+            return _read(plain, _ask_socks(net, question, kind), kind)
+        found = _resolver(net).resolve(question, kind, raise_on_no_answer=False, search=False)
+    except (dns.resolver.NXDOMAIN, dns.resolver.YXDOMAIN) as error:
+        return Answer("nxdomain", detail=str(error))
+    except (dns.resolver.LifetimeTimeout, dns.exception.Timeout) as error:
+        return Answer("timeout", detail=_first_line(error))
+    except (dns.resolver.NoNameservers, dns.resolver.NoResolverConfiguration, OSError, EOFError) as error:
+        return Answer("servfail", detail=_first_line(error))
+    except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, UnicodeError) as error:
+        return Answer("nxdomain", detail=f"{name!r} is no domain name: {error}")
+    except dns.exception.DNSException as error:  # a lying or broken server
+        return Answer("servfail", detail=f"{type(error).__name__}: {_first_line(error)}")
+    return _read(plain, found.response, kind)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:300]
+
+
+def _resolver(net: Internet) -> "Resolver":
+    """dnspython's resolver on our name servers: no cache, no search list, TCP when an answer is cut."""
+    if net._resolver is None:
+        import dns.nameserver
+        import dns.resolver
+
+        made = dns.resolver.Resolver(configure=not net.nameservers)
+        if net.nameservers:
+            made.nameservers = [dns.nameserver.Do53Nameserver(ip, port) for ip, port in net.nameservers]
+        made.lifetime, made.timeout, made.search = net.dns_timeout, max(net.dns_timeout / 3, 0.5), []
+        made.use_edns(0, 0, 1232)
+        made.flags = 0x0120  # RD, and AD: tell us if it was validated (RFC 6840 5.7)
+        net._resolver = made
+    return net._resolver
+
+
+def _ask_socks(net: Internet, question: Any, kind: Kind) -> "QueryMessage":
+    """DNS over TCP through the proxy, so that answers are the sending host's."""
+    import dns.message
+    import dns.query
+
+    servers = net.nameservers or tuple((str(ip), 53) for ip in _resolver(net).nameservers)
+    query: QueryMessage = dns.message.make_query(question, kind, use_edns=0)
+    sock = net._through_socks(*servers[0])
+    with sock:
+        return cast("QueryMessage", dns.query.tcp(query, servers[0][0], timeout=net.dns_timeout, sock=sock))
+
+
+def _read(name: str, response: "QueryMessage", kind: Kind) -> Answer:
+    """The answer section as rows."""
+    import dns.flags
+    import dns.rcode
+    import dns.rdatatype
+
+    rcode = response.rcode()
+    if rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        return Answer("servfail", detail=dns.rcode.to_text(rcode))
+    chain = response.resolve_chaining() if response.question else None
+    canonical = str(chain.canonical_name).rstrip(".").lower() if chain else name
+    secure = bool(response.flags & dns.flags.AD)
+    other = canonical if canonical != name else None
+    if chain is None or chain.answer is None:
+        status: Status = "nxdomain" if rcode == dns.rcode.NXDOMAIN else "nodata"
+        return Answer(status, canonical=other, secure=secure)
+    rows = tuple(_row(record, kind) for record in chain.answer)
+    return Answer("ok", rows, int(chain.minimum_ttl), other, secure=secure)
+
+
+def _row(record: Any, kind: Kind) -> str:
+    if kind == "TXT":
+        return b"".join(record.strings).decode("utf-8", "backslashreplace")
+    text: str = record.to_text()
+    return text[:-1] if kind in ("MX", "PTR", "CNAME", "NS") and len(text) > 1 and text[-2:] != " ." else text

@@ -1,0 +1,212 @@
+"""packet: the letter to a postmaster with its evidence, as Markdown, HTML page, mail draft and CSV.
+
+Belongs here: `report`, pseudonyms, files. Not here: who is guilty (diagnosis), figures and quotes (facts),
+the words (data/letter.*.md.j2, report.html.j2), addresses of postmasters (data/contacts.csv).
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+from smtpkit import __version__, attempts, escape, parts, plot
+from smtpkit.catalogue import render
+from smtpkit.counts import sessions
+from smtpkit.diagnosis import Diagnosis, diagnose
+from smtpkit.errors import refuse
+from smtpkit.facts import Facts, several
+from smtpkit.message import Message, build_message
+from smtpkit.network import Network
+from smtpkit.styling import redact
+
+KINDS = "mx_block delist_propagation sender_ip_block provider_block rate_limit mx_tls mx_dead".split()
+"""Causes that a receiver's postmaster can mend; for the others there is a page and no letter."""
+MOST, SHOWN = 20_000, 200
+"""Attempts that still go into the draft (of more, only those quoted do); those that the page lists."""
+FILES = {".md": "letter.md", ".html": "report.html", ".eml": "letter.eml", ".csv": "attempts.csv"}
+
+
+@dataclass(repr=False)
+class Packet:
+    """What `report` made. Its text is the letter.
+
+    `subject`: one sentence with counts, or the verdict. `to`: the postmaster's address; "" if there is only a
+    form. `letter`: Markdown; None: no receiver could mend this. `table`: attempts.csv. `files`: what was written.
+    """
+
+    subject: str
+    to: str
+    letter: str | None
+    table: pd.DataFrame
+    author: str | None
+    shown: tuple[Facts, Diagnosis, dict[str, Any]]
+    files: tuple[Path, ...] = ()
+
+    @cached_property
+    def page(self) -> str:
+        """HTML with charts, complete in itself: no script, no request. Drawing takes a second."""
+        facts, diagnosis, words = self.shown
+        more: dict[str, Any] = {"packet": self, "facts": facts, "version": __version__}
+        more["now"] = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+        more["rows"] = self.table.head(SHOWN).astype("str").fillna("").to_dict("records")
+        more["charts"] = _charts(facts.all[list(attempts.COLUMNS)], diagnosis)
+        return render("report.html", **words, **more)
+
+    @cached_property
+    def draft(self) -> Message | None:
+        """The letter as a mail with attempts.csv, to send or to open in a mail program; None: no letter."""
+        if not (self.letter and self.author):
+            return None
+        text, to = self.letter.split("\n\n", 2)[2], [self.to] if self.to else []
+        quoted = self.table[self.table.line.ne("")].reset_index(drop=True)
+        files = {"attempts.csv": _csv(self.table if len(self.table) <= MOST else quoted)}
+        more: Any = {"attachments": files, "headers": {"X-Unsent": "1"}}  # mail programs open it as a draft
+        return build_message(sender=self.author, to=to, subject=self.subject, text=text, **more)
+
+    def write(self, path: Path) -> None:
+        """Write all files into a folder, or the one whose ending the path has."""
+        draft: Any = self.draft
+        made: dict[str, Any] = {
+            ".md": self.letter and self.letter.encode,
+            ".html": lambda: self.page.encode(),
+            ".eml": draft and (lambda: draft.octets),
+            ".csv": lambda: _csv(self.table),
+        }
+        if path.suffix in FILES and not made[path.suffix]:
+            why = f"cannot be written: there is no letter for this: {self.subject}"
+            raise refuse("path", path.name, why, "end it in .html or .csv")
+        whole = tuple(path / FILES[end] for end in FILES if made[end])
+        self.files = (path,) if path.suffix in FILES else whole
+        for file in self.files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(made[file.suffix]())
+
+    def __repr__(self) -> str:
+        none = f"{self.subject}\nNo letter: no receiver can mend this, or the evidence is not enough.\n"
+        return (self.letter or none) + "".join(f"\nwritten: {file}" for file in self.files)
+
+
+def report(
+    evidence: Diagnosis | pd.DataFrame,
+    path: str | Path | None = None,
+    *,
+    lang: Literal["en", "ko"] = "en",
+    frame: pd.DataFrame | None = None,
+    own: str | Sequence[str] = (),
+    sender: str | None = None,
+    ptr: str | None = None,
+    network: Network | None = None,
+    tz: str | None = None,
+    which: int = 0,
+    key: str | bytes | None = None,
+) -> Packet:
+    """The letter to the postmaster: counts and intervals, refusals verbatim, and what the siblings said.
+
+    Parameters
+    ----------
+    evidence : a Diagnosis (`frame`: the attempts it was made from), or an attempts frame to diagnose.
+    path : a folder for letter.md, report.html, letter.eml and attempts.csv, or one file with such an ending.
+    own : your test mailboxes, shown in full; every other recipient is a pseudonym (`redact`, with its `key`).
+    sender : who sends the draft; by default postmaster at the domain of the attempts' sender.
+    ptr : the name of our address; asked of DNS if a `network` is given instead.
+    tz : second time zone beside UTC; by default Asia/Seoul for "ko", this machine's for "en".
+    which : the cause to write about, if the diagnosis has several.
+
+    Raises InvalidInput: no attempts at hand; another language, zone or ending; `path` asks for a letter
+    alone, but no receiver can mend the cause, or the confidence is below 0.8.
+
+    >>> at = pd.date_range("2026-11-24", periods=32, freq="5s", tz="UTC")
+    >>> frame = pd.DataFrame({"started_at": at, "mx_ip": [f"192.0.2.{11 + n % 4}" for n in range(32)]})
+    >>> frame["code"] = frame.mx_ip.map(lambda ip: 554 if ip == "192.0.2.14" else 250)
+    >>> report(frame).subject
+    '192.0.2.14: 8 of 8 attempts refused, none of 24 elsewhere'
+    """
+    if lang not in ("en", "ko"):
+        raise refuse("lang", lang, "is not there", 'write "en" or "ko"')
+    if re.fullmatch(r"\.[a-z]{2,5}", ending := Path(path or "").suffix) and ending not in FILES:
+        raise refuse("path", str(path), "is no file we write", f"end it in {', '.join(FILES)}, or in nothing")
+    zone = _zone(tz or ("Asia/Seoul" if lang == "ko" else None))
+    shown = [own] if isinstance(own, str) else [*own]
+    diagnosis, table = _pseudonyms(*_evidence(evidence, frame), shown, key)
+    causes = [cause for cause in diagnosis.causes if cause.kind in KINDS and cause.confidence >= 0.8]
+    chosen = [replace(diagnosis, causes=(cause,)) for cause in causes[which : which + 1 or None]]
+    tried = (Facts(table, one, one.causes[0]) for one in chosen)
+    facts = next((one for one in tried if len(one.bad)), None) or Facts(table, diagnosis, None)
+    words: dict[str, Any] = {"lang": lang}
+    letter, subject = None, _counts_only(diagnosis.verdict)
+    if facts.cause is not None:
+        words |= facts.words(zone) | {"ptr": ptr or _ptr(network, facts.mine.us)}
+        letter = render(f"letter.{lang}.md", **words)
+        subject = letter.partition("\n")[0].removeprefix("# ")
+    drawn = replace(diagnosis, verdict=subject, causes=(facts.cause,) if facts.cause else diagnosis.causes)
+    domains = [str(one).rpartition("@")[2] for one in facts.all.sender.dropna()]
+    author = sender or next((f"postmaster@{domain}" for domain in domains if domain), None)
+    to = words["contact"]["email"] if letter else ""
+    made = Packet(subject, to, letter, facts.table(zone), author, (facts, drawn, words))
+    if path is not None:
+        made.write(Path(path))
+    return made
+
+
+def _zone(name: str | None) -> ZoneInfo | str:
+    try:
+        return "tzlocal()" if name is None else ZoneInfo(name)  # pandas knows this machine's by that name
+    except (ValueError, KeyError, OSError):
+        raise refuse("tz", name, "is no time zone here", 'write one like "Asia/Seoul"') from None
+
+
+def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.DataFrame]:
+    """The diagnosis and its attempts, conformed, each with an id; a refused connection counts once."""
+    if isinstance(evidence, pd.DataFrame):
+        frame, evidence = evidence, diagnose(evidence)
+    if not hasattr(evidence, "causes"):
+        raise refuse("evidence", type(evidence).__name__, "is neither", "give a Diagnosis or a frame")
+    known = frame if frame is not None else getattr(evidence, "frame", None)
+    if known is None or not len(known):
+        raise refuse("diagnosis", evidence.verdict, "brings no attempts", "give them as frame=")
+    table = attempts.conform(known.reset_index(drop=True))
+    if table.attempt_id.isna().any() or not table.attempt_id.is_unique:
+        table["attempt_id"] = pd.Series([f"row {label}" for label in known.index], dtype="str")
+    return evidence, sessions(table).reset_index(drop=True)
+
+
+def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tuple[Diagnosis, Any]:
+    """Recipients as tokens in the attempts, in what servers said of them, and in the diagnosis."""
+    keep = [*own, *table.sender.dropna().unique()]
+
+    def hide(*texts: str) -> tuple[str, ...]:
+        return tuple(redact(pd.DataFrame({"text": texts}, dtype="str"), keep, key=key).text)
+
+    causes = tuple(replace(cause, values=hide(*cause.values)) for cause in found.causes)
+    table = table.assign(**redact(table[["recipient", "reply"]], keep, key=key))
+    return replace(found, causes=causes, verdict=hide(found.verdict)[0]), table
+
+
+def _ptr(network: Network | None, ours: pd.Series) -> str:
+    """Names of our addresses as DNS has them; "" if not asked."""
+    names = [ipaddress.ip_address(ip).reverse_pointer for ip in ours.dropna().unique()[:3]]
+    answers = [network.resolve(name, "PTR") for name in names] if network else []
+    return several(name for found in answers for name in (found.rows or (f"none ({found.status})",)))
+
+
+def _counts_only(verdict: str) -> str:
+    """A verdict without the model's probabilities: they are no evidence for others."""
+    kept = re.sub(r"\s*\([^()]*probab[^()]*\)", "", verdict)
+    return " ".join(s for s in re.split(r"(?<=[.!?])\s+", kept) if "probab" not in s.lower())
+
+
+def _charts(frame: pd.DataFrame, diagnosis: Any) -> list[str]:
+    made: list[Any] = [draw(frame, diagnosis) for draw in (plot.forest, plot.grid, plot.lanes)]
+    return [chart.img() for chart in made]
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    """One attempt one line, and nothing that a spreadsheet would run."""
+    return parts.as_file("attempts.csv", parts.on_text(table, escape.one_line))

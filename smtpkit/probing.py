@@ -1,0 +1,239 @@
+"""probing: `probe`: the same question to every IP of every MX, round by round.
+
+Belongs here: what a probe asks and whom, the facts that each row starts with. Not here: how it runs (campaign).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smtpkit.address import Envelope, domain_of, helo_name, host_name, literal, mailbox
+from smtpkit.campaign import Run, run
+from smtpkit.errors import InvalidInput, refuse
+from smtpkit.escape import one_line
+from smtpkit.jobs import Job, hold
+from smtpkit.mx import MxHost, MxRoute, lookup_mx, single
+from smtpkit.network import Network, chosen, is_public, own_ip
+from smtpkit.progress import during
+from smtpkit.steps import Talk, Tls, Verdict, session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNTIL = ("banner", "ehlo", "starttls", "mail", "rcpt")
+TLS_MODES = ("off", "may", "require", "verify", "implicit")
+NO_MAIL: Mapping[str, str] = {
+    "null": "null_mx", "nxdomain": "dns_nxdomain", "nodata": "dns_nxdomain", "servfail": "dns_servfail",
+    "timeout": "dns_timeout",
+}  # fmt: skip
+
+
+def checked(tls: str, ca_file: str | Path | None) -> tuple[Tls, Path | None]:
+    """TLS mode and authority file as they may be used; InvalidInput else."""
+    if tls not in TLS_MODES:
+        raise refuse("tls", tls, "is no mode", f"choose one of {', '.join(TLS_MODES)}")
+    path = Path(ca_file) if ca_file else None
+    if path and not path.is_file():
+        raise refuse("ca_file", str(path), "is not there", "give the path of a PEM file")
+    return tls, path  # type: ignore[return-value]  # checked in the line above
+
+
+def find_route(domain: "str | MxRoute | None", server: Any, server_name: str | None, net: Network) -> MxRoute:
+    """The route: given, looked up, or one server named by hand."""
+    if server is not None:
+        where = domain.domain if isinstance(domain, MxRoute) else domain
+        return single(server, server_name, where, net)
+    if domain is None:
+        raise InvalidInput("whom to ask? give a domain, a route of lookup_mx, or server=('192.0.2.1', 25)")
+    return domain if isinstance(domain, MxRoute) else lookup_mx(domain, net)
+
+
+def our_helo(helo: str | None, net: Network) -> str:
+    """The HELO name: given, the network's, our forward-confirmed PTR name, else an address literal."""
+    if helo or net.helo:
+        return helo_name(helo or net.helo or "")
+    ip = net.sender_ip or own_ip(net) or "127.0.0.1"
+    if not net.sender_ip and not is_public(ip):
+        return literal(ip)
+    from dns.reversename import from_address
+
+    for name in net.resolve(str(from_address(ip)), "PTR").rows:
+        if ip in net.resolve(name, "AAAA" if ":" in ip else "A").rows:
+            return helo_name(name)
+    return literal(ip)
+
+
+def who_and_where(
+    helo: str | None, domain: "str | MxRoute | None", server: Any, server_name: str | None, net: Network
+) -> tuple[str, MxRoute]:
+    """Our HELO name and their route, with a progress line where DNS is slow."""
+    whose = domain.domain if isinstance(domain, MxRoute) else domain or server
+    name, route = during(
+        f"DNS for {whose}", "answers", partial(our_helo, helo, net),
+        partial(find_route, domain, server, server_name, net),
+    )  # fmt: skip
+    return name, route
+
+
+def port_of(server: Any) -> int:
+    """The port of `server=`; 25 without."""
+    return int(server[1]) if isinstance(server, tuple) else 25
+
+
+def facts(route: MxRoute, host: MxHost | None, ip: str | None, port: int, net: Network) -> dict[str, object]:
+    """What a row says before anything is asked."""
+    return {
+        "domain": route.domain,
+        "mx_host": host.name if host else None,
+        "mx_pref": host.pref if host else None,
+        "mx_ip": ip,
+        "port": port,
+        "sender_ip": net.sender_ip,
+        "dns_s": route.dns_s,
+    }
+
+
+def parties(helo: str, sender: str | None, recipient: str | None) -> dict[str, object]:
+    """Whom a row names: HELO, reverse-path, recipient and their domains."""
+    return {
+        "helo": helo,
+        "sender": "<>" if sender == "" else sender,
+        "sender_domain": domain_of(sender),
+        "recipient": recipient,
+        "recipient_domain": domain_of(recipient),
+    }
+
+
+def _detail(text: str) -> dict[str, object]:
+    return {"why": one_line(text)} if text else {}
+
+
+def dead_ends(route: MxRoute, base: Mapping[str, object], port: int, net: Network) -> list[Job]:
+    """A row of stage dns for a domain, or a host, that has no address."""
+    if not route.hosts:
+        error = NO_MAIL.get(route.status, "dns_nxdomain")
+        row = {**facts(route, None, None, port, net), **base, **_detail(route.detail)}
+        return [Job(None, None, port, fields=(row,), verdict=Verdict("dns", "failed", error=error))]
+    return [
+        Job(
+            None, None, port, fields=({**facts(route, host, None, port, net), **base, **_detail(host.detail)},),
+            verdict=Verdict("dns", "failed", error=host.error or "dns_nxdomain"),
+        )
+        for host in route.hosts if not host.ips
+    ]  # fmt: skip
+
+
+def probe(
+    domain: "str | MxRoute | None" = None,
+    recipient: str | None = None,
+    sender: str | None = None,
+    *,
+    network: Network | None = None,
+    until: str | None = None,
+    rounds: int = 5,
+    server: "tuple[str, int] | str | None" = None,
+    server_name: str | None = None,
+    tls: str = "may",
+    ca_file: str | Path | None = None,
+    helo: str | None = None,
+    pace: Any = None,
+    timeouts: Any = None,
+    guard: Any = None,
+    casebook: Any = None,
+    case: str | None = None,
+    background: bool = False,
+) -> "pd.DataFrame | Run":
+    """Ask every IP of every MX of `domain` the same, `rounds` times, interleaved; nothing is delivered.
+
+    To EHLO (STARTTLS where offered), or with `recipient` (then `sender` too) to RCPT; `until` names another
+    last stage: banner, ehlo, starttls, mail, rcpt. What a server does is a row of the frame (design of its
+    columns: smtpkit.attempts.COLUMNS), never an exception. Raises InvalidInput for the caller's mistakes before
+    anything is sent, StoreError if the casebook cannot be written.
+
+    >>> from smtpkit import Lab
+    >>> with Lab("healthy") as lab:
+    ...     frame = probe(lab.domain, network=lab.network, rounds=1)
+    >>> set(frame.outcome)
+    {'passed'}
+    """
+    if not isinstance(rounds, int) or not 1 <= rounds <= 1000:
+        raise refuse("rounds", rounds, "is no number of rounds", "write a whole number from 1 to 1000")
+    asked, route = question(
+        domain, recipient, sender, network=network, until=until, server=server, server_name=server_name,
+        tls=tls, ca_file=ca_file, helo=helo,
+    )  # fmt: skip
+    jobs = asked.dead_ends(route)
+    jobs += [asked.job(route, host, ip, n + 1) for n in range(rounds) for host, ip in route]
+    rules = {"pace": pace, "timeouts": timeouts, "guard": guard, "casebook": casebook, "case": case}
+    return run(hold(jobs), asked.network, label=f"probe {route.domain}", background=background, **rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a probe asks of each server: how deep, in whose name; `locate` and `watch` ask the same."""
+
+    talk: Talk
+    network: Network
+    port: int
+    ca_file: Path | None
+    row: Mapping[str, object]
+    named: tuple[str, ...]
+
+    def dead_ends(self, route: MxRoute) -> list[Job]:
+        """Rows for what has no address."""
+        return dead_ends(route, self.row, self.port, self.network)
+
+    def job(self, route: MxRoute, host: MxHost, ip: str, number: int) -> Job:
+        """One session with `ip`; `number` counts them."""
+        row = {**facts(route, host, ip, self.port, self.network), **self.row, "try_number": number}
+        name = host.name if "[" not in host.name else None
+        tls, named = self.talk.tls, self.named
+        return Job(
+            session(self.talk), ip, self.port, host.receiver, name, tls, self.ca_file, (row,), named=named
+        )
+
+
+def question(
+    domain: "str | MxRoute | None",
+    recipient: str | None,
+    sender: str | None,
+    *,
+    network: Network | None = None,
+    until: str | None = None,
+    server: "tuple[str, int] | str | None" = None,
+    server_name: str | None = None,
+    tls: str = "may",
+    ca_file: str | Path | None = None,
+    helo: str | None = None,
+) -> tuple[Question, MxRoute]:
+    """What is asked, and of whom, checked before anything is sent; raises InvalidInput."""
+    net = chosen(network)
+    depth = until or ("rcpt" if recipient else "ehlo")
+    mode, authority = checked(tls, ca_file)
+    if depth not in UNTIL:
+        raise refuse("until", depth, "is no stage a probe may end at", f"choose one of {', '.join(UNTIL)}")
+    envelope = _envelope(depth, recipient, sender)
+    if isinstance(domain, str):
+        host_name("domain", domain)
+    name, route = who_and_where(helo, domain, server, server_name, net)
+    named = envelope.recipients if envelope else ()
+    row = parties(name, envelope.sender if envelope else None, named[0] if named else None)
+    row |= {"source": "probe", "asked": depth, "tls_asked": mode}
+    talk = Talk(helo=name, tls=mode, until=depth, envelope=envelope)
+    return Question(talk, net, port_of(server), authority, row, named), route
+
+
+def _envelope(depth: str, recipient: str | None, sender: str | None) -> Envelope | None:
+    if depth not in ("mail", "rcpt"):
+        if recipient is not None:
+            mailbox(recipient, "recipient")
+        return None
+    if sender is None:
+        raise InvalidInput(f"a probe up to {depth} needs sender='me@your.domain': it is never <> by itself")
+    if recipient is None and depth == "rcpt":
+        raise InvalidInput(
+            "a probe up to rcpt needs the recipient's address; it is named, nothing is delivered"
+        )
+    return Envelope.of(sender, recipient or f"postmaster@{domain_of(mailbox(sender, 'sender')) or 'invalid'}")

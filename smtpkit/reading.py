@@ -1,0 +1,200 @@
+"""reading: any table of attempts as the arrays that explanations are weighed on, receiver by receiver.
+
+Belongs here: which rows are evidence, columns as numbers, receivers, slow attempts, control answers. Not here:
+voices of replies (voices), explanations (hypotheses), what is said of them (diagnosis, verdicts).
+"""
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from smtpkit import counts
+from smtpkit.errors import refuse
+from smtpkit.hypotheses import Array, Found, Scale
+from smtpkit.voices import hear
+
+CONTROL, SLOW = 600.0, 4.0
+"""Seconds within which a control must have answered; how many times the usual latency is slow."""
+_LATER = ("ehlo", "starttls", "auth", "mail", "rcpt", "data", "body")
+_HOW = "sk.read_table(df, columns={...}) names them"
+_COLUMNS = {
+    "mx_ip": ["mx_ip"],
+    "domain": ["domain", "recipient_domain"],
+    "sender_ip": ["sender_ip", "seen_ip", "local_ip"],
+    "recipient": ["recipient"],
+    "body": ["body_id"],
+}
+_JOINED = {
+    "pair": ("sender_ip", "mx_ip"),
+    "triplet": ("sender_ip", "recipient"),
+    "triplet_ip": ("triplet", "mx_ip"),
+}
+
+
+class Reading:
+    """A frame's evidence, one row a try, in order of time; columns as codes (-1: missing) with their names.
+
+    rows: the frame's rows; codes, names: by dimension; t: seconds; voice: of each row (-1: got through); slow: 0
+    where a row that got through was slow; site: the receiver (domains that share an MX address are one).
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        if lacking := [name for name in ("started_at", "mx_ip") if name not in frame]:
+            raise refuse("columns", list(frame), f"lack {' and '.join(lacking)}", _HOW)
+        rows = counts.sessions(frame.loc[:, ~frame.columns.duplicated()])
+        if not {"outcome", "code"} & set(rows) and "error" in rows:  # no error: it got through
+            rows = rows.assign(outcome=np.where(rows.error.isna(), "accepted", "failed"))
+        at = _times(rows.started_at)
+        kept = (counts.endings(rows).notna() & at.notna()).to_numpy()
+        seconds = at[kept].to_numpy("datetime64[us]").astype("int64") / 1e6
+        order = np.argsort(seconds, kind="stable")
+        self.rows, self.t = rows[kept].iloc[order], seconds[order]
+        self.voice, self.voices = hear(self.rows)
+        self.codes: dict[str, Array] = {}
+        self.names: dict[str, Array] = {}
+        for name, columns in _COLUMNS.items():
+            self._code(name, self.column(*columns))
+        if (self.codes["domain"] < 0).all():
+            self._code("domain", self.column("mx_host").str.replace(r"^[^.]*\.", "", regex=True))
+        got = self.voice < 0
+        hosts = [
+            self.column(name) for name in ("reply_host", "banner_host", "ehlo_host")
+        ]  # one way to name it
+        self._code("backend", next((x for x in hosts if x[got].notna().mean() > 0.8), self.column()))
+        for name, two in _JOINED.items():
+            self._join(name, *two)
+        self.site, self.slow = self._sites(), self._slow()
+
+    def column(self, *names: str) -> pd.Series:
+        """The first of these columns as texts, its gaps filled from the next."""
+        found = pd.Series(None, self.rows.index, dtype="str")
+        for name in names:
+            if name in self.rows:
+                given = self.rows[name].astype("str")
+                found = given if found.isna().all() else found.where(found.notna(), given)
+        return found
+
+    def number(self, name: str) -> Array:
+        """A column as numbers, NaN where there is none."""
+        given = self.rows[name] if name in self.rows else pd.Series(np.nan, self.rows.index)
+        return np.asarray(pd.to_numeric(given, errors="coerce").to_numpy("float64", na_value=np.nan))
+
+    def _code(self, name: str, given: pd.Series) -> None:
+        self.codes[name], names = pd.factorize(given)
+        self.names[name] = names.to_numpy(object)
+
+    def _join(self, name: str, a: str, b: str) -> None:
+        """Pairs of two codes, each named by its first row; missing where the second is."""
+        first, second = self.codes[a].astype("int64"), self.codes[b]
+        both = np.where(second >= 0, (first + 1) * (second.max(initial=0) + 1) + second, -1)
+        used, row, place = np.unique(both, return_index=True, return_inverse=True)
+        none = int(len(used) > 0 and used[0] == -1)
+        self.codes[name], self.names[name] = place - none, row[none:]
+
+    def _sites(self) -> Array:
+        """A number for each row's receiver: domains and MX addresses that hang together."""
+        domain, ip = self.codes["domain"], self.codes["mx_ip"]
+        some = len(self.names["domain"])
+        site = pd.Series(np.where(domain < 0, (some + ip) * (some > 0), domain))
+        keys = [pd.Series(code).where(code >= 0) for code in (ip, domain)]
+        while True:
+            new = site
+            for key in keys:  # the smallest number of all that share an address, of all that share a domain
+                new = new.groupby(key).transform("min").fillna(new)
+            if new.equals(site):
+                return np.asarray(np.unique(site, return_inverse=True)[1])
+            site = new
+
+    def _slow(self) -> Array:
+        """0 where an attempt that got through took more than 4 times its stage's median, else -1."""
+        took = pd.Series(self.number("latency_s")).where(self.voice < 0)
+        usual = took.groupby(pd.factorize(self.column("stage"))[0]).transform("median")
+        return np.where(took > SLOW * usual, 0, -1)
+
+    def scale(self, rows: Array, slow: bool = False) -> Scale:
+        """These rows (numbers) on one scale."""
+        codes = {name: code[rows] for name, code in self.codes.items()} | {
+            "size": self.number("size_bytes")[rows]
+        }
+        voice, sounds = (self.slow, ["slow"]) if slow else (self.voice, self.voices.sound.to_list())
+        return Scale(codes, self.t[rows], voice[rows], sounds)
+
+    def explained(self, f: Found) -> Array:
+        """The rows that failed (or were slow) because of it."""
+        f = f.detail.get("suspect", f)
+        return np.asarray(f.mask & np.isin(self.slow if f.kind == "mx_slow" else self.voice, f.voices))
+
+    def named(self, f: Found) -> tuple[str, ...]:
+        """The names of an explanation's values; of pairs the MX IPs."""
+        if f.dimension == "size":
+            at, below = f.detail["limit"]
+            return (str(round((at * below) ** 0.5 if below > 0 else at)),)
+        if f.dimension == "pair":
+            return self._of_pairs(f, "mx_ip")
+        return tuple(str(self.names[f.dimension][v]) for v in f.values) if f.dimension in self.names else ()
+
+    def only_for(self, f: Found) -> dict[str, tuple[str, ...]]:
+        """What narrows an explanation: our addresses of its pairs, one address family."""
+        if f.dimension == "pair":
+            return {"sender_ip": self._of_pairs(f, "sender_ip")}
+        return {"family": (str(f.detail["family"]),)} if "family" in f.detail else {}
+
+    def _of_pairs(self, f: Found, side: str) -> tuple[str, ...]:
+        codes = self.codes[side][self.names["pair"][list(f.values)]]
+        return tuple(dict.fromkeys(str(self.names[side][code]) for code in codes if code >= 0))
+
+    def turn(self, f: Found, row: int | None, step: int) -> pd.Timestamp | None:
+        """The time between a cell's last row and the next of the same attempts outside it."""
+        if row is None:
+            return None
+        rows = np.flatnonzero(f.detail.get("cell", f.mask))
+        other = int(np.clip(np.searchsorted(rows, row) + step, 0, len(rows) - 1))
+        return self.middle(row, int(rows[other]))
+
+    def middle(self, before: int, after: int) -> pd.Timestamp:
+        """The time between two rows."""
+        return pd.Timestamp((self.t[before] + self.t[after]) / 2, unit="s", tz="UTC").round("s")
+
+    @cached_property
+    def first_try(self) -> Array:
+        """Rows that are not a retry of a message to that recipient; a probe's rounds are questions, no retries."""
+        number = np.where(self.column("source").eq("probe").fillna(False), 1, self.number("try_number"))
+        message = pd.factorize(self.column("message_id"))[0].astype("int64")
+        key = pd.Series(message * (self.codes["recipient"].max(initial=0) + 2) + self.codes["recipient"])
+        return np.asarray(~(number > 1) & ~((message >= 0) & key.duplicated().to_numpy()))
+
+    @cached_property
+    def replied(self) -> Array:
+        """Rows in which a server said anything."""
+        return np.asarray(
+            ~np.isnan(self.number("code")) | (self.voice < 0) | self.column("stage").isin(_LATER)
+        )
+
+    @cached_property
+    def mute(self) -> Array:
+        """Rows whose connection was never answered."""
+        stage, error = self.column("stage"), self.column("error")
+        unopened = stage.isna() & error.isin(("refused", "timeout", "unreachable"))
+        return np.asarray((stage.isin(("dns", "connect")) | unopened) & (self.voice >= 0) & ~self.replied)
+
+    @cached_property
+    def road(self) -> Array:
+        """From which vantage and in which address family (odd: IPv6) each row went out."""
+        six = np.array([":" in name for name in self.names["mx_ip"]] + [False])
+        vantage = pd.factorize(self.column("vantage", "local_ip", "sender_ip"))[0] + 1
+        return np.asarray(vantage * 2 + six[self.codes["mx_ip"]])
+
+    def controlled(self, failed: Array, accused: Array) -> Array:
+        """For each failed row: did anybody but the accused answer on the same road within ten minutes?"""
+        when = self.t - self.t[0] + self.road * (4 * CONTROL + self.t[-1] - self.t[0])
+        known = np.concatenate([[-np.inf], np.sort(when[self.replied & ~accused]), [np.inf]])
+        after = np.searchsorted(known, when[failed])
+        return np.asarray(np.minimum(known[after] - when[failed], when[failed] - known[after - 1]) <= CONTROL)
+
+
+def _times(given: pd.Series) -> pd.Series:
+    try:
+        return pd.to_datetime(given, utc=True, format="ISO8601" if given.dtype in ("object", "str") else None)
+    except (ValueError, TypeError) as error:
+        raise refuse("started_at", str(given.iloc[0]), f"is no time ({error})", _HOW) from None

@@ -1,0 +1,279 @@
+"""reasons: what a reply means: its reason, what the failure should follow (scope), and the words that say so.
+
+Not here: the words (data/*.csv), who is guilty (hypotheses).
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smtpkit.catalogue import rows
+from smtpkit.errors import refuse
+from smtpkit.escape import Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MARKS = "^@#~"
+"""A URL, an address, an IP, a host name: each letter becomes its mark, so that a rule's words are no one's name."""
+_MASK = re.compile(
+    r"(https?://\S+|www\.\S+)|([^\s<>()\[\]\"',;:]+@[\w.\-\[\]*]+)"
+    r"|(\b(?:\d{1,3}|x{1,3}|\*)(?:\.(?:\d{1,3}|x{1,3}|\*)){3}\b|\b(?:[0-9a-f]{1,4}:){3,7}[0-9a-f:]+)"
+    r"|((?:[\w-]+\.){2,}[a-z]{2,}\b)",
+    re.IGNORECASE,
+)
+_SAME = {  # masks for finding equal replies, in RE2's syntax: addresses, IPs, ids and times, small numbers
+    r"[^\s<>()\[\]\"',;:]+@[\w.-]+": "@",
+    r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b(?:[0-9A-Fa-f]{1,4}:){3,7}[0-9A-Fa-f:]+": "#",
+    r"\b[A-Za-z]{0,2}\d[0-9A-Za-z]{9,}\b|\b[A-Za-z]{3,}\d[0-9A-Za-z]{5,}\b|\b[0-9A-F]{9,}\b"
+    r"|\b\w{6}-\w{6,11}-\w{2,4}\b|\b\d\d:\d\d(?::\d\d)?\b": "*",
+    r"\b(?:\d{1,2}|\d{4,})( [smhb%])": r"0\1",
+}
+_HOST = re.compile(r"(?<![@\w.-])(?:[\w-]+\.)+[a-z]{2,}\b|\bgsmtp\b", re.IGNORECASE)
+_LEAD = re.compile(
+    r"\s*(?:[\w-]+;\s*)?(?:([2-5]\d\d)(?![\d.])[- ]*)?(?:\(?#?([245]\.\d{1,3}\.\d{1,3})\b[):]?\s*)?"
+)
+_LATE = re.compile(r"\(#([245]\.\d{1,3}\.\d{1,3})\b")  # qmail writes the enhanced code behind
+_WRAPPED = re.compile(  # a log line's or a bounce's words around the reply
+    r"(?:host|server|MX|to)\s+(?P<host>[\w.-]+) ?\[[^\]]*\](?::\d+)?,? ?(?:said:|refused to talk to me:|:)\s*"
+    r"(?P<reply>[2-5]\d\d.*?)\s*(?:\(in reply to (?P<at>[\w ]+?)(?: command)?\)+)?\s*$",
+    re.DOTALL,
+)
+_OURS = ("guard", "paced", "stopped", "interrupted")
+"""Errors that say nothing about the other side."""
+_KEYS = ("reply", "code", "enhanced", "stage", "mx_host", "outcome", "error")
+_MINE: list[Mapping[str, str]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Reason(Shown):
+    """What one reply means; made by `classify`.
+
+    reason and scope: see data/reasons.csv; matched: the words that decided, as they came; confidence: high,
+    medium, low (hardly more than where it was said) or none; source: with its date.
+
+    >>> classify("452 4.2.2 mailbox full").reason
+    'mailbox_full'
+    """
+
+    reason: str
+    scope: str
+    rule: str
+    matched: str
+    confidence: str
+    advice: str
+    source: str
+
+
+_Rule = tuple[Mapping[str, str], re.Pattern[str], re.Pattern[str], set[str], frozenset[str]]
+"""Its row, pattern, codes, stages and the ends of hosts that it counts for."""
+_Said = tuple[str, str, str, str, frozenset[str]]
+"""Text, the same with names masked, code, stage, the ends of hosts named."""
+
+
+def classify(
+    text: str, code: int | None = None, enhanced: str | None = None, stage: str | None = None,
+    mx_host: str | None = None,
+) -> Reason:  # fmt: skip
+    """Say what a refusal means: by its provider's tags, its words, its enhanced code, last by where it was said.
+
+    `text` is the reply (lines joined by LF, with or without codes) or a log line around it. `mx_host` makes a
+    provider's own texts count; tags that cannot be mistaken count without it. What is not known is `unknown`.
+
+    >>> told = classify("550 5.7.1 Your network is on our block list (S3150).")
+    >>> told.reason, told.scope, told.matched
+    ('ip_blocked', 'source_ip', '(S3150)')
+    """
+    if not isinstance(text, str):
+        raise refuse("text", text, "is no reply", "give its text, such as '550 5.1.1 User unknown'")
+    return _tell(_said(text, code, enhanced, stage, mx_host))
+
+
+def _said(text: str, code: Any, enhanced: str | None, stage: str | None, mx_host: str | None) -> _Said:
+    around = _WRAPPED.search(text) if "[" in text and not text[:3].isdigit() else None
+    if around:
+        text, mx_host = around["reply"], mx_host or around["host"]
+        at = (around["at"] or "").lower().split(" ")[0]
+        stage = stage or {"end": "body", "helo": "ehlo"}.get(at, at)
+    lines = [(line, head) for line in text.split("\n") if (head := _LEAD.match(line))]
+    late = _LATE.search(text)
+    digits = str(code or next((head[1] for _, head in lines if head[1]), ""))
+    status = enhanced or next((head[2] for _, head in lines if head[2]), "") or (late[1] if late else "")
+    body = " ".join(" ".join(line[head.end() :] for line, head in lines).split())
+    if digits:  # a log writes a reply's lines as one
+        body = re.sub(rf"(?<!\S){digits}(?:-| (?=[245]\.\d))(?:[245]\.\d{{1,3}}\.\d{{1,3}} ?)?", "", body)
+    whole = " ".join(filter(None, (digits, status, body)))
+    words = _MASK.sub(lambda m: _MARKS[(m.lastindex or 1) - 1] * len(m[0]), whole)
+    served = frozenset(end for host in {*_HOST.findall(whole), mx_host or ""} for end in _ends(host))
+    return whole, words, digits, stage or "", served
+
+
+@lru_cache(4096)
+def _tell(said: _Said) -> Reason:
+    text, words, code, stage, served = said
+    for row, pattern, codes, stages, hosts in _book()[0] if code[:1] not in ("2", "3") else ():
+        fits = (not hosts or hosts & served) and (not stages or stage in stages)
+        if not fits or (code and not codes.fullmatch(code)):
+            continue
+        if found := pattern.search(text if row.get("where", "text") == "text" else words):
+            kind = _kinds()[row["reason"]]
+            about = ", ".join(filter(None, (row.get("source"), row.get("date"))))
+            scope, matched = row.get("scope") or kind["scope"], text[found.start() : found.end()].strip()
+            advice = (row.get("advice") or kind["advice"]) + _bits(row.get("bits"), found)
+            return Reason(row["reason"], scope, row["rule"], matched, row["confidence"], advice, about)
+    return Reason("unknown", "unknown", "", "", "none", _kinds()["unknown"]["advice"], "")
+
+
+def _bits(names: str | None, found: re.Match[str]) -> str:
+    """What a mask in binary digits says; its last digit stands for the first name."""
+    if not names:
+        return ""
+    lists = [name for name, bit in zip(names.split("|"), reversed(found[1]), strict=False) if bit == "1"]
+    return f" Lists named: {', '.join(lists)}." if lists else " It names no list: their own block."
+
+
+@cache
+def _kinds() -> dict[str, dict[str, str]]:
+    return {row["reason"]: row for row in rows("reasons.csv")}
+
+
+@lru_cache(100_000)
+def _ends(host: str) -> tuple[str, ...]:
+    """The ends of a host name that some rule asks for, the longest first."""
+    labels = host.lower().rstrip(".").split(".")
+    return tuple(end for n in range(len(labels)) if (end := "." + ".".join(labels[n:])) in _book()[1])
+
+
+@cache
+def _book() -> tuple[list[_Rule], frozenset[str]]:
+    """All rules, and the hosts they ask for. Rows of reply_rules.csv named @ call in another table at their place;
+    those named `<piece>` hold a piece of pattern that others may write."""
+    words, codes = rows("reply_rules.csv"), rows("enhanced_codes.csv")
+    pieces = {row["rule"]: row["pattern"] for row in words if row["rule"].startswith("<")}
+    tables = {"@providers": rows("provider_codes.csv"), "@enhanced": [row for row in codes if row["reason"]]}
+    put = re.compile("|".join(pieces))
+    ours = [row for word in words if word["rule"] not in pieces for row in tables.get(word["rule"], [word])]
+    full = [row | {"pattern": put.sub(lambda m: pieces[m[0]], row["pattern"])} for row in ours]
+    book = [_rule(row) for row in [*_MINE, *full]]
+    return book, frozenset(end for rule in book for end in rule[-1])
+
+
+def _rule(row: Mapping[str, str]) -> _Rule:
+    code = re.compile((row.get("code") or "xxx").replace("x", r"\d"))
+    hosts = frozenset(f".{host}" for host in re.findall(r"[^;.][^;]*", row.get("hosts", "").lower()))
+    stages = set(filter(None, row.get("stage", "").split("|")))
+    return row, re.compile(row["pattern"], re.IGNORECASE), code, stages, hosts
+
+
+def with_rules(*paths: str | Path) -> int:
+    """Try the rules of these CSV files before all others from now on; no path: forget them. Gives their number.
+
+    Columns `pattern` (a Python regular expression, case ignored) and `reason`; if wanted `rule`, `scope`, `code`
+    (550|4xx), `stage` (rcpt|body), `hosts` (.b.example;.c.example), `advice`, `source`, `example` (a reply that the
+    rule must decide). Raises InvalidInput naming file and line, or rule; nothing changes then.
+
+    >>> with_rules()
+    0
+    """
+    before = list(_MINE)
+    _use([row for path in paths for row in _checked(Path(path))])
+    for row in _MINE:
+        stage, host = row.get("stage", "").split("|")[0], row.get("hosts", "").split(";")[0].lstrip(".")
+        told = classify(row.get("example", ""), stage=stage or None, mx_host=host or None)
+        if "example" in row and told.rule != row["rule"]:
+            _use(before)
+            why = f"of rule {row['rule']} is decided by {told.rule or 'no rule'}"
+            raise refuse("example", row["example"], why, "mend the pattern, or put the rule first")
+    return len(_MINE)
+
+
+def _use(mine: list[Mapping[str, str]]) -> None:
+    _MINE[:] = mine
+    for kept in (_book, _ends, _tell):
+        kept.cache_clear()
+
+
+def _checked(path: Path) -> Iterator[Mapping[str, str]]:
+    scopes = {kind["scope"] for kind in _kinds().values()}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for line, given in enumerate(csv.DictReader(file), 2):
+            row = {"rule": f"{path.stem}:{line}", "confidence": "high", "source": path.name}
+            row |= {name: text for name, text in given.items() if name and isinstance(text, str) and text}
+            instead = f"columns pattern and reason are needed; reasons: {', '.join(_kinds())}"
+            try:
+                if row.get("scope", _kinds()[row["reason"]]["scope"]) not in scopes:
+                    raise re.error(f"scope {row['scope']!r} is none of {', '.join(scopes)}")
+                if _rule(row)[1].search(""):
+                    raise re.error("its pattern fits any reply")
+            except (KeyError, re.error) as why:
+                raise refuse("rule", row, f"in {path} line {line} cannot be used ({why!r})", instead) from why
+            yield row
+
+
+def classify_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Reason, scope and rule of each row of an attempts frame: three str columns on the frame's index.
+
+    Equal replies (addresses, IPs, ids, times aside) are read once. Accepted and passed rows, and what our own
+    guard, pace or stop ended, have none; a row without a reply has its error's reason.
+
+    >>> import pandas as pd
+    >>> classify_frame(pd.DataFrame({"reply": ["550 5.1.1 user unknown"], "outcome": ["rejected"]})).reason[0]
+    'recipient_unknown'
+    """
+    import pandas as pd
+
+    keys = frame.reindex(columns=list(_KEYS)).reset_index(drop=True)
+    keys = keys.astype({name: "Int16" if name == "code" else "str" for name in _KEYS})
+    failed = ~keys["outcome"].isin(("accepted", "passed", "withheld")) & ~keys["error"].isin(_OURS)
+    keys = keys[failed & keys[["reply", "code", "error"]].notna().any(axis=1)]
+    ends = {host: next(iter(_ends(host)), None) for host in keys["mx_host"].dropna().unique()}
+    keys = keys.assign(mx_host=keys["mx_host"].map(ends))  # all hosts of one provider are read alike
+    number = keys.assign(reply=_same(keys["reply"])).groupby(list(_KEYS), dropna=False, sort=False).ngroup()
+    firsts = keys[~number.duplicated()].astype("object")
+    told = [_row(**row) for row in firsts.where(firsts.notna(), None).to_dict("records")]
+    made = pd.DataFrame(told, columns=["reason", "scope", "rule"], dtype="str").take(number)
+    return made.set_axis(keys.index).reindex(range(len(frame))).set_axis(frame.index)
+
+
+def _same(texts: "pd.Series") -> "pd.Series":
+    """Replies with what differs from one to the next masked: equal ones need reading once."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    places, kept = pd.factorize(texts)
+    masked = pa.array(kept, pa.large_string())
+    for pattern, mark in _SAME.items():  # pandas would fall back to Python's re, ten times slower
+        masked = pc.replace_substring_regex(masked, pattern, mark)
+    return masked.to_pandas().reindex(places).set_axis(texts.index)
+
+
+def _row(**row: Any) -> tuple[str | None, ...]:
+    said = _said(row["reply"] or "", row["code"], row["enhanced"], row["stage"], row["mx_host"])
+    told = _tell(said) if said[0] and said[2][:1] not in ("2", "3") else None
+    if row["error"] and (told is None or told.reason == "unknown"):
+        for kind in _kinds().values():
+            if row["error"] in kind["errors"].split():
+                return kind["reason"], kind["scope"], f"error:{row['error']}"
+    return (told.reason, told.scope, told.rule or None) if told else (None, None, None)
+
+
+def reply_host(text: str, mx_host: str | None = None) -> str | None:
+    """The server behind the balancer, as its reply names it, refused or accepted; None if it does not.
+
+    `mx_host`, if given, shuts out the shapes of other providers.
+
+    >>> reply_host("250 2.0.0 Ok: queued on mxfront12.mail.yandex.net as 1700000000-abc")
+    'mxfront12.mail.yandex.net'
+    """
+    host = f".{mx_host or ''}".lower().rstrip(".")
+    for row in rows("reply_hosts.csv"):
+        if not mx_host or host.endswith(tuple(row["mx_suffix"].split(";"))):
+            found = re.search(row["pattern"], text, re.IGNORECASE | re.MULTILINE)
+            if found:
+                return found[1].lower()
+    return None

@@ -1,0 +1,244 @@
+"""rows: an attempts frame and a diagnosis as the rows a chart draws, counted; beyond 20 most are folded.
+
+Belongs here: which rows, in which order, who is marked, k of n, the words around a chart. Not here: drawing.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from smtpkit.counts import endings, sessions, unfinished, wilson
+from smtpkit.drawing import CROSS, WORDS, inert
+from smtpkit.errors import refuse
+
+if TYPE_CHECKING:
+    from smtpkit.diagnosis import Cause, Diagnosis
+
+MOST, FILL = 20, 12
+"""Rows drawn one by one, at most; how many are left where there are more, if the accused need no more."""
+_READ = """started_at mx_pref code mx_ip mx_host sender_ip local_ip outcome error reason domain source asked
+attempt_id reply_host banner_host ehlo_host recipient""".split()
+_WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS, strict=True))
+_KEY = {"mx_ip": "ip", "sender_ip": "sender", "backend": "backend", "recipient": "recipient"}
+_HEAD = {"ip": "MX IP", "sender": "from", "backend": "back end", "recipient": "recipient"}
+
+
+class Rows:
+    """The rows of one chart: an attempts frame, counted by MX IP (by pair if senders differ in a cause).
+
+    order: by preference and address; before that by "rate" (highest first) or by "back" (time of recovery).
+    facts: an attempt a row (at, ip, sender, word, says, why, hit, counted, accused, y, ...); withheld ones are not
+    counted. lines: a drawn row each, in order (label, k, n, other, low, high, accused, back). top: their heading.
+    word: what k counts. turns: "onset" and "recovery" as the two attempts around them. since: the window that is
+    counted, in words. clock: the format of a time. notes: case notes, (time, text).
+    """
+
+    def __init__(self, frame: pd.DataFrame, diagnosis: "Diagnosis | None", order: str = "", unit: str = ""):
+        f = self.facts = read(frame)
+        made, causes = f.word.ne("withheld"), getattr(diagnosis, "causes", ())
+        self.causes = [cause for cause in causes if cause.kind not in ("healthy", "inconclusive")]
+        self.title = _title(f[made], int((~made).sum()), str(getattr(diagnosis, "verdict", "") or ""))
+        self.foot, self.notes = _foot(f, f[made]), list[tuple[pd.Timestamp, str]]()
+        self.word, f["hit"] = _hits(f, self.causes, judged=diagnosis is not None)
+        keys = [unit] if unit else self._unit(order)
+        self.unit = _HEAD[keys[0]]
+        f["key"] = f[keys[0]].fillna("?").str.cat([f[key].fillna("?") for key in keys[1:]], sep=" ")
+        f["accused"] = False
+        for cause in self.causes:
+            f["accused"] |= match(f, cause, keys) & (cause.confidence >= 0.8)
+        self.turns = self._turns(f[made])
+        self.clock = "%H:%M" if f["at"].dt.date.nunique() < 2 else "%d %b %H:%M"
+        f["counted"], self.since = self._window(made)
+        known = {ip: at for cause in self.causes for ip, at in cause.recoveries.items()}
+        f["back"] = pd.to_datetime(f.ip.map(known), utc=True)
+        self.lines, self.top = _lines(f, keys, order)
+
+    def _window(self, counted: pd.Series) -> tuple[pd.Series, str]:
+        """Of these attempts those between onset and recovery, and that window in words."""
+        at, said = self.facts["at"], list[str]()
+        if "onset" in self.turns:
+            first = self.turns["onset"][1]
+            counted, said = counted & (at >= first), [f"since {first:{self.clock}}"]
+        if "recovery" in self.turns:
+            last = self.turns["recovery"][0]
+            counted, said = counted & (at <= last), [*said, f"until {last:{self.clock}}"]
+        return counted, " ".join([*said, "UTC"] if said else said)
+
+    def _unit(self, order: str) -> list[str]:
+        """What one row is: an MX IP, with the sender IP or the back end beside it where a cause needs that."""
+        asked = {name for cause in self.causes for name in (cause.dimension, *cause.only_for)}
+        if "recipient" in asked and order == "rate":
+            return ["recipient"]
+        if "sender_ip" in asked and not asked & {"mx_ip", "backend"}:
+            return ["sender"]
+        pairs = self.facts.sender.nunique() > 1 and ("sender_ip" in asked or not self.causes)
+        return ["ip", *["sender"] * pairs, *["backend"] * ("backend" in asked)]
+
+    def _turns(self, made: pd.DataFrame) -> dict[str, tuple[pd.Timestamp, pd.Timestamp]]:
+        """Onset and recovery as the two attempts on the accused rows that lie around them, if a time is known."""
+        if len(self.causes) != 1 or self.causes[0].recoveries:
+            return {}
+        at, found = made["at"][made.accused | (not made.accused.any())], {}
+        if pd.notna(onset := self.causes[0].onset):
+            found["onset"] = (at[at < onset].max(), at[at >= onset].min())
+        if pd.notna(recovery := self.causes[0].recovery):
+            found["recovery"] = (at[at <= recovery].max(), at[at > recovery].min())
+        return {name: pair for name, pair in found.items() if pd.notna(pair[0]) and pd.notna(pair[1])}
+
+    def of(self, between: str = " of ") -> list[str]:
+        """k of n of each row, for its right side; nothing where nothing was counted."""
+        three = zip(self.lines.k, self.lines.n, self.lines.other, strict=True)
+        return [f"{k}{between}{n}" + f" +{m}" * bool(m and between == "/") if n else "" for k, n, m in three]
+
+    def head(self) -> str:
+        """What stands above the counts."""
+        return " ".join([self.word, *self.since.split()[:1]])
+
+
+def read(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns a chart reads, missing ones added; needs `mx_ip`, and `code`, `error` or `outcome`.
+
+    Rows of one session count once up to MAIL; what has not ended is left out; what we withheld or stopped is told.
+    """
+    if "mx_ip" not in frame:
+        raise refuse("columns", list(frame), "have no mx_ip", "sk.read_table(df, columns={...}) names it")
+    frame = sessions(frame[~unfinished(frame).to_numpy()])
+    f = frame.reindex(columns=_READ).assign(row=frame.index).reset_index(drop=True)
+    if f.started_at.dtype.kind == "M" and f.started_at.dt.tz is None and f.started_at.notna().any():
+        instead = 'started_at.dt.tz_localize("Asia/Seoul") names it'
+        raise refuse("started_at", f.started_at.iloc[0], "has no time zone", instead)
+    f["at"], text = pd.to_datetime(f.started_at, utc=True), f[_READ[3:]].astype("str")
+    f["word"] = endings(frame).map(_WORD).fillna("withheld").to_numpy()
+    f["ip"], f["host"] = text.mx_ip.fillna("no address"), text.mx_host.str.rstrip(".")
+    f["sender"] = text.sender_ip.fillna(text.local_ip)
+    f["backend"] = text.reply_host.fillna(text.banner_host).fillna(text.ehlo_host)
+    said = pd.to_numeric(f.code, errors="coerce").astype("Int64").astype("str")
+    f["says"] = said.fillna(text.error).fillna(text.outcome).fillna("?")
+    f["why"] = text.reason.where(f.reason.ne("unknown")).fillna(text.error).fillna(f.says)
+    kind = f.why.where(f.word.ne("accepted"), "accepted")
+    f["kind"] = kind.where(kind.eq(f.says), kind + " " + f.says)
+    f["pref"] = pd.to_numeric(f.mx_pref, errors="coerce").astype("float64")
+    return f.sort_values("at", kind="stable", ignore_index=True)
+
+
+def _hits(f: pd.DataFrame, causes: Sequence["Cause"], judged: bool) -> tuple[str, pd.Series]:
+    """Which attempts count in k: those that failed as the causes' evidence did; without evidence all failures."""
+    failed, told = f.word.isin(WORDS[1:]), pd.Series(False, f.index)
+    for evidence in (cause.evidence for cause in causes if cause.evidence is not None):
+        named = "attempt_id" in evidence
+        told |= f.attempt_id.isin(evidence.attempt_id) if named else f.row.isin(evidence.index)
+    if any(cause.kind == "mx_slow" for cause in causes):
+        return "slow", told
+    way = f.word + " " + f.why
+    alike = way.isin(way[failed & told])
+    hit = failed & alike if alike.any() else failed if causes or not judged else f.word.eq("refused")
+    kinds = sorted(set(f.word[hit])) or ["refused"]
+    return (kinds[0] if len(kinds) == 1 else "failed"), hit
+
+
+def match(f: pd.DataFrame, cause: "Cause", keys: Sequence[str]) -> pd.Series:
+    """The attempts that a cause accuses, if it is told by these keys."""
+    found = pd.Series(_KEY.get(cause.dimension) in keys, f.index)
+    for name, values in {**cause.only_for, cause.dimension: cause.values}.items():
+        if _KEY.get(name) in keys:
+            found &= f[_KEY[name]].isin(values)
+    return found
+
+
+def ip_order(text: str) -> tuple[int, int, str]:
+    """IPv4 before IPv6, each by number; what is no address comes last."""
+    try:
+        number = ipaddress.ip_address(text)
+    except ValueError:
+        return (9, 0, text)
+    return (number.version, int(number), "")
+
+
+def _lines(f: pd.DataFrame, keys: Sequence[str], order: str) -> tuple[pd.DataFrame, str]:
+    """The drawn rows, in order; beyond 20 the accused, their neighbours and the worst, the rest in one. Sets y."""
+    table = _sums(f, f.key).assign(rate=lambda t: -t.k / t.n, shut=lambda t: t.k > 0)
+    table["place"] = [tuple(map(ip_order, key.split(" "))) for key in table.index]
+    first = {"rate": ["rate"], "back": ["shut", "back"]}.get(order, [])
+    table = table.sort_values([*first, "pref", "place"], kind="stable")
+    keep = np.ones(len(table), bool)
+    if len(table) > MOST:
+        near = np.convolve(table.accused, np.ones(5), "same") > 0.5
+        chosen = np.lexsort((-(table.k + table.other), ~near))[: max(FILL, near.sum())]
+        keep = np.isin(np.arange(len(table)), chosen)
+    f["y"] = f.key.map(pd.Series(np.where(keep, keep.cumsum() - 1, keep.sum()), table.index)).astype("int64")
+    labels, top = _labels(table[keep], keys)
+    labels += [f"  {(~keep).sum()} more"] * (not keep.all())
+    lines = _sums(f, f.y).assign(label=labels)
+    lines["low"], lines["high"] = wilson(lines.k.to_numpy(), lines.n.to_numpy())
+    return lines, top
+
+
+def _sums(f: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
+    """Counted attempts of each row: k hits, n, other failures; its address, hosts, preference and so on."""
+    f = f.assign(n=f.counted, k=f.counted & f.hit, other=f.counted & ~f.hit & f.word.isin(WORDS[1:]))
+    how = {"n": "sum", "k": "sum", "other": "sum", "accused": "any", "pref": "min", "back": "min"}
+    hosts = f.groupby(by).host.agg(lambda names: sorted(set(names.dropna())))
+    return f.groupby(by).agg(how | dict.fromkeys(_KEY.values(), "first")).assign(hosts=hosts)
+
+
+def _labels(lines: pd.DataFrame, keys: Sequence[str]) -> tuple[list[str], str]:
+    """Row heads in columns that line up, and their heading; a column without any value is left out."""
+    pref = ["" if pd.isna(value) else f"{value:.0f}" for value in lines.pref]
+    columns = {_HEAD["ip"]: lines.ip, "host": short_hosts(lines.hosts), "pref": pref} if "ip" in keys else {}
+    columns |= {_HEAD[key]: lines[key].fillna("") for key in keys if key != "ip"}
+    texts, top = [f"{CROSS} " if flag else "  " for flag in lines.accused], "  "
+    for name, values in columns.items():
+        shown = [inert(value, mono=True) for value in values]
+        shown = [value if len(value) < 40 else f"{value[:38]}\u2026" for value in shown]
+        if any(shown):
+            wide, pad = max(map(len, [name, *shown])), str.rjust if name == "pref" else str.ljust
+            texts = [f"{text}{pad(value, wide)}  " for text, value in zip(texts, shown, strict=True)]
+            top += f"{pad(name, wide)}  "
+    return [text[:-2] for text in texts], top.rstrip()
+
+
+def short_hosts(hosts: Iterable[Sequence[str]]) -> list[str]:
+    """Host names without the part all share; several hosts of one address as "mx1 +1"."""
+    groups = [[name.split(".") for name in names] for names in hosts]
+    ends, same = [name[::-1] for names in groups for name in names], 0
+    while ends and all(len(end) > same + 1 and end[same] == ends[0][same] for end in ends):
+        same += 1
+    short = [[".".join(name[: len(name) - same]) for name in names] for names in groups]
+    return [names[0] + f" +{len(names) - 1}" * (len(names) > 1) if names else "" for names in short]
+
+
+def _title(made: pd.DataFrame, held: int, verdict: str) -> str:
+    """The verdict's first sentences that fit above a chart; without one, the counts and nothing else."""
+    if verdict.strip():  # intervals are for the forest and the letter; of a list the head is enough
+        text = re.sub(r" ?\(95 % [^()]*\)", "", " ".join(verdict.split()))
+        said = [re.sub(r": .{120,}", ".", one) for one in re.split(r"(?<=[.!?]) ", text)]
+        while len(said) > 1 and len(" ".join(said)) > 220:
+            said.pop()
+        return " ".join(said).removesuffix(".")
+    if not len(made):
+        return f"No attempt was made: {held} withheld by us" if held else "This frame has no attempts"
+    n, ips = made.word.value_counts(), made.ip.nunique()
+    done = (
+        f"{n.get('accepted', 0):,} of {len(made):,} attempts at {ips} MX IP{'s' * (ips != 1)} were accepted"
+    )
+    rest = ", ".join(f"{n[word]:,} {word.replace('no ', 'without ')}" for word in WORDS[1:] if word in n)
+    return f"{done}; {rest}" if rest else done
+
+
+def _foot(f: pd.DataFrame, made: pd.DataFrame) -> str:
+    """Domain, number of attempts, source, depth, time range in UTC, our address, what was not counted."""
+    named = [f[name].dropna().astype("str").unique() for name in ("domain", "source", "asked", "sender")]
+    domain, source, depth, us = (", ".join(one[:3]) + " \u2026" * (len(one) > 3) for one in named)
+    how = ", ".join(filter(None, [source, f"up to {depth}" * bool(depth)]))
+    said = f"{domain}, " * bool(domain) + f"{len(made):,} attempt{'s' * (len(made) != 1)}"
+    parts = [said + f" ({how})" * bool(how)]
+    a, b, held, undated = made["at"].min(), made["at"].max(), len(f) - len(made), made["at"].isna().sum()
+    if pd.notna(a):
+        until = f" to {b:%H:%M}" if a.date() == b.date() else f" to {b:%d %b %Y %H:%M}"
+        parts.append(f"{a:%d %b %Y %H:%M}{until * (a.floor('min') < b.floor('min'))} UTC")
+    parts += [f"from {us}" * bool(us), f"{held} withheld by us, not counted" * bool(held)]
+    return " \u00b7 ".join(filter(None, [*parts, f"{undated} without a time" * bool(undated)]))

@@ -1,0 +1,165 @@
+"""running: a notebook run headless and saved, and JupyterLab opened with a lab up. Not here: arguments (cli)."""
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from smtpkit.errors import InvalidInput, refuse
+from smtpkit.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a notebook: the files written, and the error of the cell that broke, if one did."""
+
+    files: tuple[Path, ...]
+    error: str = ""
+
+
+def shipped() -> dict[str, Path]:
+    """The notebooks that come with smtpkit, by name.
+
+    >>> "06_sender_preflight" in shipped()
+    True
+    """
+    inside = Path(str(files("smtpkit"))) / "notebooks"
+    folder = inside if inside.is_dir() else Path(__file__).parents[1] / "notebooks"
+    return {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+
+
+def find(notebook: str) -> Path:
+    """The file of a notebook given by name or path; InvalidInput if there is none."""
+    path = Path(notebook)
+    if path.suffix == ".ipynb" and path.is_file():
+        return path
+    if path.stem in shipped():
+        return shipped()[path.stem]
+    raise refuse("notebook", notebook, "is not there", f"give a file, or one of {', '.join(shipped())}")
+
+
+def read(path: Path) -> Any:
+    """The notebook as papermill wants it; one that names no kernel gets Python's."""
+    from papermill.iorw import load_notebook_node
+
+    notebook: Any = load_notebook_node(str(path))
+    notebook.metadata.setdefault(
+        "kernelspec", {"name": "python3", "display_name": "Python 3", "language": "python"}
+    )
+    return notebook
+
+
+def values(name: str, notebook: Any, given: dict[str, str]) -> dict[str, Any]:
+    """Parameters as Python values (JSON where it reads as JSON, else text); refuses names the notebook lacks."""
+    tagged = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+    nodes = [node for source in tagged for node in ast.walk(ast.parse(source))]
+    known = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    if lacking := sorted(set(given) - set(known)):
+        has = ", ".join(known) or "none (no cell is tagged 'parameters')"
+        raise InvalidInput(f"{name} has no parameter {lacking[0]!r}; it has {has}")
+    return {name: _value(text) for name, text in given.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def run_notebook(notebook: str, given: dict[str, str], out: str | None, *, page: bool = False) -> Done:
+    """Run a notebook top to bottom in the working directory, with parameters; save it, and a page if asked.
+
+    Raises InvalidInput for a notebook or parameter that is not there; a cell that breaks is told in `.error`.
+    """
+    path = find(notebook)
+    target = Path(out) if out else Path(f"{path.stem}.done.ipynb")
+    made = read(path)
+    error = _execute(path.stem, made, target, values(path.name, made, given))
+    if not page:
+        return Done((target,), error)
+    return Done((target, _page(target)), error)
+
+
+def _execute(name: str, notebook: Any, target: Path, parameters: dict[str, Any]) -> str:
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+    from papermill.parameterize import parameterize_notebook
+    from traitlets.config import Config
+
+    notebook = parameterize_notebook(notebook, parameters) if parameters else notebook
+    cells, progress = len(notebook.cells), Progress(name, "cells")
+    config = Config({"KernelManager": {"transport_encryption": "auto"}})
+    client: Any = NotebookClient(
+        notebook, config=config, timeout=None, kernel_name="python3",
+        resources={"metadata": {"path": str(Path.cwd())}},
+        on_cell_executed=lambda cell, cell_index, **_: progress.show(cell_index + 1, cells, "running"),
+    )  # fmt: skip
+    try:
+        client.execute()
+    except CellExecutionError as broken:
+        return f"{name}: {broken.ename}: {broken.evalue}"
+    finally:
+        write: Any = nbformat.write
+        write(notebook, target)
+    progress.show(cells, cells, "done", last=True)
+    return ""
+
+
+def _page(notebook: Path) -> Path:
+    """The notebook as one page that asks nothing of the network."""
+    from nbconvert import HTMLExporter
+
+    made: Any = HTMLExporter
+    exporter = made(**{name: "" for name in made.class_trait_names() if name.endswith("_url")})
+    text, _ = exporter.from_filename(str(notebook))
+    page = notebook.with_suffix(".html")
+    page.write_text(text, encoding="utf-8")
+    return page
+
+
+def open_lab(scenario: str, port: int, *, browser: bool = True) -> int:
+    """JupyterLab in the working directory; each kernel has `sk` and a lab that is up as `lab`."""
+    from smtpkit.lab import Lab
+
+    about = Lab(scenario).about  # refuses a scenario that cannot be used, before anything is started
+    where = str(Path(scenario).resolve()) if Path(scenario).suffix == ".toml" else scenario
+    with TemporaryDirectory(prefix="smtpkit-") as folder:
+        startup = Path(folder) / "profile_default" / "startup"
+        startup.mkdir(parents=True)
+        code = f"import smtpkit as sk\nlab = sk.Lab({where!r}).start()\n"
+        (startup / "00-smtpkit-lab.py").write_text(code, encoding="utf-8")
+        notebook = Path(f"lab_{Path(scenario).stem}.ipynb")
+        if not notebook.exists():
+            notebook.write_text(json.dumps(_starter(scenario, about)), encoding="utf-8")
+        command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.port={port}", str(notebook)]
+        command += [] if browser else ["--no-browser"]
+        command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # JupyterLab ends with us
+        return subprocess.run(command, env=os.environ | {"IPYTHONDIR": folder}, check=False).returncode
+
+
+_FIRST = """import smtpkit as sk
+lab = globals().get("lab") or sk.Lab({scenario!r}).start()  # `smtpkit lab` has started it in this kernel
+frame = sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network)"""
+
+
+def _starter(scenario: str, about: str) -> dict[str, Any]:
+    """A first notebook for a scenario."""
+    cells = [("markdown", f"# {scenario}\n\n{about}"), ("code", _FIRST.format(scenario=scenario))]
+    cells += [("code", "sk.plot.grid(frame)"), ("code", "sk.diagnose(frame)"), ("code", "lab.truth")]
+    more: dict[str, dict[str, Any]] = {"markdown": {}, "code": {"outputs": [], "execution_count": None}}
+    made = [
+        {"cell_type": kind, "id": f"lab-{n}", "metadata": {}, "source": text, **more[kind]}
+        for n, (kind, text) in enumerate(cells)
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return {"cells": made, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}

@@ -1,0 +1,224 @@
+"""sending: `send`: one message, delivered only with live=True and an allow-list; each try a row.
+
+Belongs here: which IP is tried next, what was sent before, the dry run. Not here: the message (message).
+"""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smtpkit.address import Envelope, refuse_controls
+from smtpkit.campaign import Rules, Run, run
+from smtpkit.casebook import Casebook
+from smtpkit.errors import InvalidInput, refuse
+from smtpkit.escape import one_line
+from smtpkit.jobs import Job, Plan, hold
+from smtpkit.message import Message
+from smtpkit.mx import MxHost, MxRoute
+from smtpkit.network import Network, chosen, is_public, own_ip
+from smtpkit.probing import checked, dead_ends, facts, parties, port_of, who_and_where
+from smtpkit.steps import Talk, Tls, Verdict, session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FINAL = ("accepted", "rejected", "unknown", "withheld")
+_NOT_ALLOWED = "the recipient is not in the guard's allow_to; name it there if you mean it"
+_SENT = "sent in this case before, or may have been; again=True sends it once more"
+
+
+def send(
+    message: Message | bytes,
+    to: str | Sequence[str] | None = None,
+    *,
+    sender: str | None = None,
+    live: bool = False,
+    again: bool = False,
+    spoof_ok: str | None = None,
+    mx: str = "first",
+    domain: "str | MxRoute | None" = None,
+    network: Network | None = None,
+    server: "tuple[str, int] | str | None" = None,
+    server_name: str | None = None,
+    tls: str = "may",
+    ca_file: str | Path | None = None,
+    helo: str | None = None,
+    pace: Any = None,
+    timeouts: Any = None,
+    guard: Any = None,
+    casebook: Any = None,
+    case: str | None = None,
+    background: bool = False,
+) -> "pd.DataFrame | Run":
+    """Hand `message` to the recipients' MX; without `live=True` show what would be done, and deliver nothing.
+
+    `mx`: "first" tries IPs by preference until accepted, rejected or unknown; "each" sends one copy to each
+    IP. Recipients of several domains are refused: send once a domain. What this case has sent already (or may
+    have) is withheld unless `again=True`. So is, from a public address (`sender_ip` of the network, or this
+    machine's), a message whose sender domain's SPF says fail for it; `spoof_ok="the reason"` sends it all the same.
+    A row that is withheld says in column `why` what to do; a dry run's has the message's lints there.
+    Raises InvalidInput before anything is sent.
+
+    >>> from smtpkit import Lab, build_message
+    >>> with Lab("healthy") as lab:
+    ...     mail = build_message(sender=lab.sender, to=lab.recipient, subject="hi", text="hello")
+    ...     frame = send(mail, lab.recipient, live=True, network=lab.network)
+    >>> list(frame.outcome)
+    ['accepted']
+    """
+    net = chosen(network)
+    made = message if isinstance(message, Message) else Message.from_octets(message)
+    mode, authority = checked(tls, ca_file)
+    if mx not in ("first", "each"):
+        raise refuse("mx", mx, "is no way to choose", "write 'first' or 'each'")
+    if not made.octets:
+        raise InvalidInput("the message is empty; nothing was sent")
+    back = sender if sender is not None else made.sender
+    if back is None:
+        raise InvalidInput("send needs sender='me@your.domain' (the reverse-path); it is never <> by itself")
+    if spoof_ok is not None and not refuse_controls("spoof_ok", spoof_ok).strip():
+        raise refuse("spoof_ok", spoof_ok, "is no reason", "write why this sender may be used from here")
+    envelope = Envelope.of(back, list(made.envelope_to) if to is None else to)
+    domains = {one.rpartition("@")[2] for one in envelope.recipients}
+    if len(domains) > 1 and server is None and domain is None:
+        raise InvalidInput(
+            f"recipients of {len(domains)} domains ({', '.join(sorted(domains))}): send once a domain"
+        )
+    rules = Rules.of(net, guard=guard, pace=pace, timeouts=timeouts, casebook=casebook, case=case)
+    copies, most = len(envelope.recipients), rules.guard.max_messages
+    if live and copies > most:
+        raise InvalidInput(
+            f"{copies} recipients are over guard.max_messages={most}; raise it, or send in parts"
+        )
+    name, route = who_and_where(helo, domain or sorted(domains)[0], server, server_name, net)
+    work = _Sending(
+        made, envelope, route, port_of(server), net, mode, authority, name, live, rules, mx == "each"
+    )
+    if live:
+        work.why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, work.port)
+    plan = work.plan(again) if live else work.dry()
+    more = {"guard": guard, "pace": pace, "timeouts": timeouts, "casebook": casebook, "case": case}
+    return run(plan, net, label=f"send to {route.domain}", background=background, **more)
+
+
+class _Sending:
+    """One call of `send`, as a plan."""
+
+    def __init__(
+        self, message: Message, envelope: Envelope, route: MxRoute, port: int, net: Network, tls: Tls,
+        ca_file: Path | None, helo: str, live: bool, rules: Rules, each: bool,
+    ) -> None:  # fmt: skip
+        self.message, self.envelope, self.route, self.port, self.net = message, envelope, route, port, net
+        self.tls, self.ca_file, self.helo, self.live = tls, ca_file, helo, live
+        self.rules, self.each = rules, each
+        self.ids = {"message_id": message.message_id, "body_id": message.body_id, "size_bytes": message.size}
+        self.salt = ""
+        self.why: dict[str, str] = {}
+        """Columns of every row: `why` all is withheld, or why a forbidden sender was used (`spoof_ok`)."""
+
+    def key(self, recipient: str, ip: str) -> str:
+        """What must not be handed over twice: case, content, recipient (and IP, with a copy to each)."""
+        parts = [self.rules.case, self.message.message_id or "", self.message.body_id, recipient]
+        parts += [ip if self.each else "", self.salt]
+        return sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+    def rows(
+        self, host: MxHost | None, ip: str | None, who: Sequence[str], number: int
+    ) -> tuple[Mapping[str, object], ...]:
+        """The rows of one try, one a recipient."""
+        base = {**facts(self.route, host, ip, self.port, self.net), **self.ids}
+        base |= {"source": "send", "asked": "body", "tls_asked": self.tls, "try_number": number, **self.why}
+        return tuple(base | parties(self.helo, self.envelope.sender, one) for one in who)
+
+    def job(self, host: MxHost, ip: str, who: Sequence[str], number: int) -> Job:
+        """One try to hand it to one IP."""
+        part = Envelope(self.envelope.sender, tuple(who))
+        utf8 = part.needs_smtputf8 or self.message.needs_smtputf8
+        talk = Talk(
+            helo=self.helo, tls=self.tls, until="body", envelope=part, body=self.message.wire,
+            size=self.message.size, needs_8bit=self.message.needs_8bit, needs_smtputf8=utf8, pipeline=True,
+        )  # fmt: skip
+        return Job(
+            session(talk), ip, self.port, host.receiver, host.name if "[" not in host.name else None, self.tls,
+            self.ca_file, self.rows(host, ip, who, number), live=True, named=tuple(who),
+            keys=tuple(self.key(one, ip) for one in who),
+        )  # fmt: skip
+
+    def withheld(
+        self, host: MxHost | None, ip: str | None, who: Sequence[str], why: str, error: str | None = "guard"
+    ) -> Job:
+        """Rows of what is not sent, with the reason."""
+        verdict = Verdict("connect", "withheld", error=error)
+        rows = tuple({"why": why, **row} for row in self.rows(host, ip, who, 1))
+        return Job(None, ip, self.port, fields=rows, verdict=verdict)
+
+    def lints(self) -> str:
+        """What the dry run says of the message."""
+        found = self.message.lint()
+        odd = found[found.status.isin(["warn", "fail"])]
+        told = [f"{row.status} {row.check}: {row.value}" for row in odd.itertuples()]
+        return f"a dry run; live=True and an allow_to deliver it. Lints: {one_line('; '.join(told) or 'all pass')}"
+
+    def dry(self) -> Plan:
+        """The dry run: whom it would try, in order; nothing connects."""
+        jobs = dead_ends(
+            self.route, self.rows(None, None, self.envelope.recipients, 1)[0], self.port, self.net
+        )
+        ways = list(self.route) if self.each else list(self.route)[:1]
+        why = self.lints()
+        jobs += [self.withheld(host, ip, self.envelope.recipients, why, None) for host, ip in ways]
+        yield from hold(jobs)
+
+    def plan(self, again: bool) -> Plan:
+        """Try by try: the next IP gets those recipients that no server has decided about."""
+        from smtpkit.journal import new_id
+
+        self.salt = new_id() if again else ""
+        stop, may = "why" in self.why, self.rules.guard.may_deliver
+        barred = [one for one in self.envelope.recipients if stop or not may(one)]
+        allowed = [one for one in self.envelope.recipients if one not in barred]
+        ways = list(self.route)
+        host, ip = ways[0] if ways else (None, None)
+        why = f"{_NOT_ALLOWED} (or SMTPKIT_NO_SEND is set)"
+        jobs = [self.withheld(host, ip, [one], why) for one in barred]
+        jobs += dead_ends(
+            self.route, self.rows(None, None, self.envelope.recipients, 1)[0], self.port, self.net
+        )
+        book = Casebook(self.rules.casebook)
+        if self.each:
+            for mx, address in ways:
+                jobs += self._fresh(book, mx, address, allowed, 1)
+            yield from hold(jobs)
+            return
+        yield from hold(jobs)
+        for number, (mx, address) in enumerate(ways, 1):
+            todo = self._fresh(book, mx, address, allowed, number)
+            if not todo:
+                return
+            left: list[str] = []
+            for result in (yield from hold(todo)):
+                names = [str(row["recipient"]) for row in result.job.fields]
+                left += [n for n, v in zip(names, result.verdicts, strict=True) if v.outcome not in _FINAL]
+            allowed = left
+
+    def _fresh(self, book: Casebook, host: MxHost, ip: str, who: Sequence[str], number: int) -> list[Job]:
+        """Jobs for recipients not served yet; those served before become withheld rows."""
+        before = book.claimed([self.key(one, ip) for one in who])
+        done = [one for one in who if self.key(one, ip) in before]
+        new = [one for one in who if one not in done]
+        jobs = [self.withheld(host, ip, done, _SENT)] if done else []
+        return jobs + ([self.job(host, ip, new, number)] if new else [])
+
+
+def _forged(sender: str, net: Network, route: MxRoute, port: int) -> dict[str, str]:
+    """{"why": ...} where SPF says fail for our public address (given, or this machine's), else nothing."""
+    unpaced = getattr(net, "unpaced", lambda *_: True)
+    real = [ip for _, ip in route if not unpaced(ip, port)]
+    ours = net.sender_ip or (own_ip(net, real[0]) if real else None)
+    if not ours or not is_public(ours):
+        return {}
+    from smtpkit.checks.spf import spf_forbids
+
+    why = spf_forbids(sender, ours, net)
+    return {"why": f'{why}; spoof_ok="reason" sends it all the same'} if why else {}

@@ -1,0 +1,377 @@
+"""steps: the dialogue as a generator that asks for effects; no socket, no clock, no thread.
+
+Belongs here: effects, what comes back, which replies let a dialogue go on, the road from connect to QUIT.
+Not here: octets on sockets (engine), who may be written to (guard), AUTH's mechanisms (auth).
+"""
+
+import re
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from smtpkit.address import Envelope
+from smtpkit.reply import Reply
+
+Tls = Literal["off", "may", "require", "verify", "implicit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What an effect is answered with when the connection gave no usable answer; after it a step returns."""
+
+    error: str
+    unsent: int = 0
+    """Octets that the kernel did not take: a dot that never left cannot have delivered anything."""
+    replies: tuple[Reply, ...] = ()
+    """Replies that did come, in order, before the loss."""
+    code: None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Open the connection; answered with None or Lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send octets, wait for one reply a stage (no stage: only send); answered with list[Reply] or Lost."""
+
+    data: bytes = b""
+    stages: tuple[str, ...] = ()
+    wait: Literal["reply", "final", "quit"] = "reply"
+    shown: str | None = None
+    """The command as a transcript may show it, where it holds a secret."""
+    decided: "tuple[Verdict, ...]" = ()
+    """What is certain already when this leaves: QUIT is not waited for before it is written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """TLS handshake; octets that were still unread make it Lost (RFC 3207, CVE-2011-0411)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkDot:
+    """Resumed only once "the dot is about to leave" is on disk for these recipients (positions)."""
+
+    recipients: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Wait for the user; answered by the user's next effect, None (leave), or Lost."""
+
+    said: "list[Reply] | Lost | None" = None
+
+
+Effect = Connect | Ask | Secure | MarkDot | Park
+Got = list[Reply] | Lost | Effect | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Where and how it was decided for one recipient (or the session, if there is none)."""
+
+    stage: str
+    outcome: str
+    reply: Reply | None = None
+    error: str | None = None
+    maybe: bool = False
+    """The final dot left and no refusal came back."""
+    cut: bool = False
+    """The message ended without its dot: whatever was said now would be a line of it."""
+
+
+Step = Generator[Effect, Got, tuple[Verdict, ...]]
+Asking = Generator[Effect, Got, Reply]
+
+# RFC 5321 4.3.2; 235 and 334: RFC 4954; 251, 252: RCPT that will be forwarded, or cannot be verified.
+FINE: dict[str, frozenset[int]] = {
+    stage: frozenset(codes)
+    for stage, codes in {
+        "banner": (220,), "ehlo": (250,), "starttls": (220,), "auth": (235, 334), "mail": (250,),
+        "rcpt": (250, 251, 252), "data": (354,), "body": (250,),
+    }.items()
+}  # fmt: skip
+NO_EHLO = frozenset((500, 501, 502, 504))
+"""To these HELO is the next question (RFC 5321 3.2); any other refusal of EHLO is meant for us."""
+
+
+def judge(stage: str, got: Got, dot: bool = False) -> Verdict | None:
+    """The verdict that `got` forces at `stage`; None: go on. `dot`: the final dot was sent with this.
+
+    >>> judge("rcpt", [Reply(550, b"550 no")]).outcome, judge("mail", [Reply(250, b"250 ok")])
+    ('rejected', None)
+    """
+    if isinstance(got, Lost):
+        early = got.replies[-1] if got.replies and stage == "body" else None
+        if early and not early.broken and early.code in range(400, 600):
+            return replace(judge(stage, [early]) or Verdict(stage, "failed"), maybe=False, cut=True)
+        maybe = dot and not got.unsent
+        return Verdict(stage, "unknown" if maybe else _ending(got.error), early, got.error, maybe)
+    if not isinstance(got, list) or not got:
+        return None
+    reply = got[-1]
+    if not reply.broken and reply.code in FINE[stage]:
+        return None
+    if not reply.broken and reply.code in range(400, 600):
+        return Verdict(stage, "deferred" if _later(stage, reply) else "rejected", reply)
+    error = "too_long" if "too_long" in reply.anomalies else "protocol"
+    return Verdict(stage, "unknown" if dot else "failed", reply, error, dot)
+
+
+def _ending(error: str) -> str:
+    return "withheld" if error in ("guard", "paced") else "failed"
+
+
+def _later(stage: str, reply: Reply) -> bool:
+    """4xx; and 552 at RCPT that means "too many recipients" (RFC 5321 4.5.3.1.10)."""
+    many = stage == "rcpt" and reply.code == 552 and re.search(r"(?i)\b5\.5\.3\b|too many recip", reply.text)
+    return (reply.code or 0) // 100 == 4 or bool(many)
+
+
+class Over(Exception):
+    """The road ends here with these verdicts."""
+
+    def __init__(self, *verdicts: Verdict) -> None:
+        self.verdicts = verdicts
+
+
+def ask(stage: str, data: bytes, *, shown: str | None = None) -> Asking:
+    """One command, one reply; ends the road when the reply does not let it go on."""
+    got = yield Ask(data, (stage,), shown=shown)
+    end = judge(stage, got)
+    if end:
+        raise Over(end)
+    assert isinstance(got, list)
+    return got[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk:
+    """What one session shall do: how it greets, how far it goes, what it hands over."""
+
+    helo: str
+    tls: Tls = "may"
+    until: str = "ehlo"
+    """The last stage asked; "body" hands the message over."""
+    envelope: Envelope | None = None
+    body: bytes | None = None
+    """Wire octets of the message: CRLF, dot-stuffed, without the final dot."""
+    size: int = 0
+    needs_8bit: bool = False
+    needs_smtputf8: bool = False
+    pipeline: bool = False
+    mail_parameters: str = ""
+    rcpt_parameters: str = ""
+
+
+Offers = Mapping[str, str]
+
+
+def offers(reply: Reply) -> dict[str, str]:
+    """The extensions of an EHLO reply: keyword in capitals to its parameters (RFC 5321 4.1.1.1).
+
+    >>> offers(Reply(250, b"250-mx\\r\\n250-size 1000\\r\\n250 AUTH=LOGIN PLAIN\\r\\n"))
+    {'SIZE': '1000', 'AUTH': 'LOGIN PLAIN'}
+    """
+    found: dict[str, str] = {}
+    for line in reply.lines[1:]:
+        word, _, more = re.sub(r"(?i)^AUTH=", "AUTH ", line).replace("\t", " ").strip().partition(" ")
+        found.setdefault(word.upper(), more.strip())
+    return found
+
+
+def session(talk: Talk) -> Step:
+    """One session from connect to QUIT; one Verdict a recipient, one if there is none.
+
+    After a protocol error, a loss or a 421 nothing more is said; otherwise QUIT, whose reply decides nothing.
+    """
+    count = len(talk.envelope.recipients) if talk.envelope else 1
+    try:
+        verdicts = yield from _road(talk)
+    except Over as over:
+        verdicts = over.verdicts if len(over.verdicts) == count else over.verdicts[:1] * count
+    if all(leaves_politely(verdict) for verdict in verdicts):
+        yield Ask(b"QUIT\r\n", ("quit",), "quit", decided=verdicts)
+    return verdicts
+
+
+def leaves_politely(verdict: Verdict) -> bool:
+    """Whether the connection is still sound enough for QUIT."""
+    if (verdict.stage, verdict.outcome) == ("data", "passed"):
+        return False  # after 354 a QUIT would be the message's first line
+    if verdict.cut:
+        return False
+    return verdict.error in (None, "not_offered") and (verdict.reply is None or verdict.reply.code != 421)
+
+
+def _road(talk: Talk) -> Step:
+    got = yield Connect()
+    if end := judge("connect", got):
+        raise Over(end)
+    if talk.tls == "implicit":
+        yield from secure()
+    reply = yield from ask("banner", b"")
+    if talk.until == "banner":
+        return (Verdict("banner", "passed", reply),)
+    reply, offered = yield from greet(talk.helo)
+    if talk.tls in ("may", "require", "verify"):
+        reply, offered = yield from _encrypt(talk, reply, offered)
+    if talk.until in ("ehlo", "starttls"):
+        return (Verdict(talk.until, "passed", reply),)
+    assert talk.envelope is not None
+    return (yield from transaction(talk, talk.envelope, offered))
+
+
+def greet(helo: str) -> Generator[Effect, Got, tuple[Reply, dict[str, str]]]:
+    """EHLO, or HELO where EHLO is not known; the reply and what was offered."""
+    got = yield Ask(f"EHLO {helo}\r\n".encode(), ("ehlo",))
+    end = judge("ehlo", got)
+    if end is None:
+        assert isinstance(got, list)
+        return got[-1], offers(got[-1])
+    if end.error or end.reply is None or end.reply.code not in NO_EHLO:
+        raise Over(end)
+    reply = yield from ask("ehlo", f"HELO {helo}\r\n".encode())
+    return reply, {}
+
+
+def secure() -> Generator[Effect, Got, None]:
+    """The handshake; ends the road when it fails: never a second try in clear."""
+    end = judge("starttls", (yield Secure()))
+    if end:
+        raise Over(end)
+
+
+def _encrypt(
+    talk: Talk, greeting: Reply, offered: dict[str, str]
+) -> Generator[Effect, Got, tuple[Reply, dict[str, str]]]:
+    """STARTTLS where it is offered; what was offered in clear is forgotten (RFC 3207 4.2)."""
+    must = talk.tls != "may"
+    if "STARTTLS" not in offered:
+        if must:
+            raise Over(Verdict("starttls", "failed", error="not_offered"))
+        return greeting, offered
+    got = yield Ask(b"STARTTLS\r\n", ("starttls",))
+    end = judge("starttls", got)
+    if end and not must and end.error is None and end.reply and end.reply.code != 421:
+        return greeting, offered
+    if end:
+        raise Over(end)
+    yield from secure()
+    return (yield from greet(talk.helo))
+
+
+NOT_OFFERED = Verdict("mail", "failed", error="not_offered")
+
+
+def parameters(talk: Talk, offered: Offers) -> str:
+    """What goes behind MAIL FROM:<...>; a need that is not offered ends the road before MAIL."""
+    limit = offered.get("SIZE", "")
+    if talk.size and limit.isascii() and limit.isdigit() and 0 < int(limit[:18]) < talk.size:
+        raise Over(NOT_OFFERED)
+    words = [f"SIZE={talk.size}"] if talk.size and "SIZE" in offered else []
+    for need, name, word in (
+        (talk.needs_8bit, "8BITMIME", "BODY=8BITMIME"),
+        (talk.needs_smtputf8, "SMTPUTF8", "SMTPUTF8"),
+    ):
+        if need and name not in offered:
+            raise Over(NOT_OFFERED)
+        words += [word] if need and name in offered else []
+    return "".join(f" {word}" for word in [*words, *talk.mail_parameters.split()])
+
+
+@dataclass(slots=True)
+class _Batch:
+    """MAIL, the RCPTs and DATA of one transaction, and what each was answered."""
+
+    mail: Verdict | None = None
+    rcpts: list[Verdict | None] = field(default_factory=list)
+    data: Verdict | None = None
+    asked_data: bool = False
+
+    @property
+    def open(self) -> tuple[int, ...]:
+        """The recipients that were taken."""
+        return tuple(i for i, verdict in enumerate(self.rcpts) if verdict is None)
+
+
+def transaction(talk: Talk, envelope: Envelope, offered: Offers) -> Step:
+    """MAIL to the final dot, or to `talk.until`."""
+    extra = parameters(talk, offered).encode()
+    mail = envelope.mail + extra + b"\r\n"
+    more = f" {talk.rcpt_parameters}".encode() if talk.rcpt_parameters else b""
+    rcpts = [one + more + b"\r\n" for one in envelope.rcpts]
+    if talk.pipeline and talk.until == "body" and "PIPELINING" in offered:
+        batch = yield from _at_once(mail, rcpts)
+    else:
+        reply = yield from ask("mail", mail)
+        if talk.until == "mail":
+            return (Verdict("mail", "passed", reply),) * len(rcpts)
+        batch, passed = yield from _one_by_one(talk, rcpts)
+        if talk.until in ("rcpt", "data"):
+            return passed
+    return (yield from _hand_over(talk, batch))
+
+
+def _one_by_one(
+    talk: Talk, rcpts: Sequence[bytes]
+) -> Generator[Effect, Got, tuple[_Batch, tuple[Verdict, ...]]]:
+    batch, passed = _Batch(), []
+    for command in rcpts:
+        got = yield Ask(command, ("rcpt",))
+        end = judge("rcpt", got)
+        if end and not leaves_politely(end):
+            raise Over(end)
+        batch.rcpts.append(end)
+        passed.append(end or Verdict("rcpt", "passed", got[-1] if isinstance(got, list) else None))
+    if talk.until != "rcpt" and batch.open:
+        got = yield Ask(b"DATA\r\n", ("data",))
+        batch.asked_data, batch.data = True, judge("data", got)
+        if talk.until == "data":
+            last = got[-1] if isinstance(got, list) else None
+            done = batch.data or Verdict("data", "passed", last)
+            passed = [v if v.outcome != "passed" else done for v in passed]
+    return batch, tuple(passed)
+
+
+def _at_once(mail: bytes, rcpts: Sequence[bytes]) -> Generator[Effect, Got, _Batch]:
+    """One batch, each status read by counting (RFC 2920 3.1)."""
+    stages = ("mail", *["rcpt"] * len(rcpts), "data")
+    got = yield Ask(mail + b"".join(rcpts) + b"DATA\r\n", stages)
+    lost = got if isinstance(got, Lost) else None
+    replies = list(got.replies if isinstance(got, Lost) else got if isinstance(got, list) else [])
+    ends: list[Verdict | None] = []
+    for stage, reply in zip(stages, replies, strict=False):
+        ends.append(judge(stage, [reply]))
+        if (end := ends[-1]) and not leaves_politely(end):
+            raise Over(end)
+    if lost:
+        failed = judge(stages[min(len(replies), len(stages) - 1)], lost)
+        raise Over(ends[0] if ends and ends[0] else failed or Verdict("mail", "failed", error=lost.error))
+    return _Batch(ends[0], ends[1:-1], ends[-1], True)
+
+
+def _hand_over(talk: Talk, batch: _Batch) -> Step:
+    """The body, the mark on disk, the dot; a lone dot where DATA was taken for nobody (RFC 2920 3.1)."""
+    refused = batch.mail if batch.mail else None
+    told = [refused or verdict for verdict in batch.rcpts]
+    if refused or not batch.open:
+        if batch.asked_data and batch.data is None:
+            yield Ask(b".\r\n", ("body",))
+        return tuple(verdict for verdict in told if verdict)
+    end = batch.data or (yield from _body(talk, batch.open))
+    return tuple(verdict or end for verdict in told)
+
+
+def _body(talk: Talk, recipients: tuple[int, ...]) -> Generator[Effect, Got, Verdict]:
+    assert talk.body is not None
+    if end := judge("body", (yield Ask(talk.body))):
+        return end
+    if end := judge("body", (yield MarkDot(recipients))):
+        return end
+    got = yield Ask(b".\r\n", ("body",), "final")
+    reply = got[-1] if isinstance(got, list) and got else None
+    return judge("body", got, dot=True) or Verdict("body", "accepted", reply)

@@ -1,0 +1,379 @@
+"""tables: people's own evidence as attempts frames: their CSV, Excel or frame, and the bounces they were sent.
+
+Belongs here: which column is what, dates and replies as people write them, delivery reports. Not here: logs
+of MTAs (logs), the schema (attempts).
+"""
+
+import email
+import io
+import mailbox
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from datetime import UTC
+from email import policy
+from email.message import EmailMessage
+from email.utils import getaddresses, parsedate_to_datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from smtpkit import attempts, words
+from smtpkit.errors import refuse
+from smtpkit.escape import decode
+
+_NAMES = {
+    "started_at": "time timestamp date datetime when at sent_at logged_at 시간 시각 일시 날짜 발송일시 발송시간",
+    "mx_ip": "ip mx_ip server_ip remote_ip peer_ip dest_ip destination_ip dst_ip relay_ip 수신ip 서버ip 상대ip",
+    "sender_ip": "source_ip src_ip sending_ip our_ip local_ip sender_ip 발송ip 발신ip",
+    "mx_host": "mx host server mx_host remote_host relay mx서버 서버 수신서버",
+    "reply": "reply response message msg text result answer error_message reason diagnostic 응답 결과 메시지 오류",
+    "code": "code status status_code smtp_code reply_code 코드 상태 응답코드",
+    "enhanced": "enhanced dsn enhanced_code dsn_code",
+    "recipient": "to rcpt recipient email address mail_to 수신자 받는사람 수신주소",
+    "sender": "from sender mail_from return_path 발신자 보낸사람 발신주소",
+    "domain": "domain receiver rcpt_domain 도메인 수신도메인",
+    "latency_s": "seconds duration elapsed took latency 소요시간",
+}
+_KNOWN = {word: name for name, written in _NAMES.items() for word in written.split()}
+_KOREAN = {
+    r"(\d+)년\s*(\d+)월\s*(\d+)일": r"\1-\2-\3",
+    r"오전\s*([\d:]+)": r"\1 AM",
+    r"오후\s*([\d:]+)": r"\1 PM",
+}
+_ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
+
+
+def read_table(
+    source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None
+) -> pd.DataFrame:
+    """Anybody's table of tries as an attempts frame: a pandas frame, or a CSV or Excel file (UTF-8 or EUC-KR).
+
+    `columns`: {"their name": "column of the schema"}; what it leaves out is guessed by name and content, said
+    in a warning and in `.attrs["guessed"]`. "550 5.7.1 text" becomes code, enhanced and reply; outcome, domain
+    and MX host follow from what is there. `tz` is the zone of times that have none (else UTC, with a note).
+
+    `.attrs["problems"]` names the rows (by position) whose time, code or IP cannot be read; other columns stay.
+    Raises InvalidInput if a column is not there, or if there is nothing like a reply or code.
+
+    >>> made = pd.DataFrame({"when": ["2026-03-02 09:00"], "ip": ["192.0.2.1"], "reply": ["550 5.7.1 no"]})
+    >>> named = {"when": "started_at", "ip": "mx_ip", "reply": "reply"}
+    >>> read = read_table(made, named, tz="Asia/Seoul")
+    >>> read[["started_at", "code", "enhanced", "outcome"]].astype("str").iloc[0].tolist()
+    ['2026-03-02 00:00:00+00:00', '550', '5.7.1', 'rejected']
+    """
+    table = source if isinstance(source, pd.DataFrame) else _opened(Path(source))
+    given = dict(columns or {})
+    odd = [name for name in given if name not in table] + [
+        n for n in given.values() if n not in attempts.COLUMNS
+    ]
+    if odd:
+        raise refuse(
+            "columns", odd, "are neither in the table nor in the schema", f"the table has {list(table)}"
+        )
+    guessed = _guess(table, set(given), set(given.values()))
+    if guessed:
+        said = ", ".join(f"{theirs!r} as {ours}" for theirs, ours in guessed.items())
+        warnings.warn(f"read_table guessed: {said}; columns= settles it", stacklevel=2)
+    named = table.rename(columns=given | guessed).reset_index(drop=True)
+    if not {"reply", "code", "error", "outcome"} & set(named):
+        raise refuse(
+            "table", list(table), "has no column like a reply or a code", 'name one: columns={"x": "reply"}'
+        )
+    problems: list[dict[str, Any]] = []
+    notes: list[str] = []
+    _read_values(named, tz, problems, notes)
+    told = pd.DataFrame([_told(*row) for row in _columns(named, "reply", "code", "enhanced")], dtype=object)
+    for name in told:
+        named[name] = (
+            told[name] if name not in named or name in ("reply", "code") else named[name].fillna(told[name])
+        )
+    made = attempts.classified(attempts.conform(_joined(named)))
+    made.attrs = {"smtpkit": {"source": "table"}, "guessed": guessed, "problems": problems, "notes": notes}
+    return made
+
+
+def _opened(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise refuse("table", str(path), "is no file", "give a CSV or Excel file, or a frame")
+    if path.suffix.lower() in (".xlsx", ".xlsm"):
+        return pd.read_excel(path, dtype=object)
+    text = decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    return pd.read_csv(io.StringIO(text), sep=None, engine="python", dtype=object, skipinitialspace=True)
+
+
+def _guess(table: pd.DataFrame, settled: set[str], taken: set[str]) -> dict[str, str]:
+    """Columns by their names, then by what most of their values look like."""
+    guessed: dict[str, str] = {}
+    free = [name for name in table if name not in settled]
+    for way in (_by_name, _by_content):
+        for name in free:
+            ours = way(str(name), table[name]) if name not in guessed else None
+            if ours and ours not in taken:
+                guessed[name] = ours
+                taken = taken | {ours}
+    return {theirs: ours for theirs, ours in guessed.items() if theirs != ours}
+
+
+def _by_name(name: str, values: pd.Series) -> str | None:
+    plain = re.sub(r"[\s.-]+", "_", name.strip().lower())
+    ours = plain if plain in attempts.COLUMNS else _KNOWN.get(plain) or _KNOWN.get(plain.replace("_", ""))
+    numbers = pd.to_numeric(values.dropna(), errors="coerce").notna()
+    return None if ours == "code" and not numbers.all() else ours
+
+
+def _by_content(name: str, values: pd.Series) -> str | None:
+    seen = values.dropna().astype(str).head(200)
+    if not len(seen):
+        return None
+    looks = {
+        "mx_ip": seen.map(_is_ip),
+        "recipient": seen.str.fullmatch(r"\s*<?[^\s@]+@[\w.-]+>?\s*"),
+        "started_at": seen.str.match(r"\d{4}\s?[-/.년]\s?\d\d?\s?[-/.월]\s?\d\d?"),
+        "reply": seen.str.match(r"[245]\d\d[ -]"),
+    }
+    return next((ours for ours, fits in looks.items() if fits.mean() > 0.8), None)
+
+
+def _is_ip(text: object) -> bool:
+    try:
+        return bool(ip_address(str(text).strip().strip("[]")))
+    except ValueError:
+        return False
+
+
+def _read_values(
+    named: pd.DataFrame, tz: str | None, problems: list[dict[str, Any]], notes: list[str]
+) -> None:
+    """Times, codes and IPs in place; what cannot be read is missing, and a problem."""
+    readers = {
+        "started_at": lambda column: _times(column, tz, notes),
+        "code": lambda column: _codes(pd.to_numeric(column, errors="coerce")),
+        "mx_ip": lambda column: column.astype("str").str.strip().str.strip("[]").where(column.map(_is_ip)),
+    }  # fmt: skip
+    for name in [name for name in readers if name in named]:
+        read = readers[name](named[name])
+        bad = list(named.index[read.isna() & named[name].notna()])
+        if bad:
+            first = str(named[name][bad[0]])[:100]
+            problems.append(
+                {"why": f"{name} cannot be read", "count": len(bad), "lines": bad[:20], "text": first}
+            )
+        named[name] = read
+    for name in set(named) & set(attempts.COLUMNS) - set(readers):
+        kind = attempts.COLUMNS[name]
+        if kind in ("str", "category"):
+            named[name] = (
+                named[name].where(named[name].isna(), named[name].astype(str).str.strip()).replace("", None)
+            )
+        else:
+            named[name] = pd.to_numeric(named[name], errors="coerce")
+
+
+def _codes(numbers: pd.Series) -> pd.Series:
+    return numbers.where(numbers.between(100, 599) & (numbers % 1 == 0)).astype("Int16")
+
+
+def _times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
+    if pd.api.types.is_datetime64_any_dtype(column) and column.dt.tz is not None:
+        return column.dt.tz_convert("UTC")
+    number = pd.to_numeric(column, errors="coerce")
+    if number.notna().any() and not pd.api.types.is_datetime64_any_dtype(column):
+        return pd.to_datetime(number, unit="ms" if number.median() > 1e11 else "s", utc=True)
+    texts = column.astype("str").replace(_KOREAN, regex=True)
+    aware = texts.str.contains(r"\d(?:Z|[+-]\d\d:?\d\d)$", na=False)
+    parsed = pd.to_datetime(texts.where(aware), errors="coerce", utc=True, format="mixed")
+    local = pd.to_datetime(texts.where(~aware), errors="coerce", format="mixed")
+    if texts.str.match(r"\d\d?[/.]\d\d?[/.]\d{4}", na=False).any():
+        notes.append(
+            "dates such as 03/04/2026 were read as month/day/year; write them as 2026-03-04 if they are not"
+        )
+    if not tz and local.notna().any():
+        notes.append(_ZONE)
+    try:
+        placed = local.dt.tz_localize(tz or "UTC", ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
+    except (KeyError, ValueError) as why:
+        raise refuse("tz", tz, f"is no time zone ({why})", "write one like 'Asia/Seoul'") from None
+    return parsed.fillna(placed)
+
+
+def _columns(table: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
+    columns = [
+        table[n].astype(object).where(table[n].notna(), None) if n in table else [None] * len(table)
+        for n in names
+    ]
+    return zip(*columns, strict=True)
+
+
+def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str, Any]:
+    """What a reply, or a code and its words, say: the deciding columns."""
+    text = str(reply or "").strip()
+    if code is not None and not words.answer(text):
+        text = " ".join(
+            filter(None, [str(int(code)), None if enhanced and enhanced in text else enhanced, text])
+        )
+    told = words.ending(text, text)
+    if not text:
+        return {}
+    if "code" in told:
+        return told | {"stage": None}
+    unread = {"reply": text, "code": code, "outcome": None, "maybe_delivered": None}
+    return {"reply": None, "code": None, "text": text} | told if told["error"] else unread
+
+
+def _joined(named: pd.DataFrame) -> pd.DataFrame:
+    """Domains from addresses, a host from other rows of its IP, closed lists kept closed."""
+    for address in {"recipient", "sender"} & set(named):
+        domain = named[address].astype("str").str.rpartition("@")[2].str.strip("<> ").str.lower()
+        named[f"{address}_domain"] = domain.where(domain != "")
+    if "domain" not in named and "recipient_domain" in named:
+        named["domain"] = named["recipient_domain"]
+    if {"mx_ip", "mx_host"} <= set(named):
+        pairs = named[["mx_ip", "mx_host"]].dropna().drop_duplicates()
+        hosts = pairs.drop_duplicates("mx_ip", keep=False).set_index("mx_ip")["mx_host"]
+        named["mx_host"] = named["mx_host"].fillna(named["mx_ip"].map(hosts))
+    for name in set(attempts.CATEGORIES) & set(named):
+        named[name] = named[name].where(named[name].isin(attempts.CATEGORIES[name]), None)
+    return named.assign(source="table")
+
+
+_SMTP = re.compile(r"(?:x-)?smtp[^;]*;\s*", re.I)
+_SERVER = re.compile(r"(?:host |with |to )?([\w.-]+\.[\w.-]+)? ?[\[(]((?:IPv6:)?[0-9A-Fa-f.:]{4,45})[\])]")
+_CODED = re.compile(r"(?m)(?:^|[\s:>])([245]\d\d[ -](?:.*\n?)(?:\s*[245]\d\d[ -].*\n?)*)")
+_FAILED = re.compile(r"(?m)^[ \t]*<?([^\s<>@:]+@[\w.-]+\w)>?(?::|[ \t]*$|\s*\()")
+_OUTCOMES = {
+    "failed": "failed",
+    "delayed": "deferred",
+    "delivered": "accepted",
+    "relayed": "accepted",
+    "expanded": "accepted",
+}
+
+
+def read_bounces(paths: Any) -> pd.DataFrame:
+    """Bounces as an attempts frame: .eml files, mbox files, maildirs and folders of these; a row per recipient.
+
+    RFC 3464 reports (Remote-MTA, Diagnostic-Code, Status, Action, Last-Attempt-Date), and plain ones as Exim,
+    qmail and others write them, as far as a recipient and a reply can be found. `vantage` is the MTA that
+    reported, `file` the bounce. `.attrs["problems"]` names the mails in which no recipient could be read.
+    Raises InvalidInput if there is no such file.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "b.eml")
+    ...     written = path.write_text("Subject: failure\\n\\n<r@d.example>:\\n550 5.1.1 no such user\\n")
+    ...     read_bounces(path)[["recipient", "code"]].values.tolist()
+    [['r@d.example', 550]]
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    rows: list[dict[str, Any]] = []
+    problems = []
+    for name, message in (pair for one in given for pair in _mails(Path(one))):
+        found = list(_reported(message)) or list(_plain(message))
+        common = {"source": "bounce", "file": name, **_original(message)}
+        rows += [common | row | _ended(row) for row in found]
+        if not found:
+            problems.append({"why": "no failed recipient was found", "count": 1, "lines": [], "text": name})
+    made = attempts.classified(attempts.frame(rows))
+    made.attrs = {"smtpkit": {"source": "bounce"}, "problems": problems, "notes": []}
+    return made
+
+
+def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
+    if path.is_dir():
+        for inner in sorted(p for p in path.rglob("*") if p.is_file()):
+            yield from _mails(inner)
+    elif not path.is_file():
+        raise refuse("paths", str(path), "names no file", "give .eml files, an mbox, a maildir or a folder")
+    elif path.read_bytes()[:5] == b"From ":
+        box = mailbox.mbox(path, create=False)
+        for number, key in enumerate(box.iterkeys(), 1):
+            yield f"{path}#{number}", email.message_from_bytes(box.get_bytes(key), policy=policy.default)
+        box.close()
+    else:
+        yield str(path), email.message_from_bytes(path.read_bytes(), policy=policy.default)
+
+
+def _word(fields: Any, name: str) -> str:
+    """A report's field without its type: `dns; mx.example` is `mx.example`."""
+    return str(fields.get(name, "")).partition(";")[2].strip() or str(fields.get(name, "")).strip()
+
+
+def _when(text: str) -> Any:
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, TypeError):
+        return None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
+    """RFC 3464: the fields about the message, then those about each recipient."""
+    for part in message.walk():
+        blocks: Any = part.get_payload() if part.get_content_type() == "message/delivery-status" else []
+        whole, *each = blocks if isinstance(blocks, list) and blocks else [{}]
+        for fields in each:
+            said = _SMTP.sub("", str(fields.get("Diagnostic-Code", "")), count=1)
+            at = _when(str(fields.get("Last-Attempt-Date") or whole.get("Arrival-Date") or message["Date"]))
+            yield {
+                "recipient": _word(fields, "Final-Recipient") or _word(fields, "Original-Recipient"),
+                "mx_host": _word(fields, "Remote-MTA").split(" ")[0] or None,
+                "vantage": _word(whole, "Reporting-MTA") or None,
+                "started_at": at, "said": said, "text": f"{_word(fields, 'Remote-MTA')} {said}",
+                "action": str(fields.get("Action", "")).strip().lower(), "dsn_log": _word(fields, "Status") or None,
+            }  # fmt: skip
+
+
+def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
+    """A bounce in free words: each address at the start of a line, with the text up to the next."""
+    body = message.get_body(("plain",))
+    text = body.get_content() if body and not body.is_multipart() else ""
+    text = re.split(
+        r"(?m)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)", text, flags=re.I
+    )[0]
+    places = [*_FAILED.finditer(text)]
+    ends = [place.start() for place in places[1:]] + [len(text)]
+    for place, end in zip(places, ends, strict=False):
+        piece = text[place.end() : end]
+        said = _CODED.search(piece)
+        if said or words.ending(piece)["error"]:
+            lines = "\n".join(line.strip() for line in said[1].strip().split("\n")) if said else ""
+            yield {"recipient": place[1], "said": lines, "text": piece, "action": "failed",
+                   "started_at": _when(str(message["Date"]))}  # fmt: skip
+
+
+def _original(message: EmailMessage) -> dict[str, Any]:
+    """Message-ID of what was returned, and whom the bounce went to: the sender."""
+    inner = next(
+        (p for p in message.walk() if p.get_content_type() in ("message/rfc822", "text/rfc822-headers")), None
+    )
+    payload: Any = inner.get_payload() if inner else None
+    head = payload[0] if isinstance(payload, list) else email.message_from_string(str(payload or ""))
+    to = getaddresses([str(message["To"] or "")])
+    return {
+        "message_id": str(head["Message-ID"] or "").strip("<> ") or None,
+        "sender": to[0][1] or None if to else None,
+    }
+
+
+def _ended(row: dict[str, Any]) -> dict[str, Any]:
+    """The deciding columns: from the server's words, else from the report's Action."""
+    text, said = row.pop("text"), row.pop("said")
+    server = _SERVER.search(text)
+    coded = said if words.answer(said) else (m[1] if (m := _CODED.search(said)) else "")
+    told = words.ending(text, coded)
+    if "code" not in told and not told["error"]:
+        told |= {"outcome": _OUTCOMES.get(row["action"], "failed"), "reply": said or None, "stage": None}
+    if row.pop("action") == "delayed" and told["outcome"] == "failed":
+        told["outcome"] = "deferred"
+    ip = server[2].removeprefix("IPv6:") if server and _is_ip(server[2].removeprefix("IPv6:")) else None
+    host = (
+        row.get("mx_host")
+        if row.get("mx_host") and not _is_ip(row["mx_host"])
+        else (server[1] if server else None)
+    )
+    domain = row["recipient"].rpartition("@")[2].lower()
+    return told | {"mx_ip": ip, "mx_host": host, "recipient_domain": domain, "domain": domain}

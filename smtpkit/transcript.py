@@ -1,0 +1,247 @@
+"""transcript: a dialogue as people read it (swaks' marks) and as machines keep it (JSON lines).
+
+Belongs here: Transcript, its notations, reading swaks' own output, replaying. Not here: the store (casebook).
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import product
+from math import ceil
+from shlex import quote
+from typing import Any
+
+from smtpkit import catalogue, escape, reasons
+from smtpkit.address import helo_name, mailbox
+from smtpkit.errors import InvalidInput
+from smtpkit.limits import Pace, Visit
+from smtpkit.mx import MxRoute
+from smtpkit.reply import Reply
+from smtpkit.steps import FINE
+
+EXPECTED = {**FINE, "quit": {221}, "vrfy": {250, 251, 252}, "other": range(200, 400)}
+"""What a reply's code should be by stage; 250 elsewhere. Others are marked `<**`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One exchange: a command (redacted) and the reply to it."""
+
+    stage: str
+    command: str
+    reply: Reply
+    sent_at: datetime | None = None
+    latency_s: float | None = None
+
+    @property
+    def expected(self) -> bool:
+        """Whether the code is what such a command is answered with when all is well."""
+        return not self.reply.broken and self.reply.code in EXPECTED.get(self.stage, (250,))
+
+    @property
+    def meaning(self) -> str:
+        """What the code means by the standards; for a refusal also the likely reason, and what to do."""
+        known = {row["code"]: row["meaning"] for row in catalogue.rows("reply_codes.csv")}
+        said = known.get(str(self.reply.code), "no code of the standards")
+        if self.reply.broken or self.reply.code not in range(400, 600):
+            return "no valid reply" if self.reply.broken else said
+        told = reasons.classify(self.reply.text, self.reply.code, stage=self.stage)
+        return f"{said} ({told.reason.replace('_', ' ')}: {told.advice})"
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript(Sequence[Line]):
+    """The exchanges of one session, in order; prints in swaks' notation.
+
+    >>> print(Transcript((Line("banner", "", Reply(220, b"220 mx1.example ESMTP\\r\\n")),)))
+    <-  220 mx1.example ESMTP
+    """
+
+    rows: tuple[Line, ...] = ()
+    note: str = ""
+    """A remark that stands first, such as whom it was held with."""
+    tls_from: int | None = None
+    """Position of the first exchange inside TLS; None: no TLS, or not known."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.rows[number]
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        """swaks' notation: `->` we said, `<-` the server, `<**` unexpected, `~` under TLS, `===` remarks."""
+        if self.note:
+            yield f"=== {escape.one_line(self.note)}"
+        for number, line in enumerate(self.rows):
+            safe = self.tls_from is not None and number >= self.tls_from
+            said, good, odd = (" ~>", "<~ ", "<~*") if safe else (" ->", "<- ", "<**")
+            if number == self.tls_from:
+                yield "=== TLS started"
+            if line.command:
+                yield f"{said} {escape.one_line(line.command)}"
+            for text in line.reply.shown.split("\n"):
+                yield f"{good if line.expected else odd} {escape.one_line(text)}"
+
+    def __repr__(self) -> str:
+        return str(self) or "<Transcript: nothing was said>"
+
+    def _repr_html_(self) -> str | None:
+        head = f"<details open><summary>SMTP dialogue, {len(self)} replies</summary>"
+        return f"{head}{escape.pre(self)}</details>" if escape.options.html else None
+
+    def jsonl(self) -> str:
+        """One JSON object a line: stage, command, code, raw (latin-1), anomalies, sent_at, latency_s."""
+        return "".join(json.dumps(_as_json(line), ensure_ascii=False) + "\n" for line in self.rows)
+
+    @classmethod
+    def from_jsonl(cls, text: str) -> "Transcript":
+        """What `jsonl` wrote; InvalidInput names the line that cannot be read."""
+        return cls(tuple(_from_json(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()))
+
+    def replay(self) -> list[tuple[str, bytes]]:
+        """The server's part as a script: (stage, octets) in order, for a scripted server.
+
+        >>> Transcript((Line("banner", "", Reply(220, b"220 hi\\r\\n")),)).replay()
+        [('banner', b'220 hi\\r\\n')]
+        """
+        return [(line.stage, line.reply.raw) for line in self.rows]
+
+
+def _as_json(line: Line) -> dict[str, object]:
+    at = line.sent_at.isoformat() if line.sent_at else None
+    raw = line.reply.raw.decode("latin-1")
+    facts = {"stage": line.stage, "command": line.command, "code": line.reply.code, "raw": raw}
+    return facts | {"anomalies": list(line.reply.anomalies), "sent_at": at, "latency_s": line.latency_s}
+
+
+def _from_json(number: int, text: str) -> Line:
+    try:
+        row = json.loads(text)
+        raw, odd = row["raw"].encode("latin-1"), ",".join(row["anomalies"])
+        return _line(row["stage"], row["command"], row["code"], raw, odd, row["sent_at"], row["latency_s"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidInput(f"line {number} of the transcript is not one of jsonl()'s: {error!r}") from None
+
+
+def _line(
+    stage: str, command: str, code: int | None, raw: bytes, odd: str, at: str | None, took: Any
+) -> Line:
+    reply = Reply(code, raw, tuple(filter(None, odd.split(","))))
+    return Line(stage, command, reply, datetime.fromisoformat(at) if at else None, took)
+
+
+def from_replies(rows: Iterable[Sequence[Any]], note: str = "", *, implicit: bool = False) -> Transcript:
+    """A transcript from rows of the store's replies: session, seq, stage, command, code, raw, anomalies, ...
+
+    `implicit`: TLS from the first octet on.
+    """
+    lines = [_line(*row[2:]) for row in rows]
+    shook = (n for n, line in enumerate(lines, 1) if line.stage == "starttls" and line.expected)
+    begun = 0 if implicit else next(shook, len(lines))
+    return Transcript(tuple(lines), note, begun if begun < len(lines) else None)
+
+
+_MARKED = re.compile(r"(===|\*\*\*| ->| ~>| \*\*>|<- |<\*\*|<~ |<~\*) ?(.*)")
+_VERBS = {v: v.lower() for v in "EHLO MAIL RCPT STARTTLS AUTH DATA QUIT".split()}
+_VERBS |= {"HELO": "ehlo", ".": "body"}
+
+
+def read_transcripts(text: str) -> list[Transcript]:
+    """The sessions in swaks' own output (of one or several runs), ready for `.jsonl()` and `.replay()`.
+
+    Message lines between DATA and the dot are left out, and what AUTH sent is made ***. Raises InvalidInput if
+    no line has swaks' marks.
+
+    >>> [(line.stage, line.reply.code) for line in read_transcripts("<-  220 hi\\n -> QUIT\\n<-  221 bye")[0]]
+    [('banner', 220), ('quit', 221)]
+    """
+    made: list[_Reading] = []
+    for mark, rest in (match.groups() for match in map(_MARKED.match, text.splitlines()) if match):
+        begins = mark == "===" and rest.startswith(("At ", "Trying ")) and made and made[-1].tried
+        if begins or not made:
+            made.append(_Reading())
+        made[-1].take(mark, rest)
+    if not made:
+        raise InvalidInput("no line has swaks' marks (===, ->, <-); give swaks' output as it was printed")
+    return [Transcript(tuple(one.rows), "; ".join(one.notes), one.tls_from) for one in made]
+
+
+class _Reading:
+    """One session of swaks' output, line by line."""
+
+    def __init__(self) -> None:
+        self.rows, self.notes = list[Line](), list[str]()
+        self.tls_from: int | None = None
+        self._waiting, self._lines, self._in_message = list[str](), list[str](), False
+        self.tried = False
+
+    def take(self, mark: str, rest: str) -> None:
+        if mark == "===":
+            self.tried |= rest.startswith("Trying ")
+            self.notes += [rest] * rest.startswith(("At ", "Trying "))
+            self.tls_from = len(self.rows) if rest.startswith("TLS started") else self.tls_from
+        elif mark == "***":
+            self.notes.append(rest.strip())
+        elif mark.startswith("<"):
+            self._lines.append(rest)
+            if rest[3:4] != "-":
+                self._reply()
+        elif not self._in_message or rest == ".":
+            self._waiting.append(rest)
+
+    def _reply(self) -> None:
+        """Pair a whole reply with the oldest command that waits for one."""
+        lines, self._lines = self._lines, []
+        code = int(lines[-1][:3]) if re.match(r"[0-9]{3}\b", lines[-1]) else None
+        said = self._waiting.pop(0) if self._waiting else "." * self._in_message
+        words = said.split()
+        stage = _VERBS.get(words[0].upper().partition(":")[0], "other") if words else "other"
+        if not words and not self.rows:
+            stage = "banner"
+        if self.rows and (self.rows[-1].stage, self.rows[-1].reply.code) == ("auth", 334):
+            stage, said = "auth", "***"
+        elif stage == "auth":
+            said = " ".join([*words[:2], "***"])
+        self._in_message = stage == "data" and code == 354
+        raw = "".join(f"{line}\r\n" for line in lines).encode()
+        self.rows.append(Line(stage, said, Reply(code, raw)))
+
+
+_TLS = {"may": "--tls-optional", "require": "--tls", "verify": "--tls --tls-verify", "off": ""}
+
+
+def swaks_script(
+    route: MxRoute, sender: str, recipient: str | None = None, *, sender_ips: Sequence[str] = (), rounds: int = 5,
+    helo: str | None = None, tls: str = "may", port: int = 25, pace: Pace | None = None,
+) -> str:  # fmt: skip
+    """A probe as a shell script for a sending host that has swaks and no Python: paced, nothing delivered.
+
+    Every address of the route is asked in each round, from each of `sender_ips` (`--local-interface`), to RCPT or
+    without a recipient to EHLO. Its output is what `read_transcripts` takes.
+
+    >>> from smtpkit.mx import MxHost
+    >>> route = MxRoute("d.example", "mx", (MxHost("mx.d.example", 10, ("192.0.2.1",)),))
+    >>> print(swaks_script(route, "me@ours.example", rounds=1).splitlines()[-1])
+    ask 192.0.2.1
+    """
+    if tls not in _TLS:
+        raise InvalidInput(f"tls={tls!r}: swaks is told one of {', '.join(_TLS)}")
+    known = {"--port": str(port), "--from": mailbox(sender, "sender"), "--helo": helo and helo_name(helo)}
+    known["--to"] = mailbox(recipient or sender, "recipient")
+    known["--quit-after"] = "RCPT" if recipient else "EHLO"
+    told = [*(f"{name} {quote(value)}" for name, value in known.items() if value), _TLS[tls]]
+    sessions, now, seen = list[tuple[int, str]](), 0, dict[str, list[Visit]]()
+    for _, ours, (host, ip) in product(range(rounds), sender_ips or [""], list(route)):
+        visits = seen.setdefault(host.receiver, [])
+        wait = ceil((pace or Pace()).wait(visits, ip, now))
+        now += wait
+        visits.append(Visit(now, ip, now))
+        sessions.append((wait, " ".join(quote(one) for one in (ip, ours) if one)))
+    more = {"rounds": rounds, "minutes": round(now / 60), "told": " ".join(told), "sessions": sessions}
+    return catalogue.render("probe.sh", domain=route.domain, **more)

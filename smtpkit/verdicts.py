@@ -1,0 +1,195 @@
+"""verdicts: what was found as sentences with counts from the frame, and how many more probes would tell.
+
+Belongs here: figures, intervals, times in UTC; the sentences themselves stand in data/diagnosis.json. Not here:
+what was found and how sure that is (diagnosis). No sentence holds a model probability: letters are made of them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import rel_entr
+
+from smtpkit.counts import wilson
+from smtpkit.escape import one_line
+from smtpkit.hypotheses import Array, Found
+from smtpkit.reading import Reading
+from smtpkit.voices import priors
+
+SURE, CLEAR, EHLO = 0.8, 5, {"connect", "banner", "ehlo", "starttls"}
+"""Confidence that a verdict needs; clean sessions that exclude, at 95 %, a server that refuses half."""
+
+
+def say(read: Reading, chosen: Sequence[tuple[Found, float]], sure: float, more: Mapping[str, int]) -> str:
+    """The verdict: one sentence a cause, and what must be added to it."""
+    texts, asked = priors()["say"], set(read.column("asked").dropna())
+    if not len(read.t):
+        return str(texts["nothing"])
+    said = [_one(read, f, c) for f, c in chosen] or [_healthy(read, sure)]
+    if more:
+        by_count = pd.Series(more).groupby(pd.Series(more)).groups
+        parts = [f"{k} more of {_list(ips)}" for k, ips in sorted(by_count.items(), reverse=True)]
+        said.append(f"Sessions that would tell: {'; '.join(parts)}.")
+    return " ".join(said + [texts["ehlo"]] * (bool(asked) and asked <= EHLO))
+
+
+def _healthy(read: Reading, sure: float) -> str:
+    failed, n, ips = int((read.voice >= 0).sum()), len(read.t), len(read.names["mx_ip"])
+    where = f"{n:,} {_unit(read)} at {ips} MX IP{'s' * (ips != 1)}"
+    doubt = "" if sure >= SURE else " This is not enough evidence to rule out a weak one."
+    said = priors()["say"]["no_pattern" if failed else "clean"]
+    return str(said.format(failed=f"{failed:,}", where=where, doubt=doubt))
+
+
+def _one(read: Reading, f: Found, sure: float) -> str:
+    """One cause; below the confidence that a verdict needs it says so."""
+    texts, suspect = priors()["say"], f.detail.get("suspect")
+    fields = _fields(read, suspect or f)
+    if f.kind == "inconclusive" and suspect is None:
+        return str(texts["path" if "path" in f.detail else "no_server"].format(**fields))
+    if suspect is not None:
+        return str(texts["inconclusive"].format(**fields)) + _one(read, suspect, 1)
+    text = texts[f.kind]
+    if fields["n2"] == "0" and ";" in text:
+        text = text.partition(";")[0] + "; there is nothing to compare with."
+    text += texts["uncontrolled"] * ("uncontrolled" in f.detail) + texts.get(f"{f.kind}_later", "")
+    return ("" if sure >= SURE else "Not enough evidence yet: ") + str(text.format(**fields))
+
+
+def _fields(read: Reading, f: Found) -> dict[str, object]:
+    """What the sentences are filled with, counted from the rows."""
+    rest, failed = rest_of(read, f), read.voice >= 0
+    so = np.isin(read.slow if f.kind == "mx_slow" else read.voice, f.voices)
+    k, n, k2, n2 = (int(np.count_nonzero(x)) for x in (f.mask & so, f.mask, rest & so, rest))
+    low, high = (float(x[0]) for x in wilson([k], [n]))
+    ips, sites = (len(np.unique(x[f.mask])) for x in (read.codes["mx_ip"], read.site))
+    other = np.count_nonzero(rest & ~so & failed) * (f.kind != "mx_slow")
+    sounds = {read.voices.sound[v] for v in f.voices} if f.kind != "mx_slow" else set()
+    onset, recovery = read.turn(f, f.onset, -1), read.turn(f, f.recovery, 1)
+    made: dict[str, object] = {name: f"{x:,}" for name, x in (("k", k), ("n", n), ("k2", k2), ("n2", n2))}
+    if n:
+        made["ci"] = f" (95 % interval {math.floor(100 * low + 1e-9)}-{math.ceil(100 * high - 1e-9)} %)"
+    made |= {"other": f" ({other:,} failed otherwise)" * bool(other), "unit": _unit(read)}
+    made |= {"who": _who(read, f), "rest": _others(read, f, rest), "site": _site(read, f)}
+    made["how"] = priors()["how"].get(next(iter(sounds)), "") if len(sounds) == 1 else ""
+    made["when"] = f" since about {_clock(read, onset)}" if onset is not None else ""
+    made["when"] = (
+        f"{made['when']} until about {_clock(read, recovery)}" if recovery is not None else made["when"]
+    )
+    made["ips"] = f"all {ips} MX IPs" if ips > 1 else "the one MX IP asked"
+    made["alike"] = " alike: no single server is at fault" * (ips > 1)
+    made["many"] = "1 recipient was" if len(f.values) == 1 else f"{len(f.values):,} recipients were"
+    made["over"] = " over SPF, DKIM or DMARC" if sounds == {"auth"} else ", as when SPF, DKIM or DMARC fails"
+    made["sites"] = "at this receiver" if sites == 1 else f"at {sites} receivers"
+    made |= {
+        "family": " over IPv6" * ("family" in f.detail),
+        "failed": np.count_nonzero(failed),
+        "all": len(failed),
+    }
+    made["errors"] = one_line(", ".join(read.column("error").dropna().unique()))
+    return made | _of_detail(read, f)
+
+
+def _of_detail(read: Reading, f: Found) -> dict[str, object]:
+    """What only some kinds say: a delay, a limit, when each server recovered."""
+    made: dict[str, object] = {}
+    if "delay" in f.detail:
+        delay = int(f.detail["delay"])
+        last = read.t[read.explained(f)].max() + max(delay, 300)
+        made["within"] = f"within {_duration(delay)} of it" if delay else "at the first try"
+        made["again"] = _clock(read, pd.Timestamp(last, unit="s", tz="UTC"))
+    if "limit" in f.detail:
+        made["limit"] = f"{f.detail['limit'][0]:,.0f}"
+        made["window"] = _duration(f.detail.get("window", 0))
+    if "ends" in f.detail:
+        ends = {read.names["mx_ip"][ip]: end for ip, end in f.detail["ends"].items()}
+        back = sorted((read.middle(*end), one_line(ip)) for ip, end in ends.items() if end)
+        still = [ip for ip, end in ends.items() if not end]
+        texts = [f"{ip} since about {_clock(read, at)}" for at, ip in back]
+        made["back"] = "; ".join([*texts, *([f"{_list(still)} not yet"] if still else [])])
+    return made
+
+
+def rest_of(read: Reading, f: Found) -> Array:
+    """What the cell is compared with: the receiver's other attempts in the same time; else all others."""
+    same = np.isin(read.site, read.site[f.mask]) & ((f.kind != "mx_slow") | (read.voice < 0))
+    inside, when = f.detail.get("cell", f.mask), read.t[f.mask]
+    if f.dimension in ("time", "domain") or f.kind == "delist_propagation":
+        return ~f.mask & (same | (inside.all() or f.dimension != "time"))
+    since = when.min() if f.onset is not None else -np.inf
+    until = when.max() if f.recovery is not None else np.inf
+    return np.asarray(same & ~inside & (read.t >= since) & (read.t <= until))
+
+
+def _who(read: Reading, f: Found) -> str:
+    """The accused; a pair says which address of ours it concerns."""
+    names = read.named(f)
+    if f.dimension == "pair":
+        return f"{_list(names)}, asked from {_list(read.only_for(f)['sender_ip'])},"
+    return ("Back end " * (f.dimension == "backend")) + _list(names) if names else _site(read, f)
+
+
+def _others(read: Reading, f: Found, rest: Array) -> str:
+    """What stands beside the accused: its siblings, other receivers, other times."""
+    if f.dimension == "pair":
+        return "all other pairs of address and MX IP"
+    if f.dimension not in ("mx_ip", "backend"):
+        return "otherwise" if np.isin(read.site[rest], read.site[f.mask]).any() else "other receivers"
+    m = len(np.unique(read.codes[f.dimension][rest]))
+    what = "back end" if f.dimension == "backend" else "MX IP"
+    return f"the other {what}" if m == 1 else f"the {m} other {what}s"
+
+
+def _clock(read: Reading, at: pd.Timestamp) -> str:
+    """UTC; with the date where the frame has several days."""
+    first, last = (pd.Timestamp(t, unit="s", tz="UTC").date() for t in (read.t[0], read.t[-1]))
+    return f"{at:%H:%M} UTC" if first == last == at.date() else f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def _site(read: Reading, f: Found) -> str:
+    domains = np.unique(read.codes["domain"][f.mask])
+    return _list(read.names["domain"][domains[domains >= 0]]) or "This receiver"
+
+
+def _unit(read: Reading) -> str:
+    session = read.column("session")
+    return "sessions" if session.notna().all() and session.is_unique else "attempts"
+
+
+def _list(names: Sequence[str] | Array, most: int = 4) -> str:
+    """a, b and c, escaped; what is beyond `most` only counted."""
+    texts = [one_line(str(name)) for name in names[: most if len(names) <= most else most - 1]]
+    texts += [f"{len(names) - most + 1} more"] * (len(names) > most)
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def more_probes(
+    read: Reading, chosen: Sequence[tuple[Found, float]], found: Sequence[Found]
+) -> dict[str, int]:
+    """By MX IP, how many more sessions would settle it: the suspect until it can be named, its siblings cleared.
+
+    Each further session of a server that goes on refusing at its rate brings its Kullback-Leibler distance from the
+    rest's rate; a sibling needs 5 clean ones to exclude, at 95 %, that it refuses half.
+    """
+    unsure = [f.detail.get("suspect", f) for f, c in chosen[:1] if c < SURE]
+    servers = [f for f in unsure if f.dimension in ("mx_ip", "pair")]
+    if not servers and (chosen or len(np.unique(read.site)) > 1):
+        return {}
+    here = np.isin(read.site, read.site[servers[0].mask]) if servers else np.ones(len(read.t), bool)
+    asked = pd.Series(read.codes["mx_ip"][here]).value_counts()
+    need = {int(ip): CLEAR - int(n) for ip, n in asked.items() if ip >= 0 and n < CLEAR}
+    for f in servers:
+        rest, own = rest_of(read, f), read.explained(f)
+        p = (own.sum() + 0.5) / (f.mask.sum() + 1)
+        q = min((np.isin(read.voice, f.voices) & rest).sum() + 0.5, 0.5 * (rest.sum() + 1)) / (rest.sum() + 1)
+        gain = float(rel_entr(p, q) + rel_entr(1 - p, 1 - q))
+        rival = max([0.0, *(g.score for g in found if g.kind != f.kind)])
+        short = rival + priors()["temperature"] * math.log(9) - f.score
+        for ip in np.flatnonzero(np.isin(read.names["mx_ip"], read.named(f))):
+            need[int(ip)] = max(1, math.ceil(short / max(gain, 0.05)))
+    return {str(read.names["mx_ip"][ip]): k for ip, k in need.items()}

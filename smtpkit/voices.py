@@ -1,0 +1,93 @@
+"""voices: which failed attempts were answered alike, and what kind of answer that is.
+
+A voice is a reply with its changing parts (addresses, ids, numbers) taken out; a server that refuses for one
+reason speaks with one or two voices. Not here: the meaning of one reply (reasons), who is guilty (hypotheses).
+"""
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from smtpkit import catalogue
+from smtpkit.counts import endings
+from smtpkit.reasons import classify
+
+MOST = 40
+"""Voices told apart; the rarer ones are heard as one voice of their sound."""
+_CHANGING = r"\S*[\d@]\S*|\S+\.\S+"
+_GIVEN = ("code", "reply", "error", "stage", "enhanced", "sender_ip", "local_ip", "reason")
+
+
+@cache
+def priors() -> dict[str, Any]:
+    """What is believed before a frame is seen, and the sentences of verdicts: data/diagnosis.json."""
+    found: dict[str, Any] = json.loads(catalogue.data("diagnosis.json").read_text("utf-8"))
+    return found
+
+
+def sound(text: str, code: int, enhanced: str = "", stage: str = "", ours: str = "", reason: str = "") -> str:
+    """What kind of answer a failed reply is; code 0: there was none, and `text` is our own error.
+
+    >>> sound("4.4.5 CCRT 192.0.2.9: Server is busy(RT)", 421, "4.4.5", "banner", ours="192.0.2.9")
+    'block'
+    """
+    if not code and text:
+        return _first("sound_of_error", f"{text} {stage}")
+    told = classify(text, code, enhanced or None, stage or None) if text else None
+    if told and told.reason != "unknown":  # else what the frame says of it
+        reason = told.reason if told.confidence == "high" else ""
+    found = str(priors()["sound_of_reason"].get(reason, ""))
+    if found == "block" and re.search(priors()["listed"], text, re.IGNORECASE):
+        return "listed"
+    if (
+        ours and ours in text and found in ("", "busy", "tls", "recipient")
+    ):  # it names us: no fault of its own
+        return "block"
+    if found == "content" and code < 500:  # who dislikes a content says so for good
+        return "vague4"
+    return found or _first("sound_of_code", f"{code} {enhanced} {stage}")
+
+
+def _first(table: str, text: str) -> str:
+    """The sound of the first pattern in a table of data/diagnosis.json that fits."""
+    return next(str(name) for pattern, name in priors()[table] if re.search(pattern, text))
+
+
+def hear(rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
+    """The voice of each row (-1: got through), and a table of the voices: sound, text (an example), n.
+
+    >>> voice, table = hear(pd.DataFrame({"code": [550, 250, 550], "reply": ["no a@x", "ok", "no b@x"]}))
+    >>> voice.tolist(), table.n.tolist()
+    ([0, -1, 0], [2])
+    """
+    failed = endings(rows).ne("ok").to_numpy(bool)
+    said = _said(rows[failed])
+    number = said.groupby(["code", "shape", "reason"], sort=False).ngroup().to_numpy()
+    table = said[~pd.Series(number).duplicated().to_numpy()].reset_index(drop=True)
+    table["n"] = np.bincount(number, minlength=len(table))
+    asked = table[["text", "code", "enhanced", "stage", "ours", "reason"]]
+    table["sound"] = [sound(*row) for row in asked.itertuples(index=False)]
+    place = table.n.rank(method="first", ascending=False)
+    final = pd.factorize(table.sound.where(place > MOST, place.astype("str")))[0]
+    voice = np.full(len(rows), -1)
+    voice[failed] = final[number]
+    return voice, table.groupby(final, sort=True).agg({"sound": "first", "text": "first", "n": "sum"})
+
+
+def _said(bad: pd.DataFrame) -> pd.DataFrame:
+    """What each failed row says, gaps filled: code (0: no reply), text, shape, and the rest."""
+    given = pd.DataFrame(index=range(len(bad)))
+    for name in _GIVEN:
+        given[name] = bad[name].astype("str").fillna("").to_numpy() if name in bad else ""
+    code = pd.to_numeric(given.code, errors="coerce").fillna(0).astype("int64")
+    code = code.where(code >= 400, 0)
+    text = given.reply.where(code > 0, given.error)
+    place, texts = pd.factorize(text)
+    shape = pd.Series(texts, dtype="str").str.replace(_CHANGING, "#", regex=True).take(place)
+    shape = shape.set_axis(text.index).where(code > 0, text + " at " + given.stage)
+    ours = given.sender_ip.where(given.sender_ip != "", given.local_ip)
+    return given.assign(code=code, text=text, shape=shape, ours=ours)

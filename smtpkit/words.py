@@ -1,0 +1,82 @@
+"""words: what the words of a log, a bounce or somebody's table say about one try, as columns of the schema.
+
+Belongs here: code, enhanced code, lines, stage and error of a text. Not here: the lines around it (logs,
+tables), what a reply means (reasons), which words mean which error (data/log_errors.csv).
+"""
+
+import re
+from typing import Any
+
+from smtpkit.catalogue import rows
+from smtpkit.escape import visible
+from smtpkit.reply import Reply
+
+_CODE = re.compile(r"([2-5]\d\d)(?:[ -]|$)")
+_WHEN = re.compile(
+    r"(?:in reply to|in response to|after(?: sending)?|while (?:sending|performing|receiving)(?: the)?)"
+    r" (?:pipelined |initial |server )*([\w -]{3,40})"
+)
+_STAGES = {
+    "(?i:end of data)|message body|data block": "body",
+    "greeting|connection|protocol": "banner",
+    "[EH]{2}LO|LHLO|handshake$": "ehlo",
+    "STARTTLS|TLS": "starttls",
+    **{verb: verb.lower() for verb in ("AUTH", "MAIL", "RCPT", "DATA")},
+}
+_ERRORS = [
+    (re.compile(row["words"], re.IGNORECASE), row["error"], row["stage"] or None)
+    for row in rows("log_errors.csv")
+]
+"""Words, the error that they name, and the stage it means if the text names none."""
+OUTCOMES = {"2": "accepted", "4": "deferred", "5": "rejected"}
+
+
+def answer(text: str) -> dict[str, Any]:
+    r"""`code`, `enhanced`, `reply` of a text that begins with a reply code; {} if it does not.
+
+    Lines that a log has joined come apart again where the same code stands with a hyphen.
+
+    >>> answer("550-5.7.26 not 550 5.7.26 today")["reply"]
+    '550-5.7.26 not\n550 5.7.26 today'
+    """
+    text = text.strip()
+    found = _CODE.match(text)
+    if not found:
+        return {}
+    code = found[1]
+    if text[3:4] == "-" and "\n" not in text:
+        *first, last = re.split(rf"\s+(?={code}-)", text)
+        text = "\n".join([*first, re.sub(rf"\s+(?={code}(?: |$))", "\n", last, count=1)])
+    enhanced = Reply(int(code), text.encode("utf-8", "backslashreplace")).enhanced
+    return {"code": int(code), "enhanced": enhanced and str(enhanced), "reply": visible(text)}
+
+
+def stage(text: str) -> str | None:
+    """The stage that the last "in reply to X", "after X" or "while doing X" names.
+
+    >>> stage("lost connection with mx.example[192.0.2.1] while sending RCPT TO")
+    'rcpt'
+    """
+    phrases = _WHEN.findall(text)
+    named = (known for known in _STAGES if phrases and re.search(known, phrases[-1]))
+    return _STAGES.get(next(named, ""))
+
+
+def ending(text: str, said: str = "", at: str | None = None) -> dict[str, Any]:
+    """stage, outcome, error, maybe_delivered, code, enhanced, reply: how a try ended by the log's words.
+
+    `text` are the MTA's own words, `said` the server's after them, `at` the stage if the caller knows it.
+
+    >>> ending("lost connection while sending end of data")["outcome"]
+    'unknown'
+    """
+    replied = answer(said)
+    if replied:
+        outcome = OUTCOMES.get(str(replied["code"])[0], "failed")
+        where = at or stage(text) or ("body" if outcome == "accepted" else None)
+        return {"stage": where, "outcome": outcome, "maybe_delivered": outcome == "accepted", **replied}
+    error, where = next(((e, s) for pattern, e, s in _ERRORS if pattern.search(text)), (None, None))
+    named = at or stage(text) or where
+    maybe = error in ("lost", "timeout", "reset") and "end of data" in text
+    outcome = "unknown" if maybe else "failed"
+    return {"stage": named, "outcome": outcome, "maybe_delivered": maybe, "error": error}

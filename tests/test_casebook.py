@@ -1,0 +1,265 @@
+"""The casebook: frames read back, checked, exported, merged, tidied; and what it says of damage."""
+
+import json
+import sqlite3
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import smtpkit as sk
+from smtpkit.attempts import CATEGORIES, COLUMNS, conform, frame
+from smtpkit.errors import InvalidInput, StoreError
+
+
+@pytest.fixture(scope="module")
+def probed() -> Iterator[tuple[Path, pd.DataFrame]]:
+    """A casebook with a probe's evidence, and the frame that the probe gave."""
+    with sk.Lab("stale_blacklist") as lab:
+        made = sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network, rounds=2, case="monday")
+        yield lab.network.casebook, made
+
+
+@pytest.fixture
+def book(probed: tuple[Path, pd.DataFrame], tmp_path: Path) -> sk.Casebook:
+    """A copy of it, to be spoiled."""
+    source, target = sqlite3.connect(probed[0]), sqlite3.connect(tmp_path / "c.sqlite")
+    source.backup(target)
+    source.close()
+    target.close()
+    return sk.Casebook(tmp_path / "c.sqlite")
+
+
+def change(book: sk.Casebook, statement: str) -> None:
+    base = sqlite3.connect(book.path)
+    with base:
+        base.execute(statement)
+    base.close()
+
+
+def test_a_probe_and_its_casebook_say_the_same(book: sk.Casebook, probed: tuple[Path, pd.DataFrame]) -> None:
+    pd.testing.assert_frame_equal(book.attempts(), probed[1], check_like=False)
+
+
+def test_the_frame_is_the_schema(book: sk.Casebook) -> None:
+    made = book.attempts()
+    assert list(made.columns) == list(COLUMNS)
+    assert {name: str(dtype) for name, dtype in made.dtypes.items()} == COLUMNS
+    for name, known in CATEGORIES.items():
+        assert tuple(made[name].cat.categories) == known
+    assert made["attempt_id"].is_monotonic_increasing
+    assert str(made["started_at"].dt.tz) == "UTC"
+    assert not (made.select_dtypes("number") == -1).any(axis=None)
+    assert not (made.select_dtypes("str") == "").any(axis=None)
+
+
+def test_an_empty_frame_has_it_all(tmp_path: Path) -> None:
+    made = sk.Casebook(tmp_path / "new.sqlite").attempts()
+    assert made.empty
+    assert {name: str(dtype) for name, dtype in made.dtypes.items()} == COLUMNS
+    assert {name: str(dtype) for name, dtype in pd.concat([made, frame()]).dtypes.items()} == COLUMNS
+
+
+def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    made = sk.Casebook(tmp_path / "new.sqlite")
+    assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
+
+
+def test_cases_are_kept_apart(book: sk.Casebook) -> None:
+    assert len(book.attempts("monday")) == len(book.attempts())
+    assert book.attempts("tuesday").empty
+
+
+def test_replies_belong_to_their_attempts(book: sk.Casebook) -> None:
+    replies, attempts = book.replies(), book.attempts()
+    assert set(replies["session"]) == set(attempts["session"])
+    one = attempts.smtp[0]
+    pd.testing.assert_frame_equal(
+        one.replies.reset_index(drop=True), book.replies(one.session).reset_index(drop=True)
+    )
+    assert list(one.replies["seq"]) == list(range(len(one.replies)))
+    assert one.replies["stage"].iloc[0] == "banner"
+    assert all(isinstance(raw, bytes) for raw in replies["raw"])
+    refused = attempts[attempts["outcome"] == "rejected"]["session"].iloc[0]
+    assert 554 in set(book.replies(refused)["code"].dropna())
+
+
+class TestVerify:
+    def test_a_sound_one(self, book: sk.Casebook) -> None:
+        assert book.verify().empty
+
+    @pytest.mark.parametrize(
+        ("statement", "table"),
+        [
+            ("update attempts set result = replace(result, '554', '250')", "attempts"),
+            ("update attempts set planned = replace(planned, '192.0.2.14', '192.0.2.13')", "attempts"),
+            (
+                "update attempts set state = 'begun' where rowid in (select rowid from attempts limit 1)",
+                "attempts",
+            ),
+            ("update replies set raw = x'323530' where code = 554", "replies"),
+            ("update replies set latency_s = latency_s + 1 where seq = 0", "replies"),
+            ("update notes set text = 'they promised nothing'", "notes"),
+        ],
+    )
+    def test_a_change_is_named(self, statement: str, table: str, book: sk.Casebook) -> None:
+        book.note("they promised to refresh")
+        change(book, statement.replace("rowid", "attempt_id"))
+        found = book.verify()
+        assert set(found["table"]) == {table}
+        assert found["problem"].str.contains("checksum").all()
+
+    def test_flipped_octets_are_named_or_change_nothing(self, book: sk.Casebook) -> None:
+        """Bit rot at 200 places: told by `verify`, or no figure is different."""
+        sound = book.attempts(classify=False).to_dict("records"), book.replies().to_dict("records")
+        octets = bytearray(book.path.read_bytes())
+        for place in range(0, len(octets), max(len(octets) // 200, 1)):
+            spoiled = bytearray(octets)
+            spoiled[place] ^= 0x10
+            path = book.path.with_name("spoiled.sqlite")
+            for old in path.parent.glob("spoiled.sqlite*"):
+                old.unlink()
+            path.write_bytes(spoiled)
+            try:
+                other = sk.Casebook(path)
+                told = not other.verify().empty
+                same = (other.attempts(classify=False).to_dict("records"), other.replies().to_dict("records"))
+            except StoreError:
+                continue
+            assert told or repr(same) == repr(sound), f"octet {place}: other figures, and nobody is told"
+
+
+class TestOpening:
+    def test_another_version_is_refused_as_it_is(self, book: sk.Casebook) -> None:
+        change(book, "update meta set value = '99' where key = 'version'")
+        before = book.path.read_bytes()
+        with pytest.raises(StoreError, match="version 99"):
+            sk.Casebook(book.path)
+        assert book.path.read_bytes() == before
+
+    def test_another_sqlite_file_is_refused_as_it_is(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine.sqlite"
+        base = sqlite3.connect(path)
+        with base:
+            base.execute("create table contacts (name text)")
+        base.close()
+        with pytest.raises(StoreError, match="mine"):
+            sk.Casebook(path)
+        base = sqlite3.connect(path)
+        assert [row[0] for row in base.execute("select name from sqlite_master")] == ["contacts"]
+        base.close()
+
+    def test_no_database_at_all(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.sqlite"
+        path.write_text("hello " * 1000)
+        with pytest.raises(StoreError, match="cannot open casebook"):
+            sk.Casebook(path)
+        assert path.read_text() == "hello " * 1000
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="nowhere"):
+            sk.Casebook(tmp_path / "nowhere" / "c.sqlite")
+
+
+class TestExport:
+    def test_parquet_keeps_every_dtype(self, book: sk.Casebook, tmp_path: Path) -> None:
+        paths = book.export(tmp_path / "out", ["parquet"])
+        assert [path.name for path in paths] == ["attempts.parquet", "replies.parquet"]
+        back, here = conform(pd.read_parquet(paths[0])), book.attempts()
+        back.attrs = here.attrs = {}
+        pd.testing.assert_frame_equal(back, here)
+
+    def test_json_lines_are_objects_a_line(self, book: sk.Casebook, tmp_path: Path) -> None:
+        path, _ = book.export(tmp_path / "out", ["jsonl"])
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        assert [row["attempt_id"] for row in rows] == list(book.attempts()["attempt_id"])
+        assert {row["code"] for row in rows} >= {554}
+
+    def test_a_formula_is_quoted_unless_told_otherwise(self, book: sk.Casebook, tmp_path: Path) -> None:
+        evil = '554 =HYPERLINK("http://evil")'
+        change(book, f"update attempts set result = json_set(result, '$.reply', '{evil}')")
+        clean, _ = book.export(tmp_path / "a", ["csv"])
+        raw, _ = book.export(tmp_path / "b", ["csv"], sanitize=False)
+        assert pd.read_csv(clean)["reply"].eq("'" + evil).all()
+        assert pd.read_csv(raw)["reply"].eq(evil).all()
+
+    def test_the_same_casebook_gives_the_same_octets(self, book: sk.Casebook, tmp_path: Path) -> None:
+        first, second = book.export(tmp_path / "a"), book.export(tmp_path / "b")
+        assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+    def test_an_unknown_format(self, book: sk.Casebook, tmp_path: Path) -> None:
+        with pytest.raises(InvalidInput, match="xlsx"):
+            book.export(tmp_path, ["xlsx"])
+
+
+def test_merging_takes_each_attempt_once(book: sk.Casebook, tmp_path: Path) -> None:
+    book.note("from the first host")
+    other = sk.Casebook(tmp_path / "all.sqlite")
+    assert other.merge([book.path]) == len(book.attempts())
+    assert other.merge([book.path]) == 0
+    assert list(other.attempts()["attempt_id"]) == list(book.attempts()["attempt_id"])
+    assert len(other.replies()) == len(book.replies())
+    assert list(other.notes()["text"]) == ["from the first host"]
+    assert other.verify().empty
+    with pytest.raises(InvalidInput, match="absent"):
+        other.merge([tmp_path / "absent.sqlite"])
+    assert not (tmp_path / "absent.sqlite").exists()
+
+
+def test_notes_have_their_time(book: sk.Casebook) -> None:
+    at = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
+    book.note("asked daum to refresh", at)
+    book.note("답장이 왔다", at + timedelta(hours=2))
+    made = book.notes()
+    assert list(made["text"]) == ["asked daum to refresh", "답장이 왔다"]
+    assert str(made["at"].dtype) == "datetime64[us, UTC]"
+    assert made["at"].iloc[0] == pd.Timestamp(at)
+    with pytest.raises(InvalidInput, match=r"U\+000A"):
+        book.note("two\nlines")
+    with pytest.raises(InvalidInput, match="time zone"):
+        book.note("when?", at=datetime(2026, 3, 1))
+
+
+def test_purge_forgets_what_is_old(book: sk.Casebook) -> None:
+    assert book.purge(days=1) == 0
+    number = len(book.attempts())
+    assert book.purge(days=0) == number
+    assert book.attempts().empty
+    assert book.replies().empty
+    with pytest.raises(InvalidInput):
+        book.purge(days=-1)
+
+
+class TestAttempt:
+    def test_columns_are_attributes_and_missing_is_none(self, book: sk.Casebook) -> None:
+        one = book.attempts().smtp[0]
+        assert one.mx_ip.startswith("192.0.2.")
+        assert one.queue_id is None
+        with pytest.raises(AttributeError, match="colour"):
+            one.colour  # noqa: B018 - the look-up is what is tested
+
+    def test_its_repr_obeys_nothing(self, book: sk.Casebook) -> None:
+        made = book.attempts().assign(reply="250 <script>\x1b[2J</script>")
+        one = made.smtp[0]
+        assert "\x1b" not in repr(one)
+        assert "<script>" not in one._repr_html_()
+
+    def test_another_frame_has_no_accessor(self) -> None:
+        assert not hasattr(pd.DataFrame({"a": [1]}), "smtp")
+
+    def test_a_frame_that_lost_its_casebook_says_so(self, book: sk.Casebook) -> None:
+        made = book.attempts()
+        made.attrs = {}
+        with pytest.raises(StoreError, match="does not know its casebook"):
+            made.smtp[0].replies  # noqa: B018 - the look-up is what is tested
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("outcome", "fine"), ("error", "boom"), ("stage", "helo"), ("source", "guess")]
+)
+def test_a_value_outside_its_closed_list_is_refused(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=value):
+        frame([{name: value}])

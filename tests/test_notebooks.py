@@ -1,0 +1,75 @@
+"""Every shipped notebook runs top to bottom, offline, and holds itself to what it says."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from smtpkit.running import run_notebook, shipped
+
+NAMES = sorted(shipped())
+SCENARIOS = {"healthy": 5, "balancer": 12, "mx_dead": 5, "provider_block": 5, "stale_421": 5}
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SMTPKIT_STATE", str(tmp_path / "state"))
+
+
+def cells(name: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(shipped()[name].read_text("utf-8"))["cells"]
+    return found
+
+
+def source(cell: dict[str, object]) -> str:
+    return "".join(cell["source"])  # type: ignore[arg-type]  # a list of lines, by the notebook format
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs(name: str) -> None:
+    import nbformat  # 2 s, which runs without the slow tests save
+
+    done = run_notebook(name, {}, "done.ipynb")
+    assert done.error == ""
+    outputs = [o for c in nbformat.read("done.ipynb", as_version=4).cells for o in c.get("outputs", [])]
+    assert any("image/png" in o.get("data", {}) or "text/html" in o.get("data", {}) for o in outputs)
+    assert [o for o in outputs if o["output_type"] == "error"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_flagship_tells_other_faults_by_its_parameters_cell(scenario: str) -> None:
+    """Its last cell holds the verdict against the lab's truth."""
+    given = {"scenario": scenario, "rounds": str(SCENARIOS[scenario])}
+    assert run_notebook("01_one_stale_mx", given, "done.ipynb").error == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cells_are_short_and_explained(name: str) -> None:
+    for cell in cells(name):
+        lines = [line for line in source(cell).splitlines() if line.strip()]
+        if cell["cell_type"] == "code":
+            assert 1 <= len(lines) <= 5, source(cell)
+            assert not re.search(r"^\s*(def|class) ", source(cell), re.MULTILINE)
+    words = sum(len(source(c).split()) for c in cells(name) if c["cell_type"] == "markdown")
+    assert words > 80, "a notebook tells what is asked and what was seen"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_has_a_title_parameters_and_a_last_assertion(name: str) -> None:
+    found = cells(name)
+    assert source(found[0]).startswith("# ")
+    assert [c for c in found if "parameters" in c["metadata"].get("tags", [])]  # type: ignore[attr-defined]  # a dict
+    last = [c for c in found if c["cell_type"] == "code"][-1]
+    assert any(line.startswith("assert ") for line in source(last).splitlines())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_run_all_stays_in_the_lab(name: str) -> None:
+    """No notebook opens the real world but by its parameters: each network is a lab's, or asked for by name."""
+    code = "\n".join(source(c) for c in found if c["cell_type"] == "code") if (found := cells(name)) else ""
+    calls = re.findall(r"sk\.(probe|send|locate|watch|preflight|whoami|lookup_mx|Dialogue)\(([^\n]*)", code)
+    assert all("network" in arguments for _, arguments in calls), calls
