@@ -18,6 +18,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from tests.ports import free_port
+
 Answers = list[bytes]
 """Datagrams in answer to one question, in order; none: silence."""
 ZONE: dict[tuple[str, str], list[str]] = {}
@@ -116,8 +118,8 @@ class FaultDns:
 
     def __init__(self) -> None:
         self.asked: Counter[tuple[str, str, str]] = Counter()
-        self._udp = socketserver.ThreadingUDPServer(("127.0.0.1", 0), self._handler(False))
-        self.port = self._udp.server_address[1]
+        self.port = free_port()
+        self._udp = socketserver.ThreadingUDPServer(("127.0.0.1", self.port), self._handler(False))
         self._tcp = socketserver.ThreadingTCPServer(("127.0.0.1", self.port), self._handler(True))
 
     def answers(self, wire: bytes, tcp: bool) -> Answers:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from jupyter_client import BlockingKernelClient
 
 from smtpkit.cli import main
+from tests.ports import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -123,9 +123,7 @@ def test_the_command_itself_starts() -> None:
 @pytest.mark.slow
 def test_the_lab_command_opens_jupyterlab_with_a_lab_up(tmp_path: Path) -> None:
     """A kernel that JupyterLab starts has `sk` and a running `lab`, and the first notebook lies there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folders = {name: str(tmp_path / name) for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "HOME")}
     command = [sys.executable, "-m", "smtpkit.cli", "lab", "healthy", "--no-browser", "--port", str(port)]
     env = os.environ | folders | {"JUPYTER_TOKEN": "secret"}

@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page
+
+from tests.ports import free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGS = [
@@ -91,16 +92,10 @@ def _environment(home: Path) -> dict[str, str]:
     return os.environ | private | {"HOME": str(home), "PYTHONPATH": path, "SMTPKIT_NO_SEND": ""}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def jupyterlab(folder: Path) -> Iterator[Served]:
     """Serve `folder / "root"` to the end of the block; what the server says lies in `folder / "lab.log"`."""
-    served = Served(_free_port(), secrets.token_hex(16), folder / "root")
+    served = Served(free_port(), secrets.token_hex(16), folder / "root")
     served.root.mkdir()
     command = [
         sys.executable,

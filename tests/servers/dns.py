@@ -4,7 +4,6 @@ Belongs here: starting and stopping them. Not here: NSD (nsd), spam filters (fil
 """
 
 import os
-import socket
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +12,7 @@ import dns.flags
 import dns.message
 import dns.query
 
+from tests.ports import free_port
 from tests.servers import daemon, end, program, until
 
 RBL_SOA = "$SOA 5 ns.invalid hostmaster.invalid 0 300 60 3600 5\n"
@@ -45,14 +45,6 @@ UNBOUND = """server:
   cache-max-negative-ttl: 1
   local-zone: "." static
 """
-
-
-def free_port() -> int:
-    """A port free for UDP and TCP a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        udp.bind(("127.0.0.1", 0))
-        tcp.bind(("127.0.0.1", udp.getsockname()[1]))
-        return int(udp.getsockname()[1])
 
 
 def ask(port: int, name: str, kind: str, **more: Any) -> dns.message.Message:

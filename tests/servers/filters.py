@@ -9,8 +9,8 @@ import socket
 from pathlib import Path
 from typing import Self
 
+from tests.ports import free_port
 from tests.servers import daemon, end, program, root, until
-from tests.servers.dns import free_port
 
 OFF = "fuzzy_check url_redirector rspamd_update antivirus greylist neural reputation ratelimit"
 OFF += " history_redis replies phishing dcc"

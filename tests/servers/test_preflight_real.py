@@ -21,8 +21,9 @@ import smtpkit as sk
 from smtpkit import checks
 from smtpkit.checks import dnsbl
 from smtpkit.message import build_message
+from tests.ports import free_port
 from tests.servers import PORT, folder
-from tests.servers.dns import Knot, Rbldnsd, Unbound, ask, free_port
+from tests.servers.dns import Knot, Rbldnsd, Unbound, ask
 from tests.servers.filters import Rspamd, Spamd
 from tests.servers.nsd import Nsd
 from tests.servers.postfix import Postfix
