@@ -211,14 +211,23 @@ def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
             rows = np.flatnonzero(keep & (read.site == site) & ((read.voice < 0) | (not slow)))
             if slow and np.count_nonzero(read.slow[rows] >= 0) < 3:
                 continue
-            made, count = explain(read.scale(rows, slow), slow, alone)
+            made, count = _explained(read, rows, slow, alone)
             considered += count
-            for f in (_widen(f, rows, read) for f in made):
+            for f in made:
                 wide.setdefault((f.kind, site), f)
                 found.append(replace(f, score=f.score - np.log(len(sick))))
     several = [g for kind in _WIDE for g in _several(kind, [f for (k, _), f in wide.items() if k == kind])]
     several += _paths(read, keep)
     return sorted([*found, *several], key=lambda f: -f.score), considered + len(several)
+
+
+def _explained(read: Reading, rows: Array, slow: bool, alone: bool) -> tuple[list[Found], int]:
+    """The explanations of one receiver's rows; where nothing has changed for it, those of the last time."""
+    key = (slow, alone, rows.tobytes())
+    if key not in read.told:
+        made, count = explain(read.scale(rows, slow), slow, alone)
+        read.told[key] = [_widen(f, rows, read) for f in made], count
+    return read.told[key]
 
 
 def _widen(f: Found, rows: Array, read: Reading) -> Found:

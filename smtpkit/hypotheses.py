@@ -57,7 +57,8 @@ def ways(m: Any, size: int, many: bool) -> Any:
 class Scale:
     """One site's attempts as arrays in order of time, and the scale on which explanations are weighed.
 
-    codes: dimension to a number per row (-1: not known); sounds: the class of each voice.
+    codes: dimension to a number per row (-1: not known); sounds: the class of each voice. choirs: the one or two
+    voices that a cause may speak with, a row each; a voice that is none has the number after the last.
     """
 
     def __init__(self, codes: Mapping[str, Array], t: Array, voice: Array, sounds: Sequence[str]) -> None:
@@ -69,12 +70,23 @@ class Scale:
         self.server = np.unique(codes["mx_ip"], return_inverse=True)[1]
         self.ns, self.ks = np.bincount(self.server), self.by_server(voice >= 0)
         usual = np.array([p["sounds"]["healthy"][s] for s in self.sounds])
-        self.said = self.total + p["noise_voices"] * usual / p["voices_per_sound"]
+        self.said = np.append(self.total + p["noise_voices"] * usual / p["voices_per_sound"], 1.0)
         self.none = gammaln(self.said), gammaln(p["noise_voices"] + self.k)
         self.alike, self.quiet = series(self.k, self.n, *p["noise_rate"]), self.noise(self.ks, self.ns)
         order = np.argsort(-self.total, kind="stable")[:VOICES]
         heard = [int(v) for v in order if self.total[v] >= min(2, self.k)]
-        self.choirs = [[v] for v in heard] + [list(two) for two in combinations(heard[:4], 2)]
+        two = [(v, len(self.sounds)) for v in heard] + list(combinations(heard[:4], 2))
+        self.choirs, self.several = np.array(two, int).reshape(-1, 2), np.log(p["several_voices"])
+
+    def voices(self, choir: int) -> tuple[int, ...]:
+        """The voices of a choir."""
+        return tuple(v for v in self.choirs[choir].tolist() if v < len(self.sounds))
+
+    def by_choir(self, place: Array, voice: Array, size: int) -> Array:
+        """Failures by choir, place (a number below size for each row) and voice."""
+        wide, failed = len(self.sounds) + 1, voice >= 0
+        heard = np.bincount(place[failed] * wide + voice[failed], minlength=size * wide).reshape(size, wide)
+        return heard[:, self.choirs].transpose(1, 0, 2)
 
     def by_server(self, mask: Array) -> Array:
         """How many of these rows went to each server."""
@@ -100,15 +112,16 @@ class Scale:
             parts.append(np.log(weight) + learned + series(ks, ns, spread, spread / mean - spread).sum())
         return float(np.logaddexp.reduce(parts))
 
-    def voiced(self, kv: Array, voices: Sequence[int]) -> Any:
+    def voiced(self, kv: Array, voices: Array) -> Any:
         """Gain where failures kv (.., voices) are a cause's and no longer noise of many voices."""
-        k, m, several = kv.sum(-1), len(voices), self.p["several_voices"]
-        words = (gammaln(self.said[voices] - kv) + gammaln(1 + kv)).sum(-1) - self.none[0][voices].sum()
+        k, m = kv.sum(-1), (voices < len(self.sounds)).sum(-1)
+        words = (gammaln(self.said[voices] - kv) + gammaln(1 + kv) - self.none[0][voices]).sum(-1)
         noise = self.none[1] - gammaln(self.p["noise_voices"] + self.k - k)
-        own = np.log(several[min(m, len(several)) - 1]) + gammaln(m) - gammaln(m + k)
-        return words + noise + own
+        return (
+            words + noise + self.several[np.minimum(m, len(self.several)) - 1] + gammaln(m) - gammaln(m + k)
+        )
 
-    def pooled(self, kind: str, n: Any, kv: Array, voices: Sequence[int]) -> Any:
+    def pooled(self, kind: str, n: Any, kv: Array, voices: Array) -> Any:
         """Score of cells of n rows with kv failures if all servers were equally noisy: fast, to choose cells."""
         k = kv.sum(-1)
         rest = series(self.k - k, self.n - k, *self.p["noise_rate"]) - self.alike
@@ -130,7 +143,7 @@ class Scale:
 
     def quick(self, f: Found) -> Found:
         """The explanation with the score of `pooled`, before it is said what the voices say of its kind."""
-        return replace(f, score=float(self.pooled(f.kind, *self.count(f), list(f.voices)) - f.ways))
+        return replace(f, score=float(self.pooled(f.kind, *self.count(f), np.array(f.voices)) - f.ways))
 
     def judge(self, f: Found) -> Found:
         """The explanation with its full score; no score where the practical floor is not reached."""
@@ -139,43 +152,44 @@ class Scale:
         rest = int(self.total[list(f.voices)].sum()) - k
         if not k or k < LEAST * n or k * (self.n - n) < TIMES * rest * n:
             return replace(f, score=-np.inf)
-        score = self.rate(f.kind, k, n) + self.voiced(kv, list(f.voices)) + self.says(f.kind, f.voices)
+        score = self.rate(f.kind, k, n) + self.voiced(kv, np.array(f.voices)) + self.says(f.kind, f.voices)
         score += self.noise(self.ks - gone, self.ns - gone) - self.quiet - f.ways
         return replace(f, score=float(score))
 
 
-def groups(scale: Scale, dimension: str, kinds: Sequence[str], most: int) -> Iterator[Found]:
+def groups(scale: Scale, dimension: str, kind: str, most: int) -> Iterator[Found]:
     """Up to `most` values of a dimension, those whose rows fail with these voices more than the rest."""
     known = scale.codes[dimension] >= 0
     names, place = np.unique(scale.codes[dimension][known], return_inverse=True)
-    if len(names) < 1 + (dimension != "recipient"):
+    if len(names) < 1 + (dimension != "recipient") or not len(scale.choirs):
         return
-    n, voice, wide = np.bincount(place), scale.voice[known], len(scale.sounds)
-    flat = np.bincount((place * wide + voice)[voice >= 0], minlength=len(n) * wide).reshape(len(n), wide)
-    for voices in scale.choirs:
-        order = suspects(scale, kinds[0], n, flat[:, voices].sum(1))[:most]
-        sums = np.cumsum(n[order]), np.cumsum(flat[order][:, voices], axis=0)
-        price = ways(np.arange(1, len(order) + 1), len(names), most > 3)
-        scores = scale.pooled(kinds[0], *sums, voices) - price
-        rank, row = np.full(len(names), len(names)), np.full(scale.n, len(names))
-        rank[order] = np.arange(len(order))
+    n, kv = np.bincount(place), scale.by_choir(place, scale.voice[known], len(names))
+    order = suspects(scale, kind, n, kv.sum(-1))[:, :most]
+    kv = np.take_along_axis(kv, order[..., None], 1)
+    price = ways(np.arange(1, order.shape[1] + 1), len(names), most > 3)
+    scores = scale.pooled(kind, n[order].cumsum(1), kv.cumsum(1), scale.choirs[:, None]) - price
+    scores[~kv.any(-1)] = -np.inf
+    rank, row = np.full(len(names), len(names)), np.full(scale.n, len(names))
+    for choir, best in enumerate(np.argsort(-scores, axis=1, kind="stable")[:, :2]):
+        voices = scale.voices(choir)
+        rank[:] = len(names)
+        rank[order[choir]] = np.arange(order.shape[1])
         row[known] = rank[place]
-        for i in np.argsort(-scores)[:2]:
-            paid, values = float(price[i]), tuple(names[order[: i + 1]].tolist())
-            for kind in kinds:
-                yield Found(kind, dimension, row <= i, tuple(voices), paid, values, float(scores[i]))
-        for i, g in enumerate(order[:3] if len(voices) == 1 and kinds[0] in scale.p["timed"] else ()):
-            one = Found(kinds[0], dimension, row == i, tuple(voices), float(price[0]), (int(names[g]),))
-            yield from (replace(f, kind=kind) for f in cuts(scale, one) for kind in kinds)
+        for i in best[np.isfinite(scores[choir, best])].tolist():
+            values = tuple(names[order[choir, : i + 1]].tolist())
+            yield Found(kind, dimension, row <= i, voices, float(price[i]), values, float(scores[choir, i]))
+        for i, g in enumerate(order[choir, :3] if len(voices) == 1 and kind in scale.p["timed"] else ()):
+            yield from cuts(
+                scale, Found(kind, dimension, row == i, voices, float(price[0]), (int(names[g]),))
+            )
 
 
 def suspects(scale: Scale, kind: str, n: Array, k: Array) -> Array:
-    """Groups with failures, the most convincing first: far above the rate of all, then near it, then below."""
-    q = (k.sum() + 0.5) / (n.sum() + 10)
-    some = np.flatnonzero(k > 0)
-    k, n = k[some], n[some]
+    """By choir the groups, the most convincing first: far above the rate of all, then near it, then below."""
+    q = (k.sum(-1, keepdims=True) + 0.5) / (n.sum() + 10)
     own, above = scale.rate(kind, k, n) - k * np.log(q) - (n - k) * np.log1p(-q), k > q * n
-    return some[np.lexsort((np.where(above, -own, own), ~above))]
+    order = np.lexsort((np.where(above, -own, own), ~above, k == 0), axis=-1)
+    return np.asarray(order[:, : int((k > 0).sum(-1).max(initial=0))])
 
 
 def cuts(scale: Scale, f: Found) -> Iterator[Found]:
@@ -186,12 +200,13 @@ def cuts(scale: Scale, f: Found) -> Iterator[Found]:
         return
     before = np.zeros((len(rows) + 1, len(voices)))
     np.cumsum(scale.voice[rows][:, None] == voices, axis=0, out=before[1:])
-    since = scale.pooled(f.kind, len(rows) - at, before[-1] - before[at], voices)
-    until = scale.pooled(f.kind, at + 1, before[at + 1], voices)
+    kv = np.concatenate([before[-1] - before[at], before[at + 1]])
+    both = scale.pooled(f.kind, np.concatenate([len(rows) - at, at + 1]), kv, np.array(voices))
+    since, until = both[: len(at)], both[len(at) :]
     i, j, price = int(at[np.argmax(since)]), int(at[np.argmax(until)]) + 1, float(np.log(len(rows) + 1))
     lo, hi = np.array([i, 0, i]), np.array([len(rows), j, max(i, j)])
     paid = f.ways + price + np.array([np.log(2), np.log(2), price + 1])
-    scores = scale.pooled(f.kind, hi - lo, before[hi] - before[lo], voices) - paid
+    scores = scale.pooled(f.kind, hi - lo, before[hi] - before[lo], np.array(voices)) - paid
     for cut in np.flatnonzero((hi - lo >= 2) & (hi - lo < len(rows))):
         yield between(f, rows, int(lo[cut]), int(hi[cut]), float(paid[cut]), float(scores[cut]))
 
@@ -208,41 +223,38 @@ def between(f: Found, rows: Array, lo: int, hi: int, price: float, score: float 
 def wide(scale: Scale, alone: bool) -> Iterator[Found]:
     """The whole site: its own block, a public list it asks, our authentication; or all of it for a time."""
     everything, rows = np.ones(scale.n, bool), np.arange(scale.n)
-    for voices in scale.choirs:
-        for kind, dimension, price, together in scale.p["whole"]:
-            paid = together if alone else price
-            score = float(scale.pooled(kind, scale.n, scale.total[voices], voices) - paid)
-            yield Found(kind, dimension, everything, tuple(voices), paid, score=score)
+    kv = np.append(scale.total, 0)[scale.choirs]
+    for kind, dimension, price, together in scale.p["whole"]:
+        paid = together if alone else price
+        for choir, score in enumerate((scale.pooled(kind, scale.n, kv, scale.choirs) - paid).tolist()):
+            yield Found(kind, dimension, everything, scale.voices(choir), paid, score=score)
+    for voices in map(scale.voices, range(len(scale.choirs))):
         for p in (0.85, 0.5):  # the stretch with the largest sum of log odds
             odds = np.where(scale.speaks(voices), np.log(p / 0.03), np.log((1 - p) / 0.97))
             total = np.concatenate([[0], np.cumsum(odds)])
             hi = int(np.argmax(total - np.minimum.accumulate(total)))
             lo = int(np.argmin(total[: hi + 1]))
             if hi - lo >= 3:
-                outage = Found("outage", "time", everything, tuple(voices), 0.0)
+                outage = Found("outage", "time", everything, voices, 0.0)
                 yield scale.quick(between(outage, rows, lo, hi, 2 * float(np.log(scale.n + 1))))
 
 
 def ordered(scale: Scale, kind: str, dimension: str, values: Array, price: float) -> Iterator[Found]:
     """All rows whose value is at least a limit; the limit itself is in `detail`, with the next value below."""
-    known = np.flatnonzero(np.isfinite(values))
-    order = known[np.argsort(-values[known], kind="stable")]
-    down, said = values[order], scale.voice[order]
-    last = np.flatnonzero(np.append(down[1:] != down[:-1], True))
-    price += float(np.log(len(last) + 1))
-    for voices in scale.choirs:
-        failed = np.flatnonzero(scale.speaks(voices)[order])
-        if not len(failed):
-            continue
-        ends = np.unique(last[np.searchsorted(last, failed)])  # the best cell ends with a failure
-        kv = np.stack([np.cumsum(said == v)[ends] for v in voices], axis=-1)
-        scores = scale.pooled(kind, ends + 1, kv, voices) - price
-        i = int(ends[np.argmax(scores)])
-        mask = np.zeros(scale.n, bool)
-        mask[order[: i + 1]] = True
-        limit = (float(down[i]), float(down[i + 1]) if i + 1 < len(down) else np.nan)
-        score, detail = float(scores.max()), {"limit": limit}
-        yield Found(kind, dimension, mask, tuple(voices), price, (), score, detail=detail)
+    known = np.isfinite(values)
+    levels, place = np.unique(-values[known], return_inverse=True)
+    kv, n = scale.by_choir(place, scale.voice[known], len(levels)), np.bincount(place).cumsum()
+    ends = np.flatnonzero(kv.any((0, 2)))  # the best cell ends with a failure
+    if not len(ends):
+        return
+    price += float(np.log(len(levels) + 1))
+    scores = scale.pooled(kind, n[ends], kv.cumsum(1)[:, ends], scale.choirs[:, None]) - price
+    scores[~kv[:, ends].any(-1)] = -np.inf
+    for choir, best in enumerate(scores.argmax(1).tolist()):
+        if np.isfinite(score := float(scores[choir, best])):
+            at, below = (float(x) for x in -np.append(levels, np.nan)[ends[best] : ends[best] + 2])
+            detail = {"limit": (at, below)}
+            yield Found(kind, dimension, values >= at, scale.voices(choir), price, (), score, detail=detail)
 
 
 def rates(scale: Scale) -> Iterator[Found]:
@@ -277,7 +289,7 @@ def recoveries(scale: Scale) -> Iterator[Found]:
     """Per server the rows up to its own recovery, when most servers were blocked at first."""
     servers = [np.flatnonzero(scale.server == s) for s in range(len(scale.ns))]
     price = float(sum(np.log(len(rows) + 1) for rows in servers))
-    for voices, p in ((voices, p) for voices in scale.choirs for p in (0.9, 0.6)):
+    for voices, p in ((scale.voices(choir), p) for choir in range(len(scale.choirs)) for p in (0.9, 0.6)):
         odds = np.where(scale.speaks(voices), np.log(p / 0.02), np.log((1 - p) / 0.98))
         mask, ends = np.zeros(scale.n, bool), {}
         for rows in servers:
@@ -286,7 +298,7 @@ def recoveries(scale: Scale) -> Iterator[Found]:
                 turn = (int(rows[end - 1]), int(rows[end])) if end < len(rows) else None
                 ends[int(scale.codes["mx_ip"][rows[0]])] = turn
         if len(ends) > max(1, len(servers) / 2) and any(ends.values()):
-            made = Found("delist_propagation", "mx_ip", mask, tuple(voices), price, tuple(ends))
+            made = Found("delist_propagation", "mx_ip", mask, voices, price, tuple(ends))
             yield scale.quick(replace(made, detail={"ends": ends}))
 
 
@@ -338,21 +350,29 @@ def like_with_like(scale: Scale, f: Found) -> bool:
 
 def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
     """All explanations of a site's failures, judged, best first, and how many were weighed."""
-    made: list[Iterable[Found]] = [
-        groups(scale, "mx_ip", ["mx_slow"] if slow else scale.p["servers"], 3 - slow)
+    sets = [
+        ("mx_ip", ["mx_slow"] if slow else scale.p["servers"], 3 - slow),
+        *([] if slow else scale.p["groups"]),
+    ]
+    made: list[tuple[Sequence[str], Iterable[Found]]] = [
+        (kinds, groups(scale, dimension, kinds[0], most)) for dimension, kinds, most in sets
     ]
     if not slow:
-        made += [groups(scale, *grouped) for grouped in scale.p["groups"]]
-        made += [wide(scale, alone), ordered(scale, "size_limit", "size", scale.codes["size"], 0.0)]
-        made += [rates(scale), first_contacts(scale), recoveries(scale)]
-    kept: dict[tuple[str, str, bool], list[tuple[float, int, Found]]] = {}
+        size = ordered(scale, "size_limit", "size", scale.codes["size"], 0.0)
+        made.append(
+            ((), chain(wide(scale, alone), size, rates(scale), first_contacts(scale), recoveries(scale)))
+        )
+    kept: dict[tuple[str, str, bool], list[tuple[float, Found]]] = {}
     count = 0
-    for count, f in enumerate(chain(*made), 1):
-        best = kept.setdefault((f.kind, f.dimension, "cell" in f.detail), [])
-        best.append((f.score + scale.says(f.kind, f.voices), -count, f))
-        best.sort(key=lambda x: x[:2], reverse=True)
-        del best[KEPT:]
-    few = [f for best in kept.values() for _, _, f in best]
+    for kind, f in ((kind, g) for kinds, some in made for g in some for kind in kinds or (g.kind,)):
+        count += 1
+        best = kept.setdefault((kind, f.dimension, "cell" in f.detail), [])
+        score = f.score + scale.says(kind, f.voices)
+        if len(best) < KEPT or score > best[-1][0]:
+            best.append((score, replace(f, kind=kind)))
+            best.sort(key=lambda x: -x[0])
+            del best[KEPT:]
+    few = [f for best in kept.values() for _, f in best]
     timed = [g for f in few if f.kind in scale.p["timed"] and "cell" not in f.detail for g in cuts(scale, f)]
     judged = [scale.judge(f) for f in (*few, *timed) if allowed(scale, f)]
     return sorted((f for f in judged if np.isfinite(f.score)), key=lambda f: -f.score), count + len(timed)

@@ -43,6 +43,8 @@ _WRAPPED = re.compile(  # a log line's or a bounce's words around the reply
     r"(?P<reply>[2-5]\d\d.*?)\s*(?:\(in reply to (?P<at>[\w ]+?)(?: command)?\)+)?\s*$",
     re.DOTALL,
 )
+MOST = 2_000
+"""Characters of a reply that are read for its meaning: time grows with their square, as hostile servers know."""
 _OURS = ("guard", "paced", "stopped", "interrupted")
 """Errors that say nothing about the other side."""
 _KEYS = ("reply", "code", "enhanced", "stage", "mx_host", "outcome", "error")
@@ -82,7 +84,8 @@ def classify(
     """Say what a refusal means: by its provider's tags, its words, its enhanced code, last by where it was said.
 
     `text` is the reply (lines joined by LF, with or without codes) or a log line around it. `mx_host` makes a
-    provider's own texts count; tags that cannot be mistaken count without it. What is not known is `unknown`.
+    provider's own texts count; tags that cannot be mistaken count without it. What is not known is `unknown`. The
+    first 2,000 characters count.
 
     >>> told = classify("550 5.7.1 Your network is on our block list (S3150).")
     >>> told.reason, told.scope, told.matched
@@ -94,6 +97,7 @@ def classify(
 
 
 def _said(text: str, code: Any, enhanced: str | None, stage: str | None, mx_host: str | None) -> _Said:
+    text = text[:MOST]
     around = _WRAPPED.search(text) if "[" in text and not text[:3].isdigit() else None
     if around:
         text, mx_host = around["reply"], mx_host or around["host"]

@@ -14,6 +14,7 @@ import pandas as pd
 
 from smtpkit import catalogue
 from smtpkit.counts import endings
+from smtpkit.reasons import MOST as MOST_READ
 from smtpkit.reasons import classify
 
 MOST = 40
@@ -87,7 +88,12 @@ def _said(bad: pd.DataFrame) -> pd.DataFrame:
     code = code.where(code >= 400, 0)
     text = given.reply.where(code > 0, given.error)
     place, texts = pd.factorize(text)
-    shape = pd.Series(texts, dtype="str").str.replace(_CHANGING, "#", regex=True).take(place)
+    shape = (
+        pd.Series(texts, dtype="str")
+        .str.slice(0, MOST_READ)
+        .str.replace(_CHANGING, "#", regex=True)
+        .take(place)
+    )
     shape = shape.set_axis(text.index).where(code > 0, text + " at " + given.stage)
     ours = given.sender_ip.where(given.sender_ip != "", given.local_ip)
     return given.assign(code=code, text=text, shape=shape, ours=ours)
