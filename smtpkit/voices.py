@@ -7,6 +7,7 @@ reason speaks with one or two voices. Not here: the meaning of one reply (reason
 import json
 import re
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from smtpkit.reasons import classify
 
 MOST = 40
 """Voices told apart; the rarer ones are heard as one voice of their sound."""
-_CHANGING = r"\S*[\d@]\S*|\S+\.\S+"
-_GIVEN = ("code", "reply", "error", "stage", "enhanced", "sender_ip", "local_ip", "reason")
+_CHANGING = re.compile(r"[\d@]|.\..")
+_GIVEN = ("reply", "error", "stage", "enhanced", "sender_ip", "local_ip", "reason")
 
 
 @cache
@@ -66,12 +67,8 @@ def hear(rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     ([0, -1, 0], [2])
     """
     failed = endings(rows).ne("ok").to_numpy(bool)
-    said = _said(rows[failed])
-    number = said.groupby(["code", "shape", "reason"], sort=False).ngroup().to_numpy()
-    table = said[~pd.Series(number).duplicated().to_numpy()].reset_index(drop=True)
-    table["n"] = np.bincount(number, minlength=len(table))
-    asked = table[["text", "code", "enhanced", "stage", "ours", "reason"]]
-    table["sound"] = [sound(*row) for row in asked.itertuples(index=False)]
+    number, said = _said(rows[failed])
+    table = pd.DataFrame(said, columns=["text", "sound"]).assign(n=np.bincount(number, minlength=len(said)))
     place = table.n.rank(method="first", ascending=False)
     final = pd.factorize(table.sound.where(place > MOST, place.astype("str")))[0]
     voice = np.full(len(rows), -1)
@@ -79,21 +76,25 @@ def hear(rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     return voice, table.groupby(final, sort=True).agg({"sound": "first", "text": "first", "n": "sum"})
 
 
-def _said(bad: pd.DataFrame) -> pd.DataFrame:
-    """What each failed row says, gaps filled: code (0: no reply), text, shape, and the rest."""
-    given = pd.DataFrame(index=range(len(bad)))
-    for name in _GIVEN:
-        given[name] = bad[name].astype("str").fillna("").to_numpy() if name in bad else ""
-    code = pd.to_numeric(given.code, errors="coerce").fillna(0).astype("int64")
-    code = code.where(code >= 400, 0)
-    text = given.reply.where(code > 0, given.error)
-    place, texts = pd.factorize(text)
-    shape = (
-        pd.Series(texts, dtype="str")
-        .str.slice(0, MOST_READ)
-        .str.replace(_CHANGING, "#", regex=True)
-        .take(place)
-    )
-    shape = shape.set_axis(text.index).where(code > 0, text + " at " + given.stage)
-    ours = given.sender_ip.where(given.sender_ip != "", given.local_ip)
-    return given.assign(code=code, text=text, shape=shape, ours=ours)
+def _said(bad: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """By failed row the number of what it says (code, words, reason); of each the first text, and its sound."""
+    code = pd.to_numeric(bad["code"], errors="coerce") if "code" in bad else pd.Series(0, bad.index)
+    codes = code.to_numpy("float64", na_value=0).astype("int64").tolist()
+    given = [bad[n].astype("str").to_numpy(object, na_value="") if n in bad else repeat("") for n in _GIVEN]
+    number, told, shapes = dict[tuple[int, str, str], int](), list[tuple[str, str]](), dict[str, str]()
+    numbers = np.empty(len(bad), "int64")
+    for row, (code, reply, error, stage, enhanced, sender, local, reason) in enumerate(
+        zip(codes, *given, strict=False)
+    ):
+        code, text = (code, reply) if code >= 400 else (0, error)
+        shape = shapes[text] if text in shapes else shapes.setdefault(text, _shape(text))
+        key = (code, shape if code else f"{text} at {stage}", reason)
+        numbers[row] = number.setdefault(key, len(number))
+        if len(told) < len(number):
+            told.append((text, sound(text, code, enhanced, stage, sender or local, reason)))
+    return numbers, told
+
+
+def _shape(text: str) -> str:
+    """A text without what changes from one reply to the next: words with a digit, an @ or a dot within."""
+    return " ".join("#" if _CHANGING.search(word) else word for word in text[:MOST_READ].split())
