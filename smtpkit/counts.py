@@ -41,6 +41,11 @@ def endings(frame: pd.DataFrame) -> pd.Series:
     >>> list(endings(pd.DataFrame({"code": [250, 451, 554, None]})))
     ['ok', 'deferred', 'refused', 'silent']
     """
+    return pd.Series(pd.array(_WORDS, dtype="str").take(_endings(frame), allow_fill=True), frame.index)
+
+
+def _endings(frame: pd.DataFrame) -> np.ndarray:
+    """The same as numbers of words, -1 where none fits."""
     if not {"outcome", "code", "error"} & set(frame):
         raise refuse("columns", list(frame), "say nothing of an ending", "bring outcome, code or error")
     first = pd.to_numeric(_get(frame, "code"), errors="coerce").to_numpy("float64", na_value=np.nan) // 100
@@ -51,7 +56,7 @@ def endings(frame: pd.DataFrame) -> pd.Series:
     none = np.array([o == "withheld" for o in outcomes] + [False])[place]
     none |= _get(frame, "error").isin(OURS).to_numpy(bool)
     made[none | unfinished(frame).to_numpy(bool)] = -1
-    return pd.Series(pd.array(_WORDS, dtype="str").take(made, allow_fill=True), frame.index)
+    return np.asarray(made)
 
 
 def failures(frame: pd.DataFrame) -> pd.Series:
@@ -105,14 +110,15 @@ def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
         known = f"take some of {', '.join(map(str, frame))}"
         raise refuse("keys", lacking, "are no columns of this frame", known)
     rows = sessions(frame)
-    ended, at = endings(rows), pd.to_datetime(_get(rows, "started_at"), utc=True)
-    parts = {word: ended.eq(word).fillna(False) for word in _WORDS[1:]}
-    made = rows[keys].assign(n=ended.notna(), failed=ended.notna() & ended.ne("ok"), **parts)
-    groups = made.assign(first=at, last=at).groupby(keys, dropna=False, observed=True)
-    table = groups[["n", "failed", "deferred", "refused", "silent"]].sum()
+    ended, at = _endings(rows), pd.to_datetime(_get(rows, "started_at"), utc=True)
+    parts = {"n": ended >= 0, "failed": ended > 0} | {word: ended == i for i, word in enumerate(_WORDS) if i}
+    made = pd.DataFrame({name: part.astype("int64") for name, part in parts.items()}, rows.index)
+    place = [rows[key] for key in keys]
+    table = made.groupby(place, dropna=False, observed=True).sum()
     low, high = wilson(table.failed, table.n)
+    times = at.groupby(place, dropna=False, observed=True)
     table = table.assign(rate=table.failed / table.n.where(table.n > 0), low=low, high=high)
-    table = table.assign(first=groups["first"].min(), last=groups["last"].max())
+    table = table.assign(first=times.min(), last=times.max())
     return table.sort_values(["rate", "n"], ascending=False, kind="stable")
 
 

@@ -147,11 +147,12 @@ class Scale:
 
     def judge(self, f: Found) -> Found:
         """The explanation with its full score; no score where the practical floor is not reached."""
-        (n, kv), gone = self.count(f), self.by_server(f.mask & self.speaks(f.voices))
+        n, kv = self.count(f)
         k = int(kv.sum())
         rest = int(self.total[list(f.voices)].sum()) - k
-        if not k or k < LEAST * n or k * (self.n - n) < TIMES * rest * n:
+        if not k or k < LEAST * n or k * (self.n - n) < TIMES * rest * n or not allowed(self, f):
             return replace(f, score=-np.inf)
+        gone = self.by_server(f.mask & self.speaks(f.voices))
         score = self.rate(f.kind, k, n) + self.voiced(kv, np.array(f.voices)) + self.says(f.kind, f.voices)
         score += self.noise(self.ks - gone, self.ns - gone) - self.quiet - f.ways
         return replace(f, score=float(score))
@@ -178,7 +179,10 @@ def groups(scale: Scale, dimension: str, kind: str, most: int) -> Iterator[Found
         for i in best[np.isfinite(scores[choir, best])].tolist():
             values = tuple(names[order[choir, : i + 1]].tolist())
             yield Found(kind, dimension, row <= i, voices, float(price[i]), values, float(scores[choir, i]))
-        for i, g in enumerate(order[choir, :3] if len(voices) == 1 and kind in scale.p["timed"] else ()):
+        once = len(voices) == 1 and kind in scale.p["timed"]
+        for i, g in enumerate(order[choir, :3]) if once else ():
+            if kv[choir, i].sum() < 3:
+                continue
             yield from cuts(
                 scale, Found(kind, dimension, row == i, voices, float(price[0]), (int(names[g]),))
             )
@@ -374,5 +378,5 @@ def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
             del best[KEPT:]
     few = [f for best in kept.values() for _, f in best]
     timed = [g for f in few if f.kind in scale.p["timed"] and "cell" not in f.detail for g in cuts(scale, f)]
-    judged = [scale.judge(f) for f in (*few, *timed) if allowed(scale, f)]
+    judged = [scale.judge(f) for f in (*few, *timed)]
     return sorted((f for f in judged if np.isfinite(f.score)), key=lambda f: -f.score), count + len(timed)
