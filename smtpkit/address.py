@@ -57,9 +57,23 @@ def _a_label(what: str, name: str) -> str:
     try:
         return idna.encode(name, uts46=True).decode("ascii")
     except idna.IDNAError as error:
-        raise refuse(
-            what, name, f"is not an international domain name ({error})", "write its A-label"
-        ) from None
+        raise refuse(what, name, f"is not an international domain name ({error})", "write its A-label") from None
+
+
+def is_ip(text: object) -> bool:
+    """Whether it is an IP address, in brackets or not."""
+    try:
+        return bool(ip_address(str(text).strip().strip("[]")))
+    except ValueError:
+        return False
+
+
+def as_ip(ip: str, what: str = "ip") -> IPv4Address | IPv6Address:
+    """`ip` as an address; InvalidInput if it is none."""
+    try:
+        return ip_address(ip)
+    except ValueError:
+        raise refuse(what, ip, "is no IP address", "write one like 192.0.2.1 or 2001:db8::1") from None
 
 
 def literal(ip: str) -> str:
@@ -111,15 +125,11 @@ def mailbox(text: str, what: str = "address") -> str:
     if not at:
         raise refuse(what, text, "has no @", "write local@domain")
     if not (_DOT_STRING.match(local) or _QUOTED.match(local)):
-        raise refuse(
-            what, text, "has a local part that is no dot-string or quoted string", "write local@domain"
-        )
+        raise refuse(what, text, "has a local part that is no dot-string or quoted string", "write local@domain")
     address = _unliteral(domain)
     made = f"{local}@{literal(str(address)) if address else host_name(what, domain)}"
     if len(local.encode()) > MAX_LOCAL or len(made.encode()) > MAX_PATH:
-        raise refuse(
-            what, text, f"has over {MAX_LOCAL} octets before the @ or {MAX_PATH} in all", "shorten it"
-        )
+        raise refuse(what, text, f"has over {MAX_LOCAL} octets before the @ or {MAX_PATH} in all", "shorten it")
     return made
 
 
@@ -168,9 +178,7 @@ class Envelope:
         if not listed:
             raise InvalidInput("no recipient given; name at least one, such as to='you@example.org'")
         if not isinstance(sender, str) or not sender.strip():
-            raise refuse(
-                "sender", sender, "is empty", "write me@your.domain, or '<>' for the null reverse-path"
-            )
+            raise refuse("sender", sender, "is empty", "write me@your.domain, or '<>' for the null reverse-path")
         back = "" if sender.strip() == "<>" else mailbox(sender, "sender")
         return cls(back, tuple(dict.fromkeys(mailbox(one, "recipient") for one in listed)))
 

@@ -118,9 +118,7 @@ class Dialogue(Hands):
         if self._port not in SUBMISSION:
             raise refuse("port", self._port, "is not for submission", "AUTH is for 587 and 465")
         if name not in auth.MECHANISMS:
-            raise refuse(
-                "mechanism", name, "is not known here", f"choose one of {', '.join(auth.MECHANISMS)}"
-            )
+            raise refuse("mechanism", name, "is not known here", f"choose one of {', '.join(auth.MECHANISMS)}")
         if name != "CRAM-MD5" and self._tls_from is None and not in_clear:
             raise InvalidInput(f"AUTH {name} shows the password to all on the way; call starttls() first")
         return self._do(self._login(name, refuse_controls("user", user), secret or auth.Secret.find()))
@@ -131,9 +129,7 @@ class Dialogue(Hands):
         """MAIL, with any parameters, offered or not; `ret` FULL or HDRS and `envid` are RFC 3461's."""
         back = self._sender if sender is None else sender
         if back is None:
-            raise InvalidInput(
-                "MAIL needs a sender such as 'me@your.domain', or '<>' for the null reverse-path"
-            )
+            raise InvalidInput("MAIL needs a sender such as 'me@your.domain', or '<>' for the null reverse-path")
         words = [f"RET={_words('ret', [ret], ('FULL', 'HDRS'))}"] if ret else []
         words += [f"ENVID={_xtext('envid', envid)}"] if envid else []
         path = "" if back.strip() == "<>" else mailbox(back, "sender")
@@ -173,9 +169,7 @@ class Dialogue(Hands):
     def quit(self) -> Answer:
         """QUIT, and close."""
         if self._in_message:
-            raise InvalidInput(
-                "the server reads a message: command('.') ends it, drop() leaves it unfinished"
-            )
+            raise InvalidInput("the server reads a message: command('.') ends it, drop() leaves it unfinished")
         return self._do(self._leave())
 
     def drop(self) -> None:

@@ -168,9 +168,7 @@ class Worker:
                 self.engine.end_all("interrupted")
             if isinstance(error, (SmtpkitError, KeyboardInterrupt)):
                 raise
-            raise EngineFault(
-                f"the worker failed ({type(error).__name__}: {error}); see Run.error"
-            ) from error
+            raise EngineFault(f"the worker failed ({type(error).__name__}: {error}); see Run.error") from error
         finally:
             self._close()
 
@@ -326,9 +324,7 @@ class Worker:
         chosen = getattr(effect, "recipients", ())
         keys = session.job.keys or ("",) * len(session.attempt_ids)
         ids = [session.attempt_ids[n] for n in chosen]
-        return (
-            None if self.journal.claim(ids, [keys[n] for n in chosen]) else Lost("guard", text="sent before")
-        )
+        return None if self.journal.claim(ids, [keys[n] for n in chosen]) else Lost("guard", text="sent before")
 
     def _decided(self, session: Session, verdicts: tuple[Verdict, ...]) -> None:
         """What is certain is written before QUIT is answered."""

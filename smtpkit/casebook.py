@@ -48,9 +48,7 @@ class Casebook:
         with loud(self.path, "cannot use casebook"), closing(connect(self.path)) as base:
             yield base
 
-    def attempts(
-        self, case: str | None = None, *, run: str | None = None, classify: bool = True
-    ) -> pd.DataFrame:
+    def attempts(self, case: str | None = None, *, run: str | None = None, classify: bool = True) -> pd.DataFrame:
         """The attempts frame, in the order of time; of one case, if named.
 
         `classify`: fill reason, scope and rule, which are never stored.
@@ -93,9 +91,7 @@ class Casebook:
             found.append(("file", str(self.path), str(error)))
         return pd.DataFrame(found, columns=["table", "key", "problem"], dtype="str")
 
-    def export(
-        self, folder: str | Path, formats: Sequence[str] = FORMATS, *, sanitize: bool = True
-    ) -> list[Path]:
+    def export(self, folder: str | Path, formats: Sequence[str] = FORMATS, *, sanitize: bool = True) -> list[Path]:
         """Write attempts and replies into `folder`; the paths written. Same casebook, same octets.
 
         `parquet` keeps every dtype; `csv` gets a quote before what a spreadsheet would run as a formula, unless

@@ -34,9 +34,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     one, two = _evidence(a), _evidence(b)
     rows = [_row(name, one, two) for name in LOOKED_AT if one[name].notna().any() or two[name].notna().any()]
     columns = ["property", "a", "b", "differs", "own", "own_failed", "shared", "shared_failed"]
-    made = pd.DataFrame(rows, columns=columns).astype(
-        {"differs": "boolean"} | dict.fromkeys(columns[:3], "str")
-    )
+    made = pd.DataFrame(rows, columns=columns).astype({"differs": "boolean"} | dict.fromkeys(columns[:3], "str"))
     more = made.own_failed / made.own.clip(lower=1) - made.shared_failed / made.shared.clip(lower=1)
     order = made.assign(more=more, same=~made.differs.fillna(False)).sort_values(
         ["same", "more"], ascending=[True, False], kind="stable"

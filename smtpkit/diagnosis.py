@@ -268,9 +268,7 @@ def _paths(read: Reading, keep: Array) -> Iterator[Found]:
         if len(np.unique(read.site[mute])) > 1 or no_route:
             voices = tuple(np.unique(read.voice[mute]).tolist())
             last = longest == len(ends) - 2
-            f = Found(
-                "local_path", "none", np.isin(np.arange(len(everything)), run), voices, np.log(len(rows) + 1)
-            )
+            f = Found("local_path", "none", np.isin(np.arange(len(everything)), run), voices, np.log(len(rows) + 1))
             f = replace(f, onset=int(run[0]) if longest else None, recovery=None if last else int(run[-1]))
             detail = {"cell": cell} | ({"family": "IPv6"} if six and no_route else {})
             yield _widen(read.scale(everything).judge(replace(f, detail=detail)), everything, read)
@@ -289,9 +287,7 @@ def _several(kind: str, parts: list[Found]) -> list[Found]:
     cell = np.any([f.detail.get("cell", f.mask) for f in parts], axis=0)
     voices, values = tuple(v for f in parts for v in f.voices), tuple(v for f in parts for v in f.values)
     score, price = sum(f.score - prior for f in parts) + prior, sum(f.ways for f in parts)
-    return [
-        Found(kind, parts[0].dimension, mask, voices, price, values, score, onset, recovery, {"cell": cell})
-    ]
+    return [Found(kind, parts[0].dimension, mask, voices, price, values, score, onset, recovery, {"cell": cell})]
 
 
 def _cause(read: Reading, f: Found, sure: float) -> Cause:

@@ -170,9 +170,7 @@ class Engine:
             self.on_decided(session, ask.decided)
         session.out = memoryview(self._cipher(session, ask.data))
         waits = {"final": session.limits.final, "quit": session.limits.quit}
-        self._until(
-            session, session.asked_at + waits.get(ask.wait, session.limits.reply), ask.wait != "final"
-        )
+        self._until(session, session.asked_at + waits.get(ask.wait, session.limits.reply), ask.wait != "final")
         self._push(session)
         answer = self._answer(session)
         return _WAITING if answer is None else answer  # [] is an answer: all octets of a message have left

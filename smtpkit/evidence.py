@@ -71,9 +71,7 @@ def row(result: Result, number: int) -> dict[str, object]:
     verdict, job = result.verdicts[number], result.job
     banner, ehlo = _last(result, "banner"), _last(result, "ehlo")
     told = "" if ehlo is None else ehlo.text.partition("\n")[0]
-    seen = seen_ip(told) or (
-        seen_ip(verdict.reply.text) if verdict.reply and verdict.stage != "body" else None
-    )
+    seen = seen_ip(told) or (seen_ip(verdict.reply.text) if verdict.reply and verdict.stage != "body" else None)
     return {
         "session": result.session,
         "started_at": result.started_at.isoformat(timespec="microseconds"),

@@ -201,9 +201,7 @@ class Hands:
         """DATA; with a message also its octets and the dot, as far as the guard's max_messages goes."""
         rows, most = self._concerned("data"), self._run.rules.guard.max_messages
         if len(rows) + sum(one.outcome in ("accepted", "unknown") for one in self._verdicts) > most:
-            return self._judge(
-                "data", rows, Lost("guard", text=f"max_messages={most} copies were handed over")
-            )
+            return self._judge("data", rows, Lost("guard", text=f"max_messages={most} copies were handed over"))
         made = {} if message is None else {"message_id": message.message_id, "body_id": message.body_id,
                                            "size_bytes": message.size}  # fmt: skip
         reply = yield from self._ask("data", b"DATA\r\n", **made)

@@ -117,9 +117,7 @@ class Scale:
         k, m = kv.sum(-1), (voices < len(self.sounds)).sum(-1)
         words = (gammaln(self.said[voices] - kv) + gammaln(1 + kv) - self.none[0][voices]).sum(-1)
         noise = self.none[1] - gammaln(self.p["noise_voices"] + self.k - k)
-        return (
-            words + noise + self.several[np.minimum(m, len(self.several)) - 1] + gammaln(m) - gammaln(m + k)
-        )
+        return words + noise + self.several[np.minimum(m, len(self.several)) - 1] + gammaln(m) - gammaln(m + k)
 
     def pooled(self, kind: str, n: Any, kv: Array, voices: Array) -> Any:
         """Score of cells of n rows with kv failures if all servers were equally noisy: fast, to choose cells."""
@@ -183,9 +181,7 @@ def groups(scale: Scale, dimension: str, kind: str, most: int) -> Iterator[Found
         for i, g in enumerate(order[choir, :3]) if once else ():
             if kv[choir, i].sum() < 3:
                 continue
-            yield from cuts(
-                scale, Found(kind, dimension, row == i, voices, float(price[0]), (int(names[g]),))
-            )
+            yield from cuts(scale, Found(kind, dimension, row == i, voices, float(price[0]), (int(names[g]),)))
 
 
 def suspects(scale: Scale, kind: str, n: Array, k: Array) -> Array:
@@ -325,9 +321,7 @@ def allowed(scale: Scale, f: Found) -> bool:
         return False
     rest = ~np.isin(scale.codes[f.dimension], f.values)
     if f.dimension == "backend":  # one part of an address only, beside a part that answers
-        rest &= (
-            np.isin(scale.server, scale.server[f.mask]) & (scale.codes["backend"] >= 0) & (scale.voice < 0)
-        )
+        rest &= np.isin(scale.server, scale.server[f.mask]) & (scale.codes["backend"] >= 0) & (scale.voice < 0)
     return int(rest.sum()) >= 2
 
 
@@ -363,9 +357,7 @@ def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
     ]
     if not slow:
         size = ordered(scale, "size_limit", "size", scale.codes["size"], 0.0)
-        made.append(
-            ((), chain(wide(scale, alone), size, rates(scale), first_contacts(scale), recoveries(scale)))
-        )
+        made.append(((), chain(wide(scale, alone), size, rates(scale), first_contacts(scale), recoveries(scale))))
     kept: dict[tuple[str, str, bool], list[tuple[float, Found]]] = {}
     count = 0
     for kind, f in ((kind, g) for kinds, some in made for g in some for kind in kinds or (g.kind,)):

@@ -134,9 +134,7 @@ class Rules:
 class Session:
     """One live session: its step, its socket, what it waits for."""
 
-    def __init__(
-        self, job: Job, name: str, attempt_ids: tuple[str, ...], step: Step, limits: Timeouts
-    ) -> None:
+    def __init__(self, job: Job, name: str, attempt_ids: tuple[str, ...], step: Step, limits: Timeouts) -> None:
         self.job, self.name, self.attempt_ids, self.step, self.limits = job, name, attempt_ids, step, limits
         self.sock: socket.socket | None = None
         self.link: TlsLink | None = None

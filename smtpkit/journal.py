@@ -198,9 +198,7 @@ class Journal:
         with loud(self.path, "cannot write casebook"):
             self._begin()
             found = self.base.execute
-            if any(
-                found("select 1 from claims where key = ?", (key,)).fetchone() for key in filter(None, keys)
-            ):
+            if any(found("select 1 from claims where key = ?", (key,)).fetchone() for key in filter(None, keys)):
                 return False
         pairs = [(k, a) for k, a in zip(keys, attempt_ids, strict=True) if k]
         self._write("insert into claims values (?, ?)", *pairs)
@@ -254,18 +252,14 @@ def _end(journal: "Journal", attempt_id: str, state: str, result: str) -> None:
     if planned is None:
         raise StoreError(f"casebook {journal.path} lost attempt {attempt_id}; nothing more is sent")
     mark = seal(attempt_id, state, planned[0], result)
-    statement = (
-        "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and state <> 'final'"
-    )
+    statement = "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and state <> 'final'"
     journal._write(statement, (state, result, mark, attempt_id))
 
 
 def recover(base: sqlite3.Connection, path: Path) -> int:
     """End what killed runs left open: begun becomes failed, dot unknown; runs whose lock is held are left alone."""
     ended = 0
-    for (run,) in base.execute(
-        "select distinct run from attempts where state in ('begun', 'dot')"
-    ).fetchall():
+    for (run,) in base.execute("select distinct run from attempts where state in ('begun', 'dot')").fetchall():
         lock = Lock(path, run)
         if not lock.take():
             continue
@@ -275,9 +269,7 @@ def recover(base: sqlite3.Connection, path: Path) -> int:
             result = plain(_interrupted(state))
             mark = seal(attempt_id, "final", planned, result)
             row = (result, mark, attempt_id)
-            base.execute(
-                "update attempts set state = 'final', result = ?, seal = ? where attempt_id = ?", row
-            )
+            base.execute("update attempts set state = 'final', result = ?, seal = ? where attempt_id = ?", row)
             ended += 1
         base.execute("commit")
         lock.drop()

@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from smtpkit.address import helo_name, refuse_controls
+from smtpkit.address import as_ip, helo_name, refuse_controls
 from smtpkit.errors import NotAllowed, refuse
 from smtpkit.guard import Guard
 from smtpkit.limits import Pace, Timeouts
@@ -214,15 +214,13 @@ def internet(
         *(("nameserver", a) for a, _ in asked),
     ]:
         if ip is not None:
-            _address(what, ip)
+            as_ip(ip, what)
     allowed = [allow_networks] if isinstance(allow_networks, str) else allow_networks
     networks = tuple(_network(one) for one in allowed)
     for end in [end for way in (reroute or {}).items() for end in way]:
-        _address("reroute", _pair("reroute", end)[0])
+        as_ip(_pair("reroute", end)[0], "reroute")
     if socks is not None and not re.fullmatch(r"[^\s@/]+:\d{1,5}", socks):
-        raise refuse(
-            "socks", socks, "is no host and port", 'write one like "127.0.0.1:1080" (ssh -D 1080 HOST)'
-        )
+        raise refuse("socks", socks, "is no host and port", 'write one like "127.0.0.1:1080" (ssh -D 1080 HOST)')
     return Internet(
         label=refuse_controls("label", label),
         guard=guard or Guard(),
@@ -244,9 +242,7 @@ def internet(
 def chosen(network: Network | None) -> Network:
     """The network given, else the real world; InvalidInput for what is none."""
     if network is not None and not callable(getattr(network, "resolve", None)):
-        raise refuse(
-            "network", network, "is no network", "write network=sk.internet(...), or a lab's lab.network"
-        )
+        raise refuse("network", network, "is no network", "write network=sk.internet(...), or a lab's lab.network")
     return network or internet()
 
 
@@ -260,9 +256,7 @@ def _state_folder() -> Path:
 
 def _pair(what: str, pair: Any) -> tuple[str, int]:
     """(address, port) as it may be used."""
-    ok = (
-        isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[1], int) and 0 < pair[1] < 65536
-    )
+    ok = isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[1], int) and 0 < pair[1] < 65536
     if not ok:
         raise refuse(what, pair, "is no address with a port", 'write one like ("192.0.2.1", 53)')
     return pair[0], pair[1]
@@ -284,13 +278,6 @@ def own_ip(net: Network, far: str = "192.0.2.1") -> str | None:
         return str(probe.getsockname()[0])
 
 
-def _address(what: str, ip: str) -> None:
-    try:
-        ip_address(ip)
-    except ValueError:
-        raise refuse(what, ip, "is no IP address", "write one like 192.0.2.1 or 2001:db8::1") from None
-
-
 def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text, strict=False)
@@ -307,9 +294,7 @@ def _ask(net: Internet, name: str, kind: Kind) -> Answer:
     plain = name.rstrip(".").lower()
     reserved = any(plain == one or plain.endswith(f".{one}") for one in _RESERVED)
     if reserved and not net.nameservers:
-        return Answer(
-            "nxdomain", detail=f"{plain} is a reserved name (RFC 2606) and is not asked of real servers"
-        )
+        return Answer("nxdomain", detail=f"{plain} is a reserved name (RFC 2606) and is not asked of real servers")
     try:
         question = dns.name.from_text(plain + ".")
         if net.socks:

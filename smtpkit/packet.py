@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 import pandas as pd
 
@@ -22,6 +21,7 @@ from smtpkit.counts import sessions
 from smtpkit.diagnosis import Diagnosis, diagnose
 from smtpkit.errors import refuse
 from smtpkit.facts import Facts, several
+from smtpkit.logs.parsing import zone as time_zone
 from smtpkit.message import Message, build_message
 from smtpkit.network import Network
 from smtpkit.styling import redact
@@ -132,7 +132,8 @@ def report(
         raise refuse("lang", lang, "is not there", 'write "en" or "ko"')
     if re.fullmatch(r"\.[a-z]{2,5}", ending := Path(path or "").suffix) and ending not in FILES:
         raise refuse("path", str(path), "is no file we write", f"end it in {', '.join(FILES)}, or in nothing")
-    zone = _zone(tz or ("Asia/Seoul" if lang == "ko" else None))
+    name = tz or ("Asia/Seoul" if lang == "ko" else None)
+    zone = time_zone(name) if name else "tzlocal()"  # pandas knows this machine's by that name
     shown = [own] if isinstance(own, str) else [*own]
     diagnosis, table = _pseudonyms(*_evidence(evidence, frame), shown, key)
     causes = [cause for cause in diagnosis.causes if cause.kind in KINDS and cause.confidence >= 0.8]
@@ -153,13 +154,6 @@ def report(
     if path is not None:
         made.write(Path(path))
     return made
-
-
-def _zone(name: str | None) -> ZoneInfo | str:
-    try:
-        return "tzlocal()" if name is None else ZoneInfo(name)  # pandas knows this machine's by that name
-    except (ValueError, KeyError, OSError):
-        raise refuse("tz", name, "is no time zone here", 'write one like "Asia/Seoul"') from None
 
 
 def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.DataFrame]:

@@ -190,9 +190,7 @@ class Question:
         row = {**facts(route, host, ip, self.port, self.network), **self.row, "try_number": number}
         name = host.name if "[" not in host.name else None
         tls, named = self.talk.tls, self.named
-        return Job(
-            session(self.talk), ip, self.port, host.receiver, name, tls, self.ca_file, (row,), named=named
-        )
+        return Job(session(self.talk), ip, self.port, host.receiver, name, tls, self.ca_file, (row,), named=named)
 
 
 def question(
@@ -233,7 +231,5 @@ def _envelope(depth: str, recipient: str | None, sender: str | None) -> Envelope
     if sender is None:
         raise InvalidInput(f"a probe up to {depth} needs sender='me@your.domain': it is never <> by itself")
     if recipient is None and depth == "rcpt":
-        raise InvalidInput(
-            "a probe up to rcpt needs the recipient's address; it is named, nothing is delivered"
-        )
+        raise InvalidInput("a probe up to rcpt needs the recipient's address; it is named, nothing is delivered")
     return Envelope.of(sender, recipient or f"postmaster@{domain_of(mailbox(sender, 'sender')) or 'invalid'}")

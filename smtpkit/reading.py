@@ -58,9 +58,7 @@ class Reading:
         if (self.codes["domain"] < 0).all():
             self._code("domain", self.column("mx_host").str.replace(r"^[^.]*\.", "", regex=True))
         got = self.voice < 0
-        hosts = [
-            self.column(name) for name in ("reply_host", "banner_host", "ehlo_host")
-        ]  # one way to name it
+        hosts = [self.column(name) for name in ("reply_host", "banner_host", "ehlo_host")]  # one way to name it
         self._code("backend", next((x for x in hosts if x[got].notna().mean() > 0.8), self.column()))
         for name, two in _JOINED.items():
             self._join(name, *two)
@@ -115,9 +113,7 @@ class Reading:
 
     def scale(self, rows: Array, slow: bool = False) -> Scale:
         """These rows (numbers) on one scale."""
-        codes = {name: code[rows] for name, code in self.codes.items()} | {
-            "size": self.number("size_bytes")[rows]
-        }
+        codes = {name: code[rows] for name, code in self.codes.items()} | {"size": self.number("size_bytes")[rows]}
         voice, sounds = (self.slow, ["slow"]) if slow else (self.voice, self.voices.sound.to_list())
         return Scale(codes, self.t[rows], voice[rows], sounds)
 
@@ -168,9 +164,7 @@ class Reading:
     @cached_property
     def replied(self) -> Array:
         """Rows in which a server said anything."""
-        return np.asarray(
-            ~np.isnan(self.number("code")) | (self.voice < 0) | self.column("stage").isin(_LATER)
-        )
+        return np.asarray(~np.isnan(self.number("code")) | (self.voice < 0) | self.column("stage").isin(_LATER))
 
     @cached_property
     def mute(self) -> Array:

@@ -34,9 +34,7 @@ _SAME = {  # masks for finding equal replies, in RE2's syntax: addresses, IPs, i
     r"\b(?:\d{1,2}|\d{4,})( [smhb%])": r"0\1",
 }
 _HOST = re.compile(r"(?<![@\w.-])(?:[\w-]+\.)+[a-z]{2,}\b|\bgsmtp\b", re.IGNORECASE)
-_LEAD = re.compile(
-    r"\s*(?:[\w-]+;\s*)?(?:([2-5]\d\d)(?![\d.])[- ]*)?(?:\(?#?([245]\.\d{1,3}\.\d{1,3})\b[):]?\s*)?"
-)
+_LEAD = re.compile(r"\s*(?:[\w-]+;\s*)?(?:([2-5]\d\d)(?![\d.])[- ]*)?(?:\(?#?([245]\.\d{1,3}\.\d{1,3})\b[):]?\s*)?")
 _LATE = re.compile(r"\(#([245]\.\d{1,3}\.\d{1,3})\b")  # qmail writes the enhanced code behind
 _WRAPPED = re.compile(  # a log line's or a bounce's words around the reply
     r"(?:host|server|MX|to)\s+(?P<host>[\w.-]+) ?\[[^\]]*\](?::\d+)?,? ?(?:said:|refused to talk to me:|:)\s*"

@@ -222,9 +222,7 @@ def _title(made: pd.DataFrame, held: int, verdict: str) -> str:
     if not len(made):
         return f"No attempt was made: {held} withheld by us" if held else "This frame has no attempts"
     n, ips = made.word.value_counts(), made.ip.nunique()
-    done = (
-        f"{n.get('accepted', 0):,} of {len(made):,} attempts at {ips} MX IP{'s' * (ips != 1)} were accepted"
-    )
+    done = f"{n.get('accepted', 0):,} of {len(made):,} attempts at {ips} MX IP{'s' * (ips != 1)} were accepted"
     rest = ", ".join(f"{n[word]:,} {word.replace('no ', 'without ')}" for word in WORDS[1:] if word in n)
     return f"{done}; {rest}" if rest else done
 

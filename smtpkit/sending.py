@@ -88,13 +88,9 @@ def send(
     rules = Rules.of(net, guard=guard, pace=pace, timeouts=timeouts, casebook=casebook, case=case)
     copies, most = len(envelope.recipients), rules.guard.max_messages
     if live and copies > most:
-        raise InvalidInput(
-            f"{copies} recipients are over guard.max_messages={most}; raise it, or send in parts"
-        )
+        raise InvalidInput(f"{copies} recipients are over guard.max_messages={most}; raise it, or send in parts")
     name, route = who_and_where(helo, domain or sorted(domains)[0], server, server_name, net)
-    work = _Sending(
-        made, envelope, route, port_of(server), net, mode, authority, name, live, rules, mx == "each"
-    )
+    work = _Sending(made, envelope, route, port_of(server), net, mode, authority, name, live, rules, mx == "each")
     if live:
         work.why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, work.port)
     plan = work.plan(again) if live else work.dry()
@@ -162,9 +158,7 @@ class _Sending:
 
     def dry(self) -> Plan:
         """The dry run: whom it would try, in order; nothing connects."""
-        jobs = dead_ends(
-            self.route, self.rows(None, None, self.envelope.recipients, 1)[0], self.port, self.net
-        )
+        jobs = dead_ends(self.route, self.rows(None, None, self.envelope.recipients, 1)[0], self.port, self.net)
         ways = list(self.route) if self.each else list(self.route)[:1]
         why = self.lints()
         jobs += [self.withheld(host, ip, self.envelope.recipients, why, None) for host, ip in ways]
@@ -182,9 +176,7 @@ class _Sending:
         host, ip = ways[0] if ways else (None, None)
         why = f"{_NOT_ALLOWED} (or SMTPKIT_NO_SEND is set)"
         jobs = [self.withheld(host, ip, [one], why) for one in barred]
-        jobs += dead_ends(
-            self.route, self.rows(None, None, self.envelope.recipients, 1)[0], self.port, self.net
-        )
+        jobs += dead_ends(self.route, self.rows(None, None, self.envelope.recipients, 1)[0], self.port, self.net)
         book = Casebook(self.rules.casebook)
         if self.each:
             for mx, address in ways:

@@ -316,9 +316,7 @@ def transaction(talk: Talk, envelope: Envelope, offered: Offers) -> Step:
     return (yield from _hand_over(talk, batch))
 
 
-def _one_by_one(
-    talk: Talk, rcpts: Sequence[bytes]
-) -> Generator[Effect, Got, tuple[_Batch, tuple[Verdict, ...]]]:
+def _one_by_one(talk: Talk, rcpts: Sequence[bytes]) -> Generator[Effect, Got, tuple[_Batch, tuple[Verdict, ...]]]:
     batch, passed = _Batch(), []
     for command in rcpts:
         got = yield Ask(command, ("rcpt",))

@@ -15,13 +15,13 @@ from datetime import UTC
 from email import policy
 from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from smtpkit import attempts, words
+from smtpkit.address import is_ip
 from smtpkit.errors import refuse
 from smtpkit.escape import decode
 
@@ -47,9 +47,7 @@ _KOREAN = {
 _ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
 
 
-def read_table(
-    source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None
-) -> pd.DataFrame:
+def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
     """Anybody's table of tries as an attempts frame: a pandas frame, or a CSV or Excel file (UTF-8 or EUC-KR).
 
     `columns`: {"their name": "column of the schema"}; what it leaves out is guessed by name and content, said
@@ -67,13 +65,9 @@ def read_table(
     """
     table = source if isinstance(source, pd.DataFrame) else _opened(Path(source))
     given = dict(columns or {})
-    odd = [name for name in given if name not in table] + [
-        n for n in given.values() if n not in attempts.COLUMNS
-    ]
+    odd = [name for name in given if name not in table] + [n for n in given.values() if n not in attempts.COLUMNS]
     if odd:
-        raise refuse(
-            "columns", odd, "are neither in the table nor in the schema", f"the table has {list(table)}"
-        )
+        raise refuse("columns", odd, "are neither in the table nor in the schema", f"the table has {list(table)}")
     guessed = _guess(table, set(given), set(given.values()))
     if guessed:
         said = ", ".join(f"{theirs!r} as {ours}" for theirs, ours in guessed.items())
@@ -130,7 +124,7 @@ def _by_content(name: str, values: pd.Series) -> str | None:
     if not len(seen):
         return None
     looks = {
-        "mx_ip": seen.map(_is_ip),
+        "mx_ip": seen.map(is_ip),
         "recipient": seen.str.fullmatch(r"\s*<?[^\s@]+@[\w.-]+>?\s*"),
         "started_at": seen.str.match(r"\d{4}\s?[-/.년]\s?\d\d?\s?[-/.월]\s?\d\d?"),
         "reply": seen.str.match(r"[245]\d\d[ -]"),
@@ -138,30 +132,19 @@ def _by_content(name: str, values: pd.Series) -> str | None:
     return next((ours for ours, fits in looks.items() if fits.mean() > 0.8), None)
 
 
-def _is_ip(text: object) -> bool:
-    try:
-        return bool(ip_address(str(text).strip().strip("[]")))
-    except ValueError:
-        return False
-
-
-def _read_values(
-    named: pd.DataFrame, tz: str | None, problems: list[dict[str, Any]], notes: list[str]
-) -> None:
+def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, Any]], notes: list[str]) -> None:
     """Times, codes and IPs in place; what cannot be read is missing, and a problem."""
     readers = {
         "started_at": lambda column: _times(column, tz, notes),
         "code": lambda column: _codes(pd.to_numeric(column, errors="coerce")),
-        "mx_ip": lambda column: column.astype("str").str.strip().str.strip("[]").where(column.map(_is_ip)),
+        "mx_ip": lambda column: column.astype("str").str.strip().str.strip("[]").where(column.map(is_ip)),
     }  # fmt: skip
     for name in [name for name in readers if name in named]:
         read = readers[name](named[name])
         bad = list(named.index[read.isna() & named[name].notna()])
         if bad:
             first = str(named[name][bad[0]])[:100]
-            problems.append(
-                {"why": f"{name} cannot be read", "count": len(bad), "lines": bad[:20], "text": first}
-            )
+            problems.append({"why": f"{name} cannot be read", "count": len(bad), "lines": bad[:20], "text": first})
         named[name] = read
     for name in set(named) & set(attempts.COLUMNS) - set(readers):
         kind = attempts.COLUMNS[name]
@@ -202,8 +185,7 @@ def _times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
 
 def _columns(table: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
     columns = [
-        table[n].astype(object).where(table[n].notna(), None) if n in table else [None] * len(table)
-        for n in names
+        table[n].astype(object).where(table[n].notna(), None) if n in table else [None] * len(table) for n in names
     ]
     return zip(*columns, strict=True)
 
@@ -212,9 +194,7 @@ def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
     """What a reply, or a code and its words, say: the deciding columns."""
     text = str(reply or "").strip()
     if code is not None and not words.answer(text):
-        text = " ".join(
-            filter(None, [str(int(code)), None if enhanced and enhanced in text else enhanced, text])
-        )
+        text = " ".join(filter(None, [str(int(code)), None if enhanced and enhanced in text else enhanced, text]))
     told = words.ending(text, text)
     if not text:
         return {}
@@ -331,9 +311,7 @@ def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
     """A bounce in free words: each address at the start of a line, with the text up to the next."""
     body = message.get_body(("plain",))
     text = body.get_content() if body and not body.is_multipart() else ""
-    text = re.split(
-        r"(?m)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)", text, flags=re.I
-    )[0]
+    text = re.split(r"(?m)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)", text, flags=re.I)[0]
     places = [*_FAILED.finditer(text)]
     ends = [place.start() for place in places[1:]] + [len(text)]
     for place, end in zip(places, ends, strict=False):
@@ -369,11 +347,9 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
         told |= {"outcome": _OUTCOMES.get(row["action"], "failed"), "reply": said or None, "stage": None}
     if row.pop("action") == "delayed" and told["outcome"] == "failed":
         told["outcome"] = "deferred"
-    ip = server[2].removeprefix("IPv6:") if server and _is_ip(server[2].removeprefix("IPv6:")) else None
+    ip = server[2].removeprefix("IPv6:") if server and is_ip(server[2].removeprefix("IPv6:")) else None
     host = (
-        row.get("mx_host")
-        if row.get("mx_host") and not _is_ip(row["mx_host"])
-        else (server[1] if server else None)
+        row.get("mx_host") if row.get("mx_host") and not is_ip(row["mx_host"]) else (server[1] if server else None)
     )
     domain = row["recipient"].rpartition("@")[2].lower()
     return told | {"mx_ip": ip, "mx_host": host, "recipient_domain": domain, "domain": domain}

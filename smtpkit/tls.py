@@ -13,6 +13,7 @@ from typing import Any
 from cryptography import x509
 from OpenSSL import SSL
 
+from smtpkit.address import is_ip
 from smtpkit.errors import InvalidInput
 from smtpkit.escape import Shown
 
@@ -87,7 +88,7 @@ class TlsLink:
         self._link = SSL.Connection(_context(ca_file), None)
         self._link.set_app_data(self._problems)
         self._link.set_connect_state()
-        if server_name and not _is_address(server_name):
+        if server_name and not is_ip(server_name):
             self._link.set_tlsext_host_name(server_name.encode("ascii"))
 
     def feed(self, octets: bytes) -> None:
@@ -173,7 +174,3 @@ def _wrong_name(name: str | None, chain: Sequence[Certificate]) -> str | None:
     wild = "*." + name.partition(".")[2]
     held = [one.lower() for one in chain[0].names]
     return None if name.lower() in held or wild.lower() in held else f"certificate is not for {name}"
-
-
-def _is_address(name: str) -> bool:
-    return ":" in name or name.replace(".", "").isdigit()

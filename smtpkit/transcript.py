@@ -129,9 +129,7 @@ def _from_json(number: int, text: str) -> Line:
         raise InvalidInput(f"line {number} of the transcript is not one of jsonl()'s: {error!r}") from None
 
 
-def _line(
-    stage: str, command: str, code: int | None, raw: bytes, odd: str, at: str | None, took: Any
-) -> Line:
+def _line(stage: str, command: str, code: int | None, raw: bytes, odd: str, at: str | None, took: Any) -> Line:
     reply = Reply(code, raw, tuple(filter(None, odd.split(","))))
     return Line(stage, command, reply, datetime.fromisoformat(at) if at else None, took)
 

@@ -74,9 +74,7 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     made |= {"who": _who(read, f), "rest": _others(read, f, rest), "site": _site(read, f)}
     made["how"] = priors()["how"].get(next(iter(sounds)), "") if len(sounds) == 1 else ""
     made["when"] = f" since about {_clock(read, onset)}" if onset is not None else ""
-    made["when"] = (
-        f"{made['when']} until about {_clock(read, recovery)}" if recovery is not None else made["when"]
-    )
+    made["when"] = f"{made['when']} until about {_clock(read, recovery)}" if recovery is not None else made["when"]
     made["ips"] = f"all {ips} MX IPs" if ips > 1 else "the one MX IP asked"
     made["alike"] = " alike: no single server is at fault" * (ips > 1)
     made["many"] = "1 recipient was" if len(f.values) == 1 else f"{len(f.values):,} recipients were"
@@ -168,9 +166,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
-def more_probes(
-    read: Reading, chosen: Sequence[tuple[Found, float]], found: Sequence[Found]
-) -> dict[str, int]:
+def more_probes(read: Reading, chosen: Sequence[tuple[Found, float]], found: Sequence[Found]) -> dict[str, int]:
     """By MX IP, how many more sessions would settle it: the suspect until it can be named, its siblings cleared.
 
     Each further session of a server that goes on refusing at its rate brings its Kullback-Leibler distance from the

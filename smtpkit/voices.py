@@ -45,9 +45,7 @@ def sound(text: str, code: int, enhanced: str = "", stage: str = "", ours: str =
     found = str(priors()["sound_of_reason"].get(reason, ""))
     if found == "block" and re.search(priors()["listed"], text, re.IGNORECASE):
         return "listed"
-    if (
-        ours and ours in text and found in ("", "busy", "tls", "recipient")
-    ):  # it names us: no fault of its own
+    if ours and ours in text and found in ("", "busy", "tls", "recipient"):  # it names us: no fault of its own
         return "block"
     if found == "content" and code < 500:  # who dislikes a content says so for good
         return "vague4"

@@ -126,6 +126,4 @@ class _Watch:
     def _jobs(self, route: MxRoute, number: int) -> list[Job]:
         """One session with each address of the route, or rows of what has none."""
         ips = {ip: host for host, ip in reversed(list(route))}
-        return [self.asked.job(route, ips[ip], ip, number) for ip in reversed(ips)] + self.asked.dead_ends(
-            route
-        )
+        return [self.asked.job(route, ips[ip], ip, number) for ip in reversed(ips)] + self.asked.dead_ends(route)

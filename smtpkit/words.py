@@ -24,8 +24,7 @@ _STAGES = {
     **{verb: verb.lower() for verb in ("AUTH", "MAIL", "RCPT", "DATA")},
 }
 _ERRORS = [
-    (re.compile(row["words"], re.IGNORECASE), row["error"], row["stage"] or None)
-    for row in rows("log_errors.csv")
+    (re.compile(row["words"], re.IGNORECASE), row["error"], row["stage"] or None) for row in rows("log_errors.csv")
 ]
 """Words, the error that they name, and the stage it means if the text names none."""
 OUTCOMES = {"2": "accepted", "4": "deferred", "5": "rejected"}

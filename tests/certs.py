@@ -62,9 +62,7 @@ def _sign(
     )
     above = (by[0] if by else key).public_key()
     held: list[x509.ExtensionType] = [x509.SubjectKeyIdentifier.from_public_key(key.public_key())]
-    held += [
-        x509.AuthorityKeyIdentifier.from_issuer_public_key(above)
-    ]  # Python 3.13 asks for both (RFC 5280)
+    held += [x509.AuthorityKeyIdentifier.from_issuer_public_key(above)]  # Python 3.13 asks for both (RFC 5280)
     held += [x509.SubjectAlternativeName([x509.DNSName(host)])] if host else []
     if host is None:
         usage = dict.fromkeys(("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",

@@ -26,9 +26,7 @@ ZONE: dict[tuple[str, str], list[str]] = {}
 """(name, type) to records, for names whose answers are good."""
 
 
-def good(
-    query: dns.message.Message, rows: list[str] | None = None, *, tcp: bool = False
-) -> dns.message.Message:
+def good(query: dns.message.Message, rows: list[str] | None = None, *, tcp: bool = False) -> dns.message.Message:
     """A sound answer: from `rows`, else from ZONE, following CNAMEs; NXDOMAIN for a name nobody wrote down."""
     answer = dns.message.make_response(query)
     answer.flags |= dns.flags.RA | dns.flags.AA

@@ -186,9 +186,7 @@ class World:
             return None
 
         self.causes.append(answer)
-        self.truth.append(
-            {"kind": kind, "dimension": dimension, "values": list(values), "count": hits} | more
-        )
+        self.truth.append({"kind": kind, "dimension": dimension, "values": list(values), "count": hits} | more)
 
 
 def world(rng: np.random.Generator, kind: str, hard: bool) -> World:

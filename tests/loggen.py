@@ -54,9 +54,7 @@ NAVER = "550 5.1.1 <{r}>: 존재하지 않는 사용자입니다 - nsmtp"
 SITES = (
     Site("daum.example", _mx("daum.example", *(f"192.0.2.{n}" for n in (11, 12, 13, 14)), name="mx"), 30),
     Site("naver.example", _mx("naver.example", *(f"198.51.100.2{n}" for n in (1, 2, 3))), 25, unknown=NAVER),
-    Site(
-        "gmail.example", _mx("gmail.example", "2001:db8:4::1a", "203.0.113.26"), 25, "Trusted", unknown=DMARC
-    ),
+    Site("gmail.example", _mx("gmail.example", "2001:db8:4::1a", "203.0.113.26"), 25, "Trusted", unknown=DMARC),
     Site("slow.example", _mx("slow.example", "203.0.113.61", "203.0.113.62"), 6, "", grey=0.3),
     Site("half.example", _mx("half.example", "203.0.113.71", "203.0.113.72"), 6, dead=("203.0.113.71",)),
     Site("gone.example", _mx("gone.example", "203.0.113.81"), 3, dead=("203.0.113.81",)),
@@ -141,9 +139,7 @@ class Sender:
     def _qid(self) -> str:
         if self._rng.random() < 0.3:
             return f"{self._rng.getrandbits(44):011X}"
-        return (
-            "4" + "".join(self._rng.choices(ALPHABET, k=8)) + "z" + "".join(self._rng.choices(ALPHABET, k=5))
-        )
+        return "4" + "".join(self._rng.choices(ALPHABET, k=8)) + "z" + "".join(self._rng.choices(ALPHABET, k=5))
 
     def _message(self, at: float) -> None:
         rng, qid = self._rng, self._qid()
@@ -155,9 +151,7 @@ class Sender:
         opened = f"{qid}: from=<{sender}>, size={rng.randint(900, 60_000)}, nrcpt={len(who)} (queue active)"
         self._say(at, "smtpd[3011]", f"connect from {client}")
         self._say(at + 0.001, "smtpd[3011]", f"{qid}: client={client}")
-        self._say(
-            at + 0.002, "cleanup[3020]", f"{qid}: message-id=<{rng.getrandbits(60):x}.{qid}@ours.example>"
-        )
+        self._say(at + 0.002, "cleanup[3020]", f"{qid}: message-id=<{rng.getrandbits(60):x}.{qid}@ours.example>")
         self._say(at + 0.004, "qmgr[2001]", opened, "from")
         self._say(
             at + 0.005,

@@ -102,9 +102,7 @@ def test_a_literal_reads_back(address: object) -> None:
     assert helo_name(literal(str(address))) == literal(str(address))
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "a b", "a..b", "x" * 256, "host\r\nQUIT", "[192.0.2.1]", "https://a"]
-)
+@pytest.mark.parametrize("name", ["", ".", "a b", "a..b", "x" * 256, "host\r\nQUIT", "[192.0.2.1]", "https://a"])
 def test_no_host_name(name: str) -> None:
     with pytest.raises(InvalidInput):
         host_name("domain", name)

@@ -549,9 +549,7 @@ SNEAKY += [
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=st.lists(st.sampled_from(SNEAKY), max_size=8),
-    codes=st.fixed_dictionaries(
-        {p: st.sampled_from([250, 354, 500]) for p in ("mail", "rcpt", "noop", "other")}
-    ),
+    codes=st.fixed_dictionaries({p: st.sampled_from([250, 354, 500]) for p in ("mail", "rcpt", "noop", "other")}),
     live=st.booleans(),
 )
 def test_whatever_is_typed_nothing_reaches_whom_the_guard_does_not_name(
@@ -747,9 +745,7 @@ WIRED = {
     "PLAIN": b"AUTH PLAIN " + PLAIN + b"\r\n",
     "LOGIN": b"AUTH LOGIN\r\n" + b64encode(USER.encode()) + b"\r\n" + b64encode(SECRET.encode()) + b"\r\n",
     # by another tool: printf '<1@mx>' | openssl dgst -md5 -hmac hunter2-s3cret-marker
-    "CRAM-MD5": b"AUTH CRAM-MD5\r\n"
-    + b64encode(USER.encode() + b" 7812779ccee62528bed388c873e0f263")
-    + b"\r\n",
+    "CRAM-MD5": b"AUTH CRAM-MD5\r\n" + b64encode(USER.encode() + b" 7812779ccee62528bed388c873e0f263") + b"\r\n",
     "XOAUTH2": b"AUTH XOAUTH2 " + traces()[3] + b"\r\n",
 }
 

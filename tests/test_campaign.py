@@ -17,9 +17,7 @@ from tests.test_store_faults import SENDER, TO, message, network, send
 
 
 def probe(server: FaultServer, net: Any, **more: Any) -> Any:
-    return sk.probe(
-        "fault.example", server=server.address, server_name="mx.fault.example", network=net, **more
-    )
+    return sk.probe("fault.example", server=server.address, server_name="mx.fault.example", network=net, **more)
 
 
 class TestBackground:
@@ -95,9 +93,7 @@ class TestGuard:
 
     def test_private_addresses_are_refused_unless_allowed(self, tmp_path: Path) -> None:
         with FaultServer(GOOD) as server:
-            net = sk.internet(
-                casebook=tmp_path / "c.sqlite", ledger=tmp_path / "l.sqlite", helo="client.example"
-            )
+            net = sk.internet(casebook=tmp_path / "c.sqlite", ledger=tmp_path / "l.sqlite", helo="client.example")
             frame = probe(server, net, rounds=1)
             assert server.sessions == []
         assert (frame["outcome"].iloc[0], frame["error"].iloc[0]) == ("withheld", "guard")
@@ -196,9 +192,7 @@ class TestWhy:
         frame = sk.probe(server=("10.0.0.1", 25), network=net)
         assert time.monotonic() - begun < 10, "no pause before what is never connected to"
         assert set(frame["error"]) == {"guard"}
-        assert set(frame["why"]) == {
-            "10.0.0.1 is not a public address; name it in allow_networks if you mean it"
-        }
+        assert set(frame["why"]) == {"10.0.0.1 is not a public address; name it in allow_networks if you mean it"}
         assert frame["tls_problem"].isna().all()
         assert not (tmp_path / "l.sqlite").exists(), "no visit is remembered"
 
@@ -217,12 +211,8 @@ class TestWhy:
         assert "pace.patience is 1 s" in frame["why"].iloc[-1]
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"pace": 3}, {"guard": ["r@a.example"]}, {"timeouts": 5}, {"case": "a\nb"}]
-)
-def test_a_rule_of_another_type_is_refused_before_anything_is_asked(
-    wrong: dict[str, Any], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("wrong", [{"pace": 3}, {"guard": ["r@a.example"]}, {"timeouts": 5}, {"case": "a\nb"}])
+def test_a_rule_of_another_type_is_refused_before_anything_is_asked(wrong: dict[str, Any], tmp_path: Path) -> None:
     with FaultServer(GOOD) as server, pytest.raises(InvalidInput, match=next(iter(wrong))):
         probe(server, network(tmp_path), **wrong)
     assert server.sessions == []
@@ -230,9 +220,7 @@ def test_a_rule_of_another_type_is_refused_before_anything_is_asked(
 
 def test_a_fault_leaves_no_open_visit_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the receiver would count as busy for an hour, as long as this process lives."""
-    net = sk.internet(
-        casebook=tmp_path / "c.sqlite", ledger=tmp_path / "l.sqlite", allow_networks=["127.0.0.0/8"]
-    )
+    net = sk.internet(casebook=tmp_path / "c.sqlite", ledger=tmp_path / "l.sqlite", allow_networks=["127.0.0.0/8"])
     with FaultServer(GOOD) as server, monkeypatch.context() as broken:
         broken.setattr(campaign.Session, "__init__", lambda *_: 1 / 0)
         with pytest.raises(EngineFault, match="ZeroDivisionError"):

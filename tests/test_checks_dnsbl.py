@@ -110,9 +110,7 @@ def test_a_zone_must_have_the_right_test_entries() -> None:
     assert (row.state, row.meaning[:44]) == ("refused", "its test entry: 127.255.255.254: public or o")
     half = FakeNetwork({**alive(), reverse("127.0.0.1", ZEN): "timeout"})
     assert dnsbl.lookup(IP, half, [ZEN]).state[0] == "unknown"
-    names = FakeNetwork(
-        {f"{name}.dbl.spamhaus.org": {"A": ["127.0.1.2"]} for name in ("ours.example", "invalid")}
-    )
+    names = FakeNetwork({f"{name}.dbl.spamhaus.org": {"A": ["127.0.1.2"]} for name in ("ours.example", "invalid")})
     assert dnsbl.lookup("ours.example", names, ["dbl.spamhaus.org"]).state[0] == "dead"
 
 
@@ -157,9 +155,7 @@ def test_the_key_goes_to_spamhaus_only_and_is_never_shown(monkeypatch: pytest.Mo
     assert not [name for name, _ in network.asked if name.endswith("." + ZEN)], "asked by the key instead"
     row = table.set_index("zone").loc["<key>.zen.dq.spamhaus.net"]
     assert (row.state, row.text) == ("listed", "see <key>")
-    shown = (
-        table.to_csv().lower() + "".join(map(str, dnsbl.rows(Sender("ours.example", network, ip=IP)))).lower()
-    )
+    shown = table.to_csv().lower() + "".join(map(str, dnsbl.rows(Sender("ours.example", network, ip=IP)))).lower()
     assert KEY.lower() not in shown
 
 
@@ -197,9 +193,7 @@ def test_rows_of_the_preflight() -> None:
     assert nothing[0].evidence == "not asked: no sending address known"
 
 
-def test_what_lists_said_is_kept_in_the_casebook_as_spells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_lists_said_is_kept_in_the_casebook_as_spells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zone = {**alive(), reverse(IP, ZEN): {"A": ["127.0.0.3"]}}
     network, book = FakeNetwork(zone, casebook=tmp_path / "c.sqlite"), Casebook(tmp_path / "c.sqlite")
     book.note("dnsbl is no note of ours")

@@ -194,9 +194,7 @@ def test_a_lookup_frame_does_as_well() -> None:
     zone = {reverse("127.0.0.2", "zen.spamhaus.org"): {"A": ["127.0.0.2"]}}
     table = dnsbl.lookup(IP, FakeNetwork(zone), ["zen.spamhaus.org", "bl.spamcop.net"])
     said = checks.joined(table, rounds(4, 3, only(2)))
-    assert said.startswith(
-        "Listed in none of 2 lists (1 gave no answer), yet 1 of 4 MX IPs (192.0.2.13) refuses"
-    )
+    assert said.startswith("Listed in none of 2 lists (1 gave no answer), yet 1 of 4 MX IPs (192.0.2.13) refuses")
 
 
 def test_a_lookup_that_the_receiver_was_refused_is_its_own_fault() -> None:
@@ -287,8 +285,7 @@ ENVELOPE = {"ip": IP, "helo": "mail.ours.example", "sender": "me@ours.example", 
 
 def rspamd_says(**symbols: float) -> bytes:
     told = {
-        name: {"name": name, "score": points, "description": f"about {name}"}
-        for name, points in symbols.items()
+        name: {"name": name, "score": points, "description": f"about {name}"} for name, points in symbols.items()
     }
     body = json.dumps(
         {"action": "no action", "score": sum(symbols.values()), "required_score": 15.0, "symbols": told}
@@ -310,9 +307,7 @@ def test_rspamd_is_asked_with_the_envelope() -> None:
     assert heard.endswith(message().octets[-6:])
 
 
-@pytest.mark.parametrize(
-    "symbol", ["R_SPF_DNSFAIL", "DMARC_DNSFAIL", "R_DKIM_TEMPFAIL", "RBL_SENDERSCORE_FAIL"]
-)
+@pytest.mark.parametrize("symbol", ["R_SPF_DNSFAIL", "DMARC_DNSFAIL", "R_DKIM_TEMPFAIL", "RBL_SENDERSCORE_FAIL"])
 def test_a_score_is_refused_when_the_engines_dns_failed(symbol: str) -> None:
     with engine(rspamd_says(HFILTER_HOSTNAME_UNKNOWN=2.5, **{symbol: 0})) as (place, _):
         (row,) = checks.score(message(), rspamd=f"http://{place}", **ENVELOPE).itertuples()
@@ -367,9 +362,7 @@ def test_the_command_says_the_worst_by_its_exit_code() -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [("pass", 0), ("warn", 3), ("unknown", 4), ("fail", 1)])
-def test_rules_and_what_was_not_asked_do_not_count(
-    status: str, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rules_and_what_was_not_asked_do_not_count(status: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [Row("mx", "", status, "x"), Row("soa", "", "pass", "x"), Row("rule", "", "fail", "x")]
     rows += [Row("dmarc", "", "unknown", "not asked: no message given")]
     monkeypatch.setattr(checks, "preflight", lambda domain, **more: frame(rows))

@@ -78,12 +78,8 @@ ZONE = {
     "bad.example": {"TXT": ["v=spf1 ip4:1.2.3 -all"]},
     "open.example": {"TXT": ["v=spf1 a"]},
     "old.example": {"TXT": ["v=spf1 ptr -all"]},
-    "void.example": {
-        "TXT": ["v=spf1 a:n1.void.example a:n2.void.example a:n3.void.example ip4:192.0.2.9 -all"]
-    },
-    "wide.example": {
-        "TXT": ["v=spf1 ip4:192.0.2.9 " + " ".join(f"a:a{n}.a.example" for n in range(11)) + " -all"]
-    },
+    "void.example": {"TXT": ["v=spf1 a:n1.void.example a:n2.void.example a:n3.void.example ip4:192.0.2.9 -all"]},
+    "wide.example": {"TXT": ["v=spf1 ip4:192.0.2.9 " + " ".join(f"a:a{n}.a.example" for n in range(11)) + " -all"]},
     "none.example": {"TXT": ["hello"]},
 }
 
@@ -257,8 +253,7 @@ def test_this_machines_public_address_counts_where_none_is_given(monkeypatch: py
         lab.zone.publish("ours.example", "TXT", "v=spf1 ip4:9.9.9.10 -all")
         net = sk.internet(nameservers=[lab.dns], reroute={("192.0.2.11", 25): ("127.0.0.1", 1)})
         real, routed = (
-            MxRoute("d.example", "mx", (MxHost("mx.d.example", 1, (ip,)),))
-            for ip in ("9.9.9.9", "192.0.2.11")
+            MxRoute("d.example", "mx", (MxHost("mx.d.example", 1, (ip,)),)) for ip in ("9.9.9.9", "192.0.2.11")
         )
         told = []
         for ours in ("8.8.8.8", "9.9.9.10", "10.0.0.7", None):

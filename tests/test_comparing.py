@@ -12,9 +12,7 @@ from tests import frames
 def log(**more: object) -> pd.DataFrame:
     """A log of a sender with two addresses, one of which one server refuses."""
     made = [
-        frames.rounds(
-            4, 8, lambda i, r, h, us=us: "bad" if i == 2 and us == frames.OURS2 else "sent", sender_ip=us
-        )
+        frames.rounds(4, 8, lambda i, r, h, us=us: "bad" if i == 2 and us == frames.OURS2 else "sent", sender_ip=us)
         for us in (frames.OURS, frames.OURS2)
     ]
     return frames.join(*made).assign(source="postfix", helo="localhost", asked="body", tls="plain", **more)

@@ -209,9 +209,7 @@ def test_no_receiver_is_blamed_for_failed_connections_without_a_control() -> Non
 )  # fmt: skip
 def test_a_control_answers_from_the_same_place_and_family_within_ten_minutes(more: Any, blamed: bool) -> None:
     found = sk.diagnose(frames.join(dead(), control(**more)))
-    sure = [
-        c for c in found.causes if c.kind in ("outage", "provider_block", "mx_dead") and c.confidence >= 0.8
-    ]
+    sure = [c for c in found.causes if c.kind in ("outage", "provider_block", "mx_dead") and c.confidence >= 0.8]
     assert bool(sure) == blamed, found
     assert ("our own path may be" in found.verdict or "our own path" in found.verdict) == (not blamed)
 
@@ -222,9 +220,7 @@ def test_one_dead_server_is_named_because_its_siblings_answer() -> None:
 
 
 def test_nobody_answers_anywhere_is_our_own_path() -> None:
-    both = frames.join(
-        dead(), control().assign(outcome="failed", stage="connect", code=pd.NA, error="timeout")
-    )
+    both = frames.join(dead(), control().assign(outcome="failed", stage="connect", code=pd.NA, error="timeout"))
     (cause,) = sk.diagnose(both).causes
     assert (cause.kind, cause.values) == ("local_path", ())
     assert "no receiver is" in sk.diagnose(both).verdict

@@ -75,9 +75,7 @@ def net(server: faultdns.FaultDns, tmp_path: Path) -> "sk.network.Internet":
         ("silent", "timeout", []),
     ],
 )
-def test_what_the_name_server_does(
-    name: str, status: str, ips: list[str], net: "sk.network.Internet"
-) -> None:
+def test_what_the_name_server_does(name: str, status: str, ips: list[str], net: "sk.network.Internet") -> None:
     route = sk.lookup_mx(f"{name}.fault.test", network=net)
     assert (route.status, sorted(ip for _, ip in route)) == (status, sorted(ips))
 
@@ -106,9 +104,7 @@ def test_the_host_without_address_says_why(net: "sk.network.Internet") -> None:
 
 def test_a_dead_name_server_ends_in_time(tmp_path: Path) -> None:
     with faultdns.dead_name_server() as address:
-        net = sk.internet(
-            nameservers=[address], dns_timeout=0.5, ledger=tmp_path / "l", casebook=tmp_path / "c"
-        )
+        net = sk.internet(nameservers=[address], dns_timeout=0.5, ledger=tmp_path / "l", casebook=tmp_path / "c")
         begun = time.monotonic()
         assert sk.lookup_mx("good.fault.test", network=net).status == "timeout"
     assert 0.25 < time.monotonic() - begun < 2
@@ -128,9 +124,7 @@ def test_reserved_names_are_not_asked_of_real_servers(tmp_path: Path) -> None:
         assert (answer.status, "reserved" in answer.detail) == ("nxdomain", True)
 
 
-@pytest.mark.parametrize(
-    "name", ["silent", "servfail", "null", "gone", "nobody-wrote-this", "loopback", "literal"]
-)
+@pytest.mark.parametrize("name", ["silent", "servfail", "null", "gone", "nobody-wrote-this", "loopback", "literal"])
 def test_a_probe_makes_rows_of_it(name: str, net: "sk.network.Internet") -> None:
     """No exception and no connection: rows of stage dns, or withheld by the guard."""
     expected = {

@@ -18,9 +18,7 @@ def typed(lines: Sequence[bytes], answers: list[Got]) -> Step:
     """A step that says these lines one after the other and keeps what it was answered."""
     answers.append((yield Connect()))
     for line in lines:
-        got = (
-            yield MarkDot() if line == b"MARK" else Ask(line, () if line.startswith(b"body") else ("other",))
-        )
+        got = yield MarkDot() if line == b"MARK" else Ask(line, () if line.startswith(b"body") else ("other",))
         answers.append(got)
     return (Verdict("body", "passed"),)
 

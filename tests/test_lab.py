@@ -82,9 +82,7 @@ class TestScenarioFiles:
         ("text", "words"),
         [
             pytest.param("", "key 'domain': '' is missing", id="empty"),
-            pytest.param(
-                "domian = 'x'", "key 'domian': 'x' is no key here; there are: about, domain", id="key"
-            ),
+            pytest.param("domian = 'x'", "key 'domian': 'x' is no key here; there are: about, domain", id="key"),
             pytest.param("domain = 3", "key 'domain': 3 is not of type str", id="type"),
             pytest.param("domain='d'\nspeed = 0", "key 'speed': 0.0 is too small", id="speed"),
             pytest.param("domain='d'\nseed = true", "key 'seed': True is not of type int", id="bool"),
@@ -119,9 +117,7 @@ class TestScenarioFiles:
             pytest.param(
                 "domain='d'\n[[rule]]\nstage='mail'\nper_hour=-1", "'per_hour': -1 is too small", id="count"
             ),
-            pytest.param(
-                "domain='d'\n[[truth]]\nkind='gremlins'", "key 'kind': 'gremlins' is none of", id="kind"
-            ),
+            pytest.param("domain='d'\n[[truth]]\nkind='gremlins'", "key 'kind': 'gremlins' is none of", id="kind"),
             pytest.param(
                 "domain='d'\n[texts]\nbye='221 x'",
                 "key 'bye': '221 x' is no key here; there are: banner",
@@ -243,9 +239,7 @@ class TestDialogue:
             pytest.param([OPENING[0], b"MAIL FROM:a@b.example\r\n"], 501, id="path without brackets"),
             pytest.param([OPENING[0], b"MAIL TO:<a@b.example>\r\n"], 501, id="wrong word"),
             pytest.param([OPENING[0], b"MAIL FROM: Me <a@b.example>\r\n"], 250, id="as Sendmail takes it"),
-            pytest.param(
-                [OPENING[0], b"MAIL FROM:<a@b.example> SIZE=9 BODY=8BITMIME\r\n"], 250, id="parameters"
-            ),
+            pytest.param([OPENING[0], b"MAIL FROM:<a@b.example> SIZE=9 BODY=8BITMIME\r\n"], 250, id="parameters"),
             pytest.param([OPENING[0], b"MAIL FROM:<>\r\n"], 250, id="null sender"),
             pytest.param([OPENING[0], b'mail from:<"a b\\"c"@b.example>\r\n'], 250, id="quoted local part"),
             pytest.param([*OPENING[:2], b"RCPT TO:<>\r\n"], 501, id="empty recipient"),
@@ -363,10 +357,7 @@ class TestRules:
                 for command in OPENING:
                     sock.sendall(command)
                     last = reply(sock)
-                assert (
-                    last
-                    == b"550-5.7.1 [198.51.100.7] blocked\r\n550 5.7.1 " + "차단".encode(charset) + b"\r\n"
-                )
+                assert last == b"550-5.7.1 [198.51.100.7] blocked\r\n550 5.7.1 " + "차단".encode(charset) + b"\r\n"
 
     def test_what_a_client_says_is_no_template(self) -> None:
         rule = {"stage": "mail", "reply": "550 5.7.1 no {sender} {nothing}"}
@@ -401,9 +392,7 @@ class TestRules:
         [
             pytest.param({"lacks": "From"}, b"To: x\r\n\r\nFrom: y\r\n", 554, id="no From"),
             pytest.param({"lacks": "From"}, b"To: x\r\nfrom : y\r\n\r\n", 250, id="From"),
-            pytest.param(
-                {"contains": "win.example"}, b"A: b\r\n\r\nhttp://win.example/\r\n", 554, id="words"
-            ),
+            pytest.param({"contains": "win.example"}, b"A: b\r\n\r\nhttp://win.example/\r\n", 554, id="words"),
             pytest.param({"contains": "win.example"}, b"A: b\r\n\r\nhello\r\n", 250, id="no words"),
             pytest.param({"larger": 10}, b"123456789\r\n", 554, id="larger"),
             pytest.param({"larger": 11}, b"123456789\r\n", 250, id="as large"),
@@ -474,9 +463,7 @@ class TestRules:
     def test_a_limit_of_each_server_for_itself(self) -> None:
         rule = {"stage": "banner", "per_minute": 1, "per_server": True, "reply": "421 4.7.0 too fast"}
         with Lab({**world(rule), "mx": [{"name": "mx.r.example", "ips": ["192.0.2.1", "192.0.2.2"]}]}) as lab:
-            first = [
-                codes(lab.network, ip=ip)[0] for ip in ("192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2")
-            ]
+            first = [codes(lab.network, ip=ip)[0] for ip in ("192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2")]
             assert first == [220, 220, 421, 421]
 
     def test_the_seed_repeats_chance_and_balancer(self) -> None:
@@ -610,9 +597,7 @@ class TestDns:
             pytest.param("8.100.51.198.bl.example", "A", "nxdomain", (), id="not listed"),
             pytest.param("2.0.0.127.bl.example", "A", "ok", ("127.0.0.2",), id="test entry"),
             pytest.param("1.0.0.127.bl.example", "A", "nxdomain", (), id="test entry, negative"),
-            pytest.param(
-                "2.0.0.127.zen.spamhaus.org", "A", "ok", ("127.0.0.2",), id="a known list's test entry"
-            ),
+            pytest.param("2.0.0.127.zen.spamhaus.org", "A", "ok", ("127.0.0.2",), id="a known list's test entry"),
             pytest.param("7.100.51.198.zen.spamhaus.org", "A", "nxdomain", (), id="a known list"),
             pytest.param("sick.example", "A", "servfail", (), id="servfail"),
             pytest.param("dead.example", "A", "timeout", (), id="timeout"),
@@ -632,9 +617,7 @@ class TestDns:
                 return
             want = dns.rdatatype.from_text(kind)
             found = [rd.to_text() for rrset in said.answer if rrset.rdtype == want for rd in rrset]
-            found = [
-                text.strip('"').rstrip(".").lower() for text in found
-            ]  # compression keeps the question's case
+            found = [text.strip('"').rstrip(".").lower() for text in found]  # compression keeps the question's case
             assert found == [row.rstrip(".").lower() for row in rows]
             codes = {"ok": "NOERROR", "nodata": "NOERROR", "nxdomain": "NXDOMAIN", "servfail": "SERVFAIL"}
             assert dns.rcode.to_text(said.rcode()) == codes[status]
@@ -860,12 +843,8 @@ class TestScenarios:
             pytest.param("recipient_unknown", "s@daum.example", b"hi\r\n", 250, id="known"),
             pytest.param("size_limit", "r@daum.example", b"x" * 78 + b"\r\n", 250, id="small"),
             pytest.param("size_limit", "r@daum.example", (b"x" * 78 + b"\r\n") * 251, 552, id="large"),
-            pytest.param(
-                "content_reject", "r@daum.example", b"see http://win.example/\r\n", 554, id="bad link"
-            ),
-            pytest.param(
-                "content_reject", "r@daum.example", b"see http://lab.example/\r\n", 250, id="no link"
-            ),
+            pytest.param("content_reject", "r@daum.example", b"see http://win.example/\r\n", 554, id="bad link"),
+            pytest.param("content_reject", "r@daum.example", b"see http://lab.example/\r\n", 250, id="no link"),
         ],
     )
     def test_the_fault_is_in_the_message_or_recipient(
@@ -961,9 +940,7 @@ class TestScenarios:
         with Lab("mx_slow") as lab:
             for ip in ("192.0.2.11", "192.0.2.12"):
                 walk(lab.network, lab, ip)
-            took = {
-                ip: span([seen for seen in lab.log if seen.ip == ip]) for ip in ("192.0.2.11", "192.0.2.12")
-            }
+            took = {ip: span([seen for seen in lab.log if seen.ip == ip]) for ip in ("192.0.2.11", "192.0.2.12")}
             assert took["192.0.2.12"] > 0.7 > took["192.0.2.11"]
 
 

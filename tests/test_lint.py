@@ -65,16 +65,10 @@ def test_a_good_message_passes_all() -> None:
 
 
 CASES = [
-    pytest.param(
-        "from", changed((b"From: Jo <jo@mail.ours.example>\r\n", b"")), "fail", "no From", id="no From"
-    ),
+    pytest.param("from", changed((b"From: Jo <jo@mail.ours.example>\r\n", b"")), "fail", "no From", id="no From"),
     pytest.param("from", field("From: b@ours.example"), "fail", "b@ours.example | Jo", id="two From"),
-    pytest.param(
-        "from", changed((b"Jo <jo@mail.ours.example>", b"Jo")), "fail", "Jo", id="From without address"
-    ),
-    pytest.param(
-        "from", changed((b"Jo <", b'"a <b@c.example>" <')), "pass", "", id="address inside the name"
-    ),
+    pytest.param("from", changed((b"Jo <jo@mail.ours.example>", b"Jo")), "fail", "Jo", id="From without address"),
+    pytest.param("from", changed((b"Jo <", b'"a <b@c.example>" <')), "pass", "", id="address inside the name"),
     pytest.param(
         "date", changed((b"Date: Tue, 24 Nov 2026 09:12:00 +0000\r\n", b"")), "fail", "no Date", id="no Date"
     ),
@@ -101,9 +95,7 @@ CASES = [
     pytest.param("single_fields", field("X-A: 1\r\nX-A: 2"), "pass", "none", id="two X fields are fine"),
     pytest.param("line_length", GOOD + b"x" * 999 + b"\r\n", "fail", "999 octets in line 10", id="999"),
     pytest.param("line_length", GOOD + b"x" * 998 + b"\r\n", "pass", "998 octets in line 10", id="998"),
-    pytest.param(
-        "line_length", field("X-A: " + "y" * 1000), "fail", "1005 octets in line 1", id="header line"
-    ),
+    pytest.param("line_length", field("X-A: " + "y" * 1000), "fail", "1005 octets in line 1", id="header line"),
     pytest.param("line_ends", GOOD + b"a\nb\r\n", "fail", "1 bare", id="LF"),
     pytest.param("line_ends", GOOD + b"a\rb\r\n\0", "fail", "2 bare", id="CR and NUL"),
     pytest.param("line_ends", GOOD + b"a\r\r\n", "fail", "1 bare", id="CR CR LF"),
@@ -114,9 +106,7 @@ CASES = [
         "0 octets above 127 in the header, 2 in",
         id="8-bit body",
     ),
-    pytest.param(
-        "transport", field("X-A: é"), "warn", "2 octets above 127 in the header, 0 in", id="8-bit header"
-    ),
+    pytest.param("transport", field("X-A: é"), "warn", "2 octets above 127 in the header, 0 in", id="8-bit header"),
     pytest.param(
         "charset", GOOD + b"\xbe\xc8\r\n", "fail", "utf-8 of the html part does not fit", id="EUC-KR as UTF-8"
     ),
@@ -150,16 +140,10 @@ CASES = [
         id="data URI",
     ),
     pytest.param("text_alternative", GOOD + BODY, "warn", "html", id="HTML alone"),
-    pytest.param(
-        "text_alternative", changed((b"text/html", b"text/plain")), "pass", "plain", id="text alone"
-    ),
+    pytest.param("text_alternative", changed((b"text/html", b"text/plain")), "pass", "plain", id="text alone"),
     pytest.param("one_click", GOOD + BODY, "pass", "no List-Unsubscribe", id="no list mail"),
-    pytest.param(
-        "one_click", field("List-Id: <l.ours.example>"), "warn", "no List-Unsubscribe", id="list without"
-    ),
-    pytest.param(
-        "one_click", field("List-Unsubscribe: <https://o.example/u>"), "warn", "Post: none", id="no Post"
-    ),
+    pytest.param("one_click", field("List-Id: <l.ours.example>"), "warn", "no List-Unsubscribe", id="list without"),
+    pytest.param("one_click", field("List-Unsubscribe: <https://o.example/u>"), "warn", "Post: none", id="no Post"),
     pytest.param(
         "one_click",
         field("List-Unsubscribe: <mailto:u@o.example>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click"),
@@ -191,9 +175,7 @@ CASES = [
         "not signed",
         id="one of two signed",
     ),
-    pytest.param(
-        "align_dkim", field("DKIM-Signature: v=1; d=Ours.example; h=from"), "pass", "Ours", id="aligned"
-    ),
+    pytest.param("align_dkim", field("DKIM-Signature: v=1; d=Ours.example; h=from"), "pass", "Ours", id="aligned"),
     pytest.param(
         "align_dkim",
         field("DKIM-Signature: v=1; d=esp.example; h=from"),
@@ -201,17 +183,11 @@ CASES = [
         "esp.example",
         id="not aligned",
     ),
-    pytest.param(
-        "images", GOOD + b"<img src='cid:none' alt=''>", "fail", "no such part: cid:none", id="no part"
-    ),
+    pytest.param("images", GOOD + b"<img src='cid:none' alt=''>", "fail", "no such part: cid:none", id="no part"),
     pytest.param("images", GOOD + b"<IMG SRC=http://o.example/a.png ALT=x>", "warn", "not https", id="http"),
     pytest.param("images", GOOD + b"<img src=https://o.example/a.png>", "warn", "no alt text", id="no alt"),
-    pytest.param(
-        "images", GOOD + b"<img src=https://o.example/a.png alt=''>", "pass", "1 images", id="good image"
-    ),
-    pytest.param(
-        "images", GOOD + b"<img src='file:///C:/a.png' alt=a>", "fail", "cannot be reached", id="file"
-    ),
+    pytest.param("images", GOOD + b"<img src=https://o.example/a.png alt=''>", "pass", "1 images", id="good image"),
+    pytest.param("images", GOOD + b"<img src='file:///C:/a.png' alt=a>", "fail", "cannot be reached", id="file"),
     pytest.param(
         "images", GOOD + b"<img src=http://localhost/a alt=a>", "fail", "cannot be reached", id="localhost"
     ),
@@ -305,9 +281,7 @@ def test_html_as_quoted_printable_is_measured_both_ways() -> None:
         sender="a@ours.example", to="r@daum.example", text="t", html="<p>" + "한" * 20_000, charset="utf-8"
     )
     said, seen = status(made.octets, "gmail_clipping")
-    plain, sent = (
-        int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:octets|as sent)", seen)
-    )
+    plain, sent = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:octets|as sent)", seen))
     assert (said, plain) == ("pass", 60_005)
     assert 80_000 < sent < 90_000
 

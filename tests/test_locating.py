@@ -63,9 +63,7 @@ def test_whom_to_ask_next():
     assert judge([0, 0, 0, 0], [0, 0, 0, 0]).ask == 0
     assert judge([0, 0, 0, 0], [1, 1, 0, 0]).ask == 2, "in turn as long as nobody refused"
     assert judge([0, 1, 0, 0], [1, 1, 0, 0]).ask == 1, "then the suspect"
-    assert judge([0, 1, 0, 0], [1, 1, 0, 0], [False, True, False, False]).ask == 2, (
-        "unless it must not be asked"
-    )
+    assert judge([0, 1, 0, 0], [1, 1, 0, 0], [False, True, False, False]).ask == 2, "unless it must not be asked"
     assert judge([0, 4, 0, 0], [1, 4, 0, 0]).ask == 2, "but not without contrast"
 
 
@@ -244,9 +242,7 @@ def test_what_the_test_has_cleared_a_faint_pattern_does_not_accuse():
     assert said.verdict == (
         "0 of 30 sessions up to rcpt failed. No MX IP refuses 30% or more (1 wrong in 100 at most)."
     )
-    slow = sk.Diagnosis(
-        (sk.Cause("mx_slow", "mx_ip", ("192.0.2.11",)),), "192.0.2.11 is slow.", confidence=0.9
-    )
+    slow = sk.Diagnosis((sk.Cause("mx_slow", "mx_ip", ("192.0.2.11",)),), "192.0.2.11 is slow.", confidence=0.9)
     assert locating._conclude(slow, tally, frame).causes == slow.causes
 
 

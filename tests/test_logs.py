@@ -110,9 +110,7 @@ def message(draw: st.DrawFn) -> str:
         "sent": f"{qid}: to=<{who}>,{orig} relay={host}:25,{use} {times}, dsn=2.0.0, status=sent ({reply}{end}",
         "early": f"{qid}: {text}",
         "connect": draw(
-            st.sampled_from(
-                [f"connect to {host}:25: Connection refused", f"SSL_connect error to {host}:25: -1"]
-            )
+            st.sampled_from([f"connect to {host}:25: Connection refused", f"SSL_connect error to {host}:25: -1"])
         ),
         "tls": f"Untrusted TLS connection established to {host}:25: TLSv1.3 with cipher AES (256/256 bits)",
         "from": f"{qid}: from=<{draw(st.sampled_from(WHO))}>, size=1024, nrcpt=1 (queue active)",

@@ -81,13 +81,7 @@ def test_journald_and_bare_lines(tmp_path: Path) -> None:
 
 
 def test_a_line_that_was_repeated_counts_as_often(tmp_path: Path) -> None:
-    text = (
-        HEADERS["RFC 3164"]
-        + REFUSED
-        + "\n"
-        + HEADERS["RFC 3164"]
-        + f"message repeated 3 times: [ {REFUSED}]\n"
-    )
+    text = HEADERS["RFC 3164"] + REFUSED + "\n" + HEADERS["RFC 3164"] + f"message repeated 3 times: [ {REFUSED}]\n"
     table = read(tmp_path / "mail.log", text)
     assert len(table) == 4
     assert table.attempt_id.is_unique
@@ -95,8 +89,7 @@ def test_a_line_that_was_repeated_counts_as_often(tmp_path: Path) -> None:
 
 def test_the_year_goes_on_at_new_year_and_comes_from_the_file(tmp_path: Path) -> None:
     lines = [
-        f"{day} 23:00:00 relay1 postfix/smtp[1]: {REFUSED}\n"
-        for day in ("Dec 30", "Dec 31", "Jan  1", "Feb  3")
+        f"{day} 23:00:00 relay1 postfix/smtp[1]: {REFUSED}\n" for day in ("Dec 30", "Dec 31", "Jan  1", "Feb  3")
     ]
     path = tmp_path / "mail.log"
     path.write_text("".join(lines))
@@ -452,6 +445,4 @@ def test_a_file_that_is_rotated_while_it_is_read(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(files, "_pieces", moved)
     table = sk.read_log(path)
     assert len(table) == 50, "the open file was read to its end"
-    assert [p["why"] for p in table.attrs["problems"]] == [
-        "rotated or cut while it was read: read the set again"
-    ]
+    assert [p["why"] for p in table.attrs["problems"]] == ["rotated or cut while it was read: read the set again"]

@@ -125,9 +125,7 @@ def test_text_in_every_place_survives_in_every_charset(charset: str) -> None:
     assert made.lint().query("status == 'fail'").empty
 
 
-@pytest.mark.parametrize(
-    "text", ["👨\u200d👩\u200d👧 news", "می\u200cخواهم", "שלום\u200f!", "a\tb"], ids=ascii
-)
+@pytest.mark.parametrize("text", ["👨\u200d👩\u200d👧 news", "می\u200cخواهم", "שלום\u200f!", "a\tb"], ids=ascii)
 def test_marks_that_scripts_need_are_no_controls(text: str) -> None:
     made = build_message(sender=f"{text} <a@ours.example>", to="r@daum.example", subject=text)
     assert read(made)["Subject"] == text
@@ -144,9 +142,7 @@ def test_one_path_may_stand_alone(tmp_path: Path) -> None:
 
 
 def test_korean_octets_are_the_ones_that_korean_readers_know() -> None:
-    made = build_message(
-        **BASE, subject="안녕", text="안녕", attachments=[("안녕.txt", b"")], charset="euc-kr"
-    )
+    made = build_message(**BASE, subject="안녕", text="안녕", attachments=[("안녕.txt", b"")], charset="euc-kr")
     assert b"Subject: =?euc-kr?b?" + base64.b64encode("안녕".encode("euc-kr")) + b"?=" in made.octets
     assert b"filename*=euc-kr''%BE%C8%B3%E7.txt" in made.octets
 
@@ -182,9 +178,7 @@ def test_header_lines_are_short_and_never_blank_and_long_links_stay_whole() -> N
 @pytest.mark.parametrize(
     "bad",
     [
-        pytest.param(
-            {"headers": {"X-A": "b" * 1000 + " ", "References": "<" + "r" * 1000 + ">"}}, id="no fold"
-        ),
+        pytest.param({"headers": {"X-A": "b" * 1000 + " ", "References": "<" + "r" * 1000 + ">"}}, id="no fold"),
         pytest.param({"headers": {"Bcc": "x@daum.example"}}, id="bcc"),
         pytest.param({"headers": {"Content-Type": "text/html"}}, id="content"),
         pytest.param({"headers": {"mime-version": "2.0"}}, id="mime"),
@@ -248,9 +242,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(
-    "place", ["subject", "value", "name", "display", "file", "address", "message_id", "cid"]
-)
+@pytest.mark.parametrize("place", ["subject", "value", "name", "display", "file", "address", "message_id", "cid"])
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_injection_is_refused_in_every_place(place: str, text: str) -> None:
     given = {
@@ -334,15 +326,12 @@ def made_once() -> Message:
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.text(
-    st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
-    | st.sampled_from("가나 \"\\,;:=?<>@()[]'%.-_"),
+    st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]) | st.sampled_from("가나 \"\\,;:=?<>@()[]'%.-_"),
     max_size=200,
 )
 
 
-@given(
-    subject=text, display=text, value=text, body=text, file=text, charset=st.sampled_from(["utf-8", "euc-kr"])
-)
+@given(subject=text, display=text, value=text, body=text, file=text, charset=st.sampled_from(["utf-8", "euc-kr"]))
 def test_any_text_arrives_unchanged_or_is_refused(subject, display, value, body, file, charset) -> None:
     display = re.sub('["<>\\\\]', "", display).strip()
     try:
@@ -413,9 +402,7 @@ def test_the_same_content_has_the_same_body_id_and_other_content_another() -> No
 
 
 def test_a_table_is_html_and_text_and_a_figure_is_an_inline_picture() -> None:
-    table = pd.DataFrame(
-        {"mx_ip": ["192.0.2.14", "<script>"], "said": ["=1+1\x1b[2J", None]}, index=["a", "<b>"]
-    )
+    table = pd.DataFrame({"mx_ip": ["192.0.2.14", "<script>"], "said": ["=1+1\x1b[2J", None]}, index=["a", "<b>"])
     figure = matplotlib.figure.Figure()
     figure.subplots().set_title('31 of 31 "refused"')
     back = read(build_message(**BASE, html=["<h1>Hello &amp; bye</h1>", table, figure]))
@@ -476,9 +463,7 @@ def test_the_content_type_follows_the_name(name: str, kind: str) -> None:
 
 
 def test_reprs_show_hostile_text_inertly() -> None:
-    evil = (
-        b"Subject: <img src=x onerror=x()>\x1b[2J\r\nContent-Type: text/html\r\n\r\n<script>x()</script>\x9b"
-    )
+    evil = b"Subject: <img src=x onerror=x()>\x1b[2J\r\nContent-Type: text/html\r\n\r\n<script>x()</script>\x9b"
     made = Message.from_octets(evil)
     assert repr(made).startswith("<Message '<img src=x onerror=x()>\\\\x1b[2J'")
     page = made._repr_html_()
@@ -629,9 +614,9 @@ def fuzzed(seed: int) -> Message:
         b"From: Jo <jo@ours.example>",
         b"Subject:" + pick([b" ", b"\t", b"x", b"\r\n\tfold", b"\xbe"], 20),
     ]
-    head += [b"X-" + pick([b"a", b"-"], 5) + b": y"] * dice.randrange(3) + [
-        b"To: r@daum.example"
-    ] * dice.randrange(3)
+    head += [b"X-" + pick([b"a", b"-"], 5) + b": y"] * dice.randrange(3) + [b"To: r@daum.example"] * dice.randrange(
+        3
+    )
     dice.shuffle(head)
     return Message.from_octets(b"\r\n".join(head) + b"\r\n\r\n" + pick(pool, 60))
 

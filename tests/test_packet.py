@@ -69,9 +69,7 @@ def _charts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def written(path: Path, **more: object) -> dict[str, str]:
     """All files of the incident's packet as text."""
-    made = report(
-        more.pop("diagnosis", STALE), path, frame=more.pop("frame", incident()), **{**GIVEN, **more}
-    )
+    made = report(more.pop("diagnosis", STALE), path, frame=more.pop("frame", incident()), **{**GIVEN, **more})
     return {file.name: file.read_bytes().decode() for file in made.files}
 
 
@@ -85,9 +83,7 @@ def test_the_letter_in_full(lang: str) -> None:
 def test_fifteen_lines_a_postmaster_answers() -> None:
     letter = stale().letter
     facts = [
-        line
-        for line in letter.split("\n")
-        if re.match(r"    (What|Since|From us|At you|Contrast|[RA]\d) ", line)
+        line for line in letter.split("\n") if re.match(r"    (What|Since|From us|At you|Contrast|[RA]\d) ", line)
     ]
     assert len(facts) == 15
     for text in ("28 of 28", "00:31:00 UTC (2026-11-24 09:31:00 KST)", OURS, "PTR relay1.ours.example",
@@ -112,9 +108,7 @@ def test_every_figure_can_be_counted_again_from_the_csv_and_the_charts_have_the_
     for name, row in quoted.iterrows():
         truth = known.loc[row.attempt_id]
         (line,) = re.findall(rf"    {name} (.*)", text["letter.md"])
-        assert line.startswith(
-            f"{truth.started_at:%Y-%m-%d %H:%M:%S}.000 {truth.mx_ip} {truth.stage.upper()} "
-        )
+        assert line.startswith(f"{truth.started_at:%Y-%m-%d %H:%M:%S}.000 {truth.mx_ip} {truth.stage.upper()} ")
         assert line.endswith(f"queue id {truth.queue_id}")
         assert f'id="{name}"' in text["report.html"]
     ids = re.findall(r"<code>([^<]*)</code>", text["report.html"])
@@ -137,9 +131,7 @@ def test_quotes_are_verbatim_spread_and_answered_by_siblings_in_the_same_quarter
 def test_siblings_that_accepted_an_hour_later_are_no_contrast() -> None:
     late = rounds(3, 8, only(), begun="2026-11-24 02:00")
     frame = join(rounds(4, 8, lambda i, r, h: "bad" if i == 3 else "mute"), late)
-    letter = report(
-        replace(STALE, causes=(replace(STALE.causes[0], onset=None),)), frame=frame, **GIVEN
-    ).letter
+    letter = report(replace(STALE, causes=(replace(STALE.causes[0], onset=None),)), frame=frame, **GIVEN).letter
     assert "No acceptance was seen" in letter
     assert "R5 " in letter
     assert "A1 " not in letter
@@ -153,9 +145,7 @@ def test_only_the_same_sender_is_compared() -> None:
     assert "0 of 30 refused by your 3 other MX addresses" in made.letter
     assert set(made.table.sender_ip) == {OURS2}
     ours = Diagnosis((Cause("sender_ip_block", "sender_ip", (OURS2,)),), "v")
-    frame = join(
-        rounds(3, 5, only()), rounds(3, 5, only(0, 1, 2), begun="2026-11-24 00:30:02", sender_ip=OURS2)
-    )
+    frame = join(rounds(3, 5, only()), rounds(3, 5, only(0, 1, 2), begun="2026-11-24 00:30:02", sender_ip=OURS2))
     letter = report(ours, frame=frame, **GIVEN).letter
     assert "15 of 15 attempts refused at RCPT" in letter
     assert "0 of 15 refused from our 1 other address in the same time" in letter
@@ -248,17 +238,13 @@ def test_every_kind_of_letter_is_written_in_both_languages() -> None:
     assert "(no reply: tls_handshake, certificate expired)" in letter
     assert (
         "none: nothing else of yours"
-        in report(
-            Diagnosis((CAUSES["provider_block"],), "v"), frame=frame_of("provider_block"), **GIVEN
-        ).letter
+        in report(Diagnosis((CAUSES["provider_block"],), "v"), frame=frame_of("provider_block"), **GIVEN).letter
     )
 
 
 def test_what_is_over_is_said_to_be_over() -> None:
     over = replace(STALE.causes[0], recovery=pd.Timestamp("2026-11-24 00:40:20", tz="UTC"))
-    letters = [
-        report(Diagnosis((over,), "v"), frame=incident(), lang=x, **GIVEN).letter for x in ("en", "ko")
-    ]
+    letters = [report(Diagnosis((over,), "v"), frame=incident(), lang=x, **GIVEN).letter for x in ("en", "ko")]
     assert "; over since about 2026-11-24 00:40:20 UTC" in letters[0]
     assert "refresh it.\nThis seems to be over" in letters[0]
     assert "지금은 정상화된" in letters[1]
@@ -300,9 +286,7 @@ def test_the_page_is_complete_in_itself(real_charts: None) -> None:
     tags = Tags(page).seen
     pictures = [have for tag, have in tags if tag == "img"]
     assert len(pictures) == 3
-    assert all(
-        have["src"].startswith("data:image/png;base64,iVBOR") and len(have["alt"]) > 60 for have in pictures
-    )
+    assert all(have["src"].startswith("data:image/png;base64,iVBOR") and len(have["alt"]) > 60 for have in pictures)
     assert not {tag for tag, _ in tags} & {"script", "link", "iframe", "object", "form", "base"}
     assert not [have for _, have in tags if set(have) & {"href", "srcset", "onload", "onerror"}]
     assert "default-src 'none'; img-src data:" in page
@@ -392,9 +376,7 @@ def test_contacts_have_sources_and_every_host_finds_one() -> None:
         assert not row["email"] or mailbox(row["email"].replace("{domain}", "a.example"))
     assert contact(["mx1.NAVER.com."], ["naver.com"])["url"] == "https://help.naver.com/"
     assert contact(["notnaver.com"], ["notnaver.com"])["email"] == "postmaster@notnaver.com"
-    assert (
-        contact([None, "x-com.mail.protection.outlook.com"], ["x.com"])["url"] == "https://sender.office.com/"
-    )
+    assert contact([None, "x-com.mail.protection.outlook.com"], ["x.com"])["url"] == "https://sender.office.com/"
 
 
 def test_the_name_of_our_address_is_asked_where_a_network_is_given() -> None:

@@ -118,9 +118,7 @@ def test_counts_follow_the_evidence_not_every_failure():
     """A greylisted attempt elsewhere is "other", not a hit."""
     frame = rounds(3, 6, lambda i, turn, _: "bad" if i == 1 else "grey" if (i, turn) == (2, 0) else "good")
     table = frame[frame.reason.eq("ip_blocked")]
-    found = Diagnosis(
-        (Cause("mx_block", "mx_ip", ("192.0.2.12",), evidence=table),), "192.0.2.12 refused 6 of 6."
-    )
+    found = Diagnosis((Cause("mx_block", "mx_ip", ("192.0.2.12",), evidence=table),), "192.0.2.12 refused 6 of 6.")
     lines = rows.Rows(frame, found).lines
     assert list(zip(lines.k, lines.n, lines.other, strict=True)) == [(0, 6, 0), (6, 6, 0), (0, 6, 1)]
     bare = Diagnosis((Cause("mx_block", "mx_ip", ("192.0.2.12",), evidence=table[["mx_ip"]]),), "x")
@@ -142,9 +140,7 @@ def test_from_an_onset_on_only_later_attempts_count_and_the_turn_is_drawn():
         frame.started_at[frame.mx_ip.eq("192.0.2.14") & frame.outcome.eq("passed")].max(),
         turned,
     )
-    assert list(view.lines.n) == [
-        (frame.started_at.ge(turned) & frame.mx_ip.eq(ip)).sum() for ip in view.lines.ip
-    ]
+    assert list(view.lines.n) == [(frame.started_at.ge(turned) & frame.mx_ip.eq(ip)).sum() for ip in view.lines.ip]
     fig = plot.lanes(frame, found)
     words = next(text for text in fig.axes[0].texts if text.get_text().startswith("turned"))
     assert words.get_text() == "turned 01:28 to 01:33"
@@ -164,9 +160,7 @@ def test_forest_is_sorted_by_rate_with_intervals_and_a_line_at_the_others():
 
 
 def test_simpson_shows_the_recipient_and_clears_the_server():
-    found = Diagnosis(
-        (Cause("recipient_bad", "recipient", ("gone@daum.example",)),), "gone@daum.example is dead."
-    )
+    found = Diagnosis((Cause("recipient_bad", "recipient", ("gone@daum.example",)),), "gone@daum.example is dead.")
     fig = plot.forest(simpson(), found)
     assert heads(fig) == ["✘ gone@daum.example", "r@daum.example"]
     assert {"20/20", "0/60"} <= set(texts(fig))
@@ -188,9 +182,7 @@ def test_pair_matrix_frames_the_one_cell():
 
 
 def test_a_blocked_sender_is_one_row_among_the_senders():
-    found = Diagnosis(
-        (Cause("sender_ip_block", "sender_ip", (OURS2,)),), "198.51.100.8 is refused everywhere."
-    )
+    found = Diagnosis((Cause("sender_ip_block", "sender_ip", (OURS2,)),), "198.51.100.8 is refused everywhere.")
     says = lambda i, turn, hour: "bad"  # noqa: E731  the test's own answer
     frame = join(rounds(4, 3, only()), rounds(4, 3, says, begun="2026-11-24 00:30:02", sender_ip=OURS2))
     for chart in (plot.grid, plot.lanes):
@@ -205,9 +197,7 @@ def test_an_outage_counts_between_onset_and_recovery():
     view = rows.Rows(frame, Diagnosis((cause,), "An outage."))
     assert (list(view.lines.k), list(view.lines.n)) == ([10, 10], [10, 10])
     assert view.since == "since 00:50 until 01:09 UTC"
-    assert "turned 00:49 to 00:50, recovered 01:09 to 01:10" in texts(
-        plot.lanes(frame, Diagnosis((cause,), "x"))
-    )
+    assert "turned 00:49 to 00:50, recovered 01:09 to 01:10" in texts(plot.lanes(frame, Diagnosis((cause,), "x")))
 
 
 def test_a_slow_server_is_counted_by_its_evidence():
@@ -378,9 +368,7 @@ def test_missing_columns_and_times_without_zone_are_refused_with_the_way_out():
 def test_recipients_of_one_session_count_once_up_to_mail():
     both = [row("busy", TIME, 0, session="s", recipient=who) for who in ("a@daum.example", "b@daum.example")]
     assert "1 deferred (1 attempt" in plot.grid(attempts.frame(both)).alt.replace("(daum.example, ", "(")
-    late = [
-        row("nobody", TIME, 0, session="s", recipient=who) for who in ("a@daum.example", "b@daum.example")
-    ]
+    late = [row("nobody", TIME, 0, session="s", recipient=who) for who in ("a@daum.example", "b@daum.example")]
     assert "2 refused" in plot.grid(attempts.frame(late)).alt
 
 
@@ -408,9 +396,7 @@ def test_ipv6_rows_are_in_full_and_sort_by_number():
     ("hosts", "short"),
     [
         pytest.param([["mx1.a.example"], ["mx2.a.example"]], ["mx1", "mx2"], id="common part left out"),
-        pytest.param(
-            [["mx.a.example"], ["mx.b.test"]], ["mx.a.example", "mx.b.test"], id="nothing in common"
-        ),
+        pytest.param([["mx.a.example"], ["mx.b.test"]], ["mx.a.example", "mx.b.test"], id="nothing in common"),
         pytest.param([["mx.a.example"], ["mx.a.example"]], ["mx", "mx"], id="one host, many addresses"),
         pytest.param([["a.example", "mx.a.example"]], ["a +1", "a +1"][:1], id="one name ends the other"),
         pytest.param([[], ["mx.a.example"]], ["", "mx"], id="unknown host"),
@@ -451,9 +437,7 @@ def test_hostile_text_is_drawn_as_it_is(chart):
 
 
 def test_korean_titles_are_drawn_in_korean():
-    if not {"NanumGothic", "Noto Sans CJK KR", "Malgun Gothic", "Apple SD Gothic Neo"} & set(
-        drawing.families()
-    ):
+    if not {"NanumGothic", "Noto Sans CJK KR", "Malgun Gothic", "Apple SD Gothic Neo"} & set(drawing.families()):
         assert drawing.inert("차단") == "\\ucc28\\ub2e8"
         return
     fig = plot.grid(stale(), Diagnosis(STALE.causes, "192.0.2.14 서버가 5회 중 5회를 거부했습니다."))
@@ -483,9 +467,7 @@ def test_titles_break_where_a_reader_would(text, lines):
 
 def test_no_line_of_a_title_ends_inside_a_count():
     for width in range(130, 500, 7):
-        lines = drawing.wrap(
-            "the 11 other MX IPs refused 0 of 211 attempts, 95 % sure", width, 10, "bold", 20
-        )
+        lines = drawing.wrap("the 11 other MX IPs refused 0 of 211 attempts, 95 % sure", width, 10, "bold", 20)
         assert "0\u00a0of\u00a0211" in lines
         assert "95\u00a0%" in lines
 
@@ -603,9 +585,7 @@ def test_the_four_verdicts_stay_apart_for_every_eye(kind):
 
 def test_never_by_colour_alone():
     assert len({look["marker"] for look in drawing.MARKS.values()}) == len(drawing.WORDS)
-    cells = [
-        (word == "refused", look.get("hatch", ""), look.get("ls", "")) for word, look in drawing.BOXES.items()
-    ]
+    cells = [(word == "refused", look.get("hatch", ""), look.get("ls", "")) for word, look in drawing.BOXES.items()]
     assert len(set(cells)) == len(cells)  # refused cells carry ✘ and bold white ink
     assert len({look.get("hatch", "") for look in drawing.BARS.values()}) == len(drawing.WORDS)
     assert drawing.MARKS["deferred"]["mec"] == drawing.INK

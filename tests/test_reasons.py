@@ -130,9 +130,7 @@ LIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "host", "stage", "reason"), [pytest.param(*row[1:], id=row[0]) for row in LIES]
-)
+@pytest.mark.parametrize(("text", "host", "stage", "reason"), [pytest.param(*row[1:], id=row[0]) for row in LIES])
 def test_where_words_or_code_lie(text: str, host: str, stage: str, reason: str) -> None:
     assert reasons.classify(text, mx_host=host, stage=stage).reason == reason
 
@@ -188,9 +186,7 @@ def test_a_list_that_refused_the_receiver_is_the_receiver_s_fault(text: str) -> 
 def test_bit_masks_are_read(text: str, lists: list[str]) -> None:
     told = reasons.classify(text)
     assert told.reason == ("content" if "URLBL" in text else "ip_blocked")
-    assert (
-        ("Lists named: " + ", ".join(lists) + "." in told.advice) if lists else "names no list" in told.advice
-    )
+    assert ("Lists named: " + ", ".join(lists) + "." in told.advice) if lists else "names no list" in told.advice
 
 
 @pytest.mark.parametrize(
@@ -256,9 +252,7 @@ def test_a_lean_by_stage_is_low_and_nothing_else_is_unknown() -> None:
     assert reasons.classify("550 sorry", stage="body").reason == "content"
     for text in ("550 sorry", "550 5.7.1 zzz", "550 5.0.0 zzz", "", "250 ok", "250 user unknown", "zzz"):
         told = reasons.classify(text)
-        assert (told.reason, told.scope, told.rule, told.confidence) == ("unknown", "unknown", "", "none"), (
-            text
-        )
+        assert (told.reason, told.scope, told.rule, told.confidence) == ("unknown", "unknown", "", "none"), text
 
 
 @pytest.mark.parametrize(
@@ -287,9 +281,7 @@ def test_lines_joined_by_a_log_read_as_the_lines_do() -> None:
 
 
 def test_names_and_addresses_are_no_words() -> None:
-    text = (
-        "550 5.1.1 <virus.spam@blocked.greylist.example>: zzz from spf.ptr.spamhaus-like.example [192.0.2.7]"
-    )
+    text = "550 5.1.1 <virus.spam@blocked.greylist.example>: zzz from spf.ptr.spamhaus-like.example [192.0.2.7]"
     assert reasons.classify(text).rule == "enhanced:x.1.1"
 
 
@@ -297,12 +289,9 @@ def measured(name: str, sets: str) -> tuple[float, float]:
     """Share labelled, and share right of those labelled."""
     chosen = [row for row in real(name) if row["set"] in sets]
     told = [
-        reasons.classify(row["text"], stage=row["stage"] or None, mx_host=row["mx_host"] or None)
-        for row in chosen
+        reasons.classify(row["text"], stage=row["stage"] or None, mx_host=row["mx_host"] or None) for row in chosen
     ]
-    given = [
-        (row["label"], one.reason) for row, one in zip(chosen, told, strict=True) if one.reason != "unknown"
-    ]
+    given = [(row["label"], one.reason) for row, one in zip(chosen, told, strict=True) if one.reason != "unknown"]
     return len(given) / len(chosen), sum(label == reason for label, reason in given) / len(given)
 
 
@@ -461,14 +450,8 @@ def test_a_user_s_rules_come_first_and_go_again(own: Path) -> None:
         "reason": "rate_limited", "scope": "recipient", "rule": "ours:2", "matched": "(X-77)",
         "confidence": "high", "advice": "Wait a day", "source": "ours.csv",
     }  # fmt: skip
-    assert (
-        reasons.classify("550 5.1.1 user unknown (X-77)", mx_host="mx.c.example").reason
-        == "recipient_unknown"
-    )
-    assert (
-        reasons.classify("450 4.1.1 user unknown (X-77)", mx_host="mx.b.example").reason
-        == "recipient_unknown"
-    )
+    assert reasons.classify("550 5.1.1 user unknown (X-77)", mx_host="mx.c.example").reason == "recipient_unknown"
+    assert reasons.classify("450 4.1.1 user unknown (X-77)", mx_host="mx.b.example").reason == "recipient_unknown"
     assert reasons.with_rules() == 0
     assert reasons.classify("550 5.1.1 user unknown (X-77)", mx_host="mx.b.example") == before
 

@@ -33,9 +33,7 @@ def read(octets: bytes) -> list[Reply]:
         pytest.param(b"250 \r\n", 250, ("",), None, ("no_text",), id="a blank"),
         pytest.param(b"250-a\r\n250\r\n", 250, ("a", ""), None, (), id="textless last line"),
         pytest.param(b"250 ok\n", 250, ("ok",), None, ("bare_lf",), id="bare LF"),
-        pytest.param(
-            b"550-5.7.1 a\r\n550 5.7.1 b\r\n", 550, ("5.7.1 a", "5.7.1 b"), "5.7.1", (), id="enhanced"
-        ),
+        pytest.param(b"550-5.7.1 a\r\n550 5.7.1 b\r\n", 550, ("5.7.1 a", "5.7.1 b"), "5.7.1", (), id="enhanced"),
         pytest.param(b"550 4.7.1 a\r\n", 550, ("4.7.1 a",), None, (), id="class does not fit"),
         pytest.param(b"550 5.7.1234 a\r\n", 550, ("5.7.1234 a",), None, (), id="four digits of detail"),
         pytest.param(b"550 5.7.1\r\n", 550, ("5.7.1",), "5.7.1", (), id="enhanced and nothing else"),

@@ -54,9 +54,7 @@ class Player:
             return self._replies(len(effect.stages))
         if isinstance(effect, Secure | MarkDot):
             self.client += "(tls)\n" if isinstance(effect, Secure) else "(mark)\n"
-        expected = (
-            self.server[:1] == ["refused"] if isinstance(effect, Connect) else isinstance(effect, Secure)
-        )
+        expected = self.server[:1] == ["refused"] if isinstance(effect, Connect) else isinstance(effect, Secure)
         return self._ending() if expected else None
 
     def _ending(self, *replies: Reply) -> Lost | None:

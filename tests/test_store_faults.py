@@ -60,12 +60,8 @@ def held_rightly(path: Path, server: FaultServer) -> pd.DataFrame:
     assert book.verify().empty
     assert rows["outcome"].notna().all()
     assert max(seen.values(), default=1) == 1
-    taken = rows[rows["outcome"].isin(["accepted", "unknown"])]["message_id"].str.extract(
-        r"<(\d+)@", expand=False
-    )
-    assert set(seen) <= set(taken.astype(int)), (
-        "what the server read to its dot stands as accepted or unknown"
-    )
+    taken = rows[rows["outcome"].isin(["accepted", "unknown"])]["message_id"].str.extract(r"<(\d+)@", expand=False)
+    assert set(seen) <= set(taken.astype(int)), "what the server read to its dot stands as accepted or unknown"
     return rows
 
 
@@ -260,8 +256,7 @@ def test_two_kernels_on_one_casebook(tmp_path: Path) -> None:
     with FaultServer(GOOD) as server:
         where = [sys.executable, "-c", code, str(tmp_path), str(server.address[1])]
         both = [
-            subprocess.Popen([*where, first], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-            for first in ("0", "20")
+            subprocess.Popen([*where, first], cwd=ROOT, stderr=subprocess.PIPE, text=True) for first in ("0", "20")
         ]
         for process in both:
             _, said = process.communicate(timeout=120)
@@ -343,9 +338,7 @@ def test_descriptors_run_out(tmp_path: Path) -> None:
     assert done.stdout.strip() == "60 ['failed', 'passed'] ['interrupted']"
 
 
-@pytest.mark.parametrize(
-    "error", [BrokenPipeError("front end gone"), ValueError("I/O operation on closed file")]
-)
+@pytest.mark.parametrize("error", [BrokenPipeError("front end gone"), ValueError("I/O operation on closed file")])
 def test_a_progress_line_that_cannot_be_shown(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,9 +352,7 @@ def test_a_progress_line_that_cannot_be_shown(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and util-linux's unshare"
-)
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and util-linux's unshare")
 def test_the_network_is_cut(tmp_path: Path) -> None:
     """A network namespace whose only interface goes down at a hook: failed before the dot, unknown after it."""
     code = (
@@ -435,9 +426,7 @@ def all_of(servers: dict[str, FaultServer]) -> Iterator[None]:
         yield
 
 
-def test_a_worker_that_fails_is_loud_and_ends_its_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_fails_is_loud_and_ends_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of our own in the middle of a session: EngineFault to the caller, the row says interrupted."""
     real: Callable[..., Any] = campaign.evidence.row
 

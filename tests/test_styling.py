@@ -36,8 +36,7 @@ def test_repeated_labels_are_shown_as_they_are() -> None:
     assert page.count(">mx_ip</th>") == 2
     names = pd.MultiIndex.from_tuples([("a", "<b>"), ("a", "<b>")])
     assert (
-        style(pd.DataFrame([["<i>", "x"]] * 2, index=[EVIL] * 2, columns=names)).to_html().count("&lt;i&gt;")
-        == 2
+        style(pd.DataFrame([["<i>", "x"]] * 2, index=[EVIL] * 2, columns=names)).to_html().count("&lt;i&gt;") == 2
     )
 
 
@@ -126,17 +125,13 @@ def test_addresses_are_found_in_running_text(text: str, gone: str) -> None:
     assert re.search(r"u-[0-9a-f]{8}@|ip-[0-9a-f]{8}", made)
 
 
-@pytest.mark.parametrize(
-    "text", ["5.7.1", "12:30:05", "4.7.500", "1.2.3.4.5", "999.1.1.1", "at 10:00", "std::map"]
-)
+@pytest.mark.parametrize("text", ["5.7.1", "12:30:05", "4.7.500", "1.2.3.4.5", "999.1.1.1", "at 10:00", "std::map"])
 def test_what_is_no_address_stays(text: str) -> None:
     assert redact(pd.DataFrame({"reply": [text]}), ips=True, key="k").reply.iloc[0] == text
 
 
 @given(st.ip_addresses(), st.sampled_from(["{}", "[{}]", "from {} port 25", "({})", "{},"]))
-def test_every_ip_is_hidden_however_it_stands(
-    ip: ipaddress.IPv4Address | ipaddress.IPv6Address, how: str
-) -> None:
+def test_every_ip_is_hidden_however_it_stands(ip: ipaddress.IPv4Address | ipaddress.IPv6Address, how: str) -> None:
     made = redact(pd.DataFrame({"a": [how.format(ip)]}), ips=True, key="k").a.iloc[0]
     assert made == how.format(f"ip-{made.split('ip-')[1][:8]}")
 

@@ -79,9 +79,7 @@ def test_an_excel_file(tmp_path: Path) -> None:
 
 
 def test_columns_are_guessed_by_what_they_hold() -> None:
-    made = pd.DataFrame(
-        {"a": ["2026-03-02T00:00:00Z"], "b": ["192.0.2.1"], "c": ["r@d.example"], "d": ["250 ok"]}
-    )
+    made = pd.DataFrame({"a": ["2026-03-02T00:00:00Z"], "b": ["192.0.2.1"], "c": ["r@d.example"], "d": ["250 ok"]})
     with pytest.warns(UserWarning, match="guessed"):
         table = sk.read_table(made)
     assert table.attrs["guessed"] == {"a": "started_at", "b": "mx_ip", "c": "recipient", "d": "reply"}
@@ -100,9 +98,7 @@ def test_what_is_missing_comes_from_what_is_there() -> None:
 
 
 def test_words_that_mean_nothing_known_stay_and_claim_nothing() -> None:
-    table = sk.read_table(
-        pd.DataFrame({"reply": ["mailbox is on holiday", None], "mx_ip": ["192.0.2.1"] * 2})
-    )
+    table = sk.read_table(pd.DataFrame({"reply": ["mailbox is on holiday", None], "mx_ip": ["192.0.2.1"] * 2}))
     assert table.reply.fillna("").tolist() == ["mailbox is on holiday", ""]
     assert table.outcome.isna().all()
 
@@ -110,9 +106,7 @@ def test_words_that_mean_nothing_known_stay_and_claim_nothing() -> None:
 def test_epochs_and_zones() -> None:
     made = pd.DataFrame({"started_at": [1772411645, 1772411646], "code": [250, 250]})
     assert str(sk.read_table(made).started_at[0]) == "2026-03-02 00:34:05+00:00"
-    naive = pd.DataFrame(
-        {"started_at": ["2026-03-02 09:14:05", "2026-03-02T09:14:05+09:00"], "code": [250, 250]}
-    )
+    naive = pd.DataFrame({"started_at": ["2026-03-02 09:14:05", "2026-03-02T09:14:05+09:00"], "code": [250, 250]})
     table = sk.read_table(naive)
     assert [str(at) for at in table.started_at] == ["2026-03-02 09:14:05+00:00", "2026-03-02 00:14:05+00:00"]
     assert "read as UTC" in table.attrs["notes"][0]
@@ -291,9 +285,7 @@ def test_an_mbox_and_a_maildir_give_the_same_rows(tmp_path: Path) -> None:
     assert seen[0] == seen[1]
     assert len(seen[0]) == 3
     for table in tables:
-        assert [(p["why"], p["count"]) for p in table.attrs["problems"]] == [
-            ("no failed recipient was found", 1)
-        ]
+        assert [(p["why"], p["count"]) for p in table.attrs["problems"]] == [("no failed recipient was found", 1)]
 
 
 def test_no_such_mailbox() -> None:

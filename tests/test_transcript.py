@@ -162,9 +162,7 @@ ROUTE = MxRoute(
 
 
 def test_the_script_keeps_the_pace() -> None:
-    script = swaks_script(
-        ROUTE, "me@ours.example", "r@d.example", sender_ips=["192.0.2.7", "192.0.2.8"], rounds=12
-    )
+    script = swaks_script(ROUTE, "me@ours.example", "r@d.example", sender_ips=["192.0.2.7", "192.0.2.8"], rounds=12)
     now, visits = 0.0, list[Visit]()
     asked = []
     for word, *rest in (line.split() for line in script.splitlines() if line.startswith(("sleep ", "ask "))):

@@ -74,9 +74,7 @@ def refusals() -> Iterator[Case]:
     yield at("rcpt", "451 no enhanced code", b"451 try later\r\n", "deferred rcpt 451 - -", "Q")
     yield at("mail", "552 too big", b"552 5.3.4 Too big\r\n", "rejected mail 552 5.3.4 -", "Q")
     yield at("data", "503", b"503 5.5.1 Need RCPT\r\n", "rejected data 503 5.5.1 -", "Q")
-    yield at(
-        "dot", "554 5.6.0", b"554 5.6.0 Message requires 'From' header\r\n", "rejected body 554 5.6.0 -", "Q"
-    )
+    yield at("dot", "554 5.6.0", b"554 5.6.0 Message requires 'From' header\r\n", "rejected body 554 5.6.0 -", "Q")
     yield at("dot", "451", b"451 4.7.1 Greylisted after DATA\r\n", "deferred body 451 4.7.1 -", "Q")
 
 
@@ -413,12 +411,8 @@ def recipients() -> Iterator[Case]:
     yield Case("two recipients", {}, "", wire, to=two, rows=(TAKEN, TAKEN))
     unknown, later = b"550 5.1.1 No such user\r\n", b"450 4.2.0 Greylisted\r\n"
     no, wait = "rejected rcpt 550 5.1.1 -", "deferred rcpt 450 4.2.0 -"
-    yield Case(
-        "the second is unknown", {"rcpt <b@fault.example>": unknown}, "", wire, to=two, rows=(TAKEN, no)
-    )
-    yield Case(
-        "the first is unknown", {"rcpt <r@fault.example>": unknown}, "", wire, to=two, rows=(no, TAKEN)
-    )
+    yield Case("the second is unknown", {"rcpt <b@fault.example>": unknown}, "", wire, to=two, rows=(TAKEN, no))
+    yield Case("the first is unknown", {"rcpt <r@fault.example>": unknown}, "", wire, to=two, rows=(no, TAKEN))
     both: dict[str, Acts] = {"rcpt <r@fault.example>": unknown, "rcpt <b@fault.example>": later}
     yield Case("one unknown, one greylisted", both, "", cut, to=two, rows=(no, wait))
     yield Case("both unknown", {"rcpt": unknown}, "", cut, to=two, rows=(no, no))
@@ -474,9 +468,7 @@ def hostile_texts() -> Iterator[Case]:
     ):
         columns, odd = {"reply": f"550 5.7.1 {shown}"}, "undecodable" * (name == "broken UTF-8")
         no = b"550 5.7.1 " + sent + b"\r\n"
-        yield at(
-            "rcpt", f"text with {name}", no, "rejected rcpt 550 5.7.1 -", "Q", columns=columns, anomalies=odd
-        )
+        yield at("rcpt", f"text with {name}", no, "rejected rcpt 550 5.7.1 -", "Q", columns=columns, anomalies=odd)
 
 
 def probes() -> Iterator[Case]:

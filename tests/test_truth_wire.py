@@ -14,9 +14,7 @@ import smtpkit as sk
 from tests.faultserver import NAME, FaultServer, offers
 from tests.truth import HELO, SENDER, TO, WIRE, Case, Play, check, network
 
-HEAD = (
-    b"From: me@ours.example\r\nDate: Wed, 25 Nov 2026 01:00:00 +0000\r\nMessage-ID: <1@ours.example>\r\n\r\n"
-)
+HEAD = b"From: me@ours.example\r\nDate: Wed, 25 Nov 2026 01:00:00 +0000\r\nMessage-ID: <1@ours.example>\r\n\r\n"
 TAKEN = "accepted body 250 2.0.0 -"
 BODIES = {
     "a plain line": (b"body\r\n", b"body\r\n"),
@@ -73,9 +71,7 @@ def idn() -> Iterator[Case]:
         wire = said(b"body\r\n", M=puny + b"\r\n")
         yield Case(f"IDN: sender's host, {name}", offered, TAKEN, wire, call=host, message=plain)
         wire = said(b"body\r\n", R=to)
-        yield Case(
-            f"IDN: recipient's host, {name}", offered, TAKEN, wire, to=("recipient@åäö.se",), message=plain
-        )
+        yield Case(f"IDN: recipient's host, {name}", offered, TAKEN, wire, to=("recipient@åäö.se",), message=plain)
     wire = said(b"body\r\n", M=local + b" SMTPUTF8\r\n")
     yield Case("IDN: sender's local part, with SMTPUTF8", utf8, TAKEN, wire, call=both, message=plain)
     wire = said(b"body\r\n", M=WIRE["M"][:-2] + b" SMTPUTF8\r\n", R=to_local)
@@ -117,9 +113,7 @@ ARGUMENTS: dict[str, Callable[..., Any]] = {
     "RCPT, send": lambda bad, **where: send(where, to=f"r{bad}@fault.example"),
     "RCPT, one of two": lambda bad, **where: send(where, to=[TO, f"r{bad}@fault.example"]),
     "domain": lambda bad, **where: sk.probe(f"fault{bad}.example", **where),
-    "server name": lambda bad, **where: sk.probe(
-        "fault.example", **where | {"server_name": f"mx{bad}.example"}
-    ),
+    "server name": lambda bad, **where: sk.probe("fault.example", **where | {"server_name": f"mx{bad}.example"}),
 }
 
 

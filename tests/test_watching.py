@@ -113,9 +113,7 @@ def test_a_route_that_was_looked_up_stays():
 def test_a_name_server_that_fails_for_a_while_is_a_row_and_no_end():
     with sk.Lab("healthy") as lab:
         frame = look(lab, Wrapped(lab.network, [Answer("servfail"), Answer("servfail"), Answer("timeout")]))
-    assert (
-        list(frame.error.dropna()) == ["dns_servfail", "dns_servfail", "dns_timeout"][: frame.error.count()]
-    )
+    assert list(frame.error.dropna()) == ["dns_servfail", "dns_servfail", "dns_timeout"][: frame.error.count()]
     assert frame.error.count() >= 2
     assert (frame.groupby("try_number").outcome.agg(set).iloc[-2:] == {"passed"}).all()
 
@@ -189,9 +187,7 @@ def test_the_guard_ends_it():
 def test_words_that_stop_a_receiver_only_make_it_patient(monkeypatch):
     """ "Too many connections" rests the whole receiver for half an hour; its other servers are asked after it."""
     with sk.Lab("healthy") as lab:
-        mx = [
-            {"name": one.name, "ips": list(one.ips)} for one in lab.scenario.mx if "control" not in one.name
-        ]
+        mx = [{"name": one.name, "ips": list(one.ips)} for one in lab.scenario.mx if "control" not in one.name]
     rule = [{"stage": "mail", "ip": "192.0.2.11", "reply": "554 5.7.1 Blocked: too many connections"}]
     FastTime(3000).install(monkeypatch)
     with sk.Lab({"domain": "daum.example", "mx": mx, "rule": rule}) as lab:

@@ -328,9 +328,7 @@ def test_a_console_without_a_session_says_so(lab):
 
 def test_hostile_replies_are_inert_in_a_console(lab):
     form = console(lab)
-    with FaultServer(
-        {"banner": f"220 {EVIL}\x1b[2J\r\n".encode(), "noop": f"550 {EVIL}\r\n".encode()}
-    ) as server:
+    with FaultServer({"banner": f"220 {EVIL}\x1b[2J\r\n".encode(), "noop": f"550 {EVIL}\r\n".encode()}) as server:
         form.network = network(lab.network.casebook.parent, "console")
         fill(form, server=server.address[0], port=server.address[1])
         click(form, form.connect, form.buttons["connect"])

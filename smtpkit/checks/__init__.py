@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import host_name
+from smtpkit.address import as_ip, host_name
 from smtpkit.checks import dmarc, dnsbl, names, spf, transport
 from smtpkit.checks.dnsbl import joined
-from smtpkit.checks.found import Row, Sender, address, frame, page, rules
+from smtpkit.checks.found import Row, Sender, frame, page, rules
 from smtpkit.checks.recorder import Replay, Within
 from smtpkit.checks.score import score
 from smtpkit.errors import refuse
@@ -74,7 +74,7 @@ def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any,
     name, ip, octets = host_name("domain", domain), ip or net.sender_ip, getattr(message, "octets", message)
     if octets is not None and not isinstance(octets, bytes):
         raise refuse("message", type(message).__name__, "is no message", "give a Message or its octets")
-    ip = str(address(ip)) if ip else None
+    ip = str(as_ip(ip)) if ip else None
     sender = getattr(message, "sender", None) if mail_from is None else mail_from
     path = (sender or "").strip().strip("<>").rpartition("@")[2]
     path = host_name("mail_from", path) if path else name

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from smtpkit.address import is_ip
 from smtpkit.casebook import Casebook
 from smtpkit.catalogue import render
 from smtpkit.catalogue import rows as catalogue
@@ -46,7 +47,7 @@ def lookup(
     ['zen.spamhaus.org']
     """
     network, wanted = chosen(network), None if zones is None else set(zones)
-    asked = [row for row in _alive(network, _is_ip(subject)) if wanted is None or row["zone"] in wanted]
+    asked = [row for row in _alive(network, is_ip(subject)) if wanted is None or row["zone"] in wanted]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         made = list(pool.map(lambda row: _ask(row, subject, network), asked))
     dtypes = dict.fromkeys(_COLUMNS, "str") | {"at": "datetime64[us, UTC]", "ttl": "Int32"}
@@ -67,13 +68,9 @@ def _alive(network: Any, ip: bool) -> list[dict[str, str]]:
     return [row for row in known if row["status"] == "alive" and row["zone"] not in twins] + paid
 
 
-def _is_ip(subject: str) -> bool:
-    return ":" in subject or subject.replace(".", "").isdigit()
-
-
 def _at(subject: str, zone: str) -> str:
     """The name that asks a zone about it: an address backwards, a name as it is."""
-    label = ip_address(subject).reverse_pointer.rsplit(".", 2)[0] if _is_ip(subject) else subject.lower()
+    label = ip_address(subject).reverse_pointer.rsplit(".", 2)[0] if is_ip(subject) else subject.lower()
     return f"{label}.{zone}"
 
 
@@ -83,7 +80,7 @@ def _ask(zone: dict[str, str], subject: str, network: Any) -> tuple[Any, ...]:
     answer = network.resolve(_at(subject, name), "A")
     state, meaning = read(answer, zone)
     if state in ("listed", "not listed"):
-        state, meaning = _untrue(zone, _is_ip(subject), name, network) or (state, meaning)
+        state, meaning = _untrue(zone, is_ip(subject), name, network) or (state, meaning)
     if state == "listed":
         text = "; ".join(network.resolve(_at(subject, name), "TXT").rows)
     shown = [masked(part, key) for part in ("; ".join(answer.rows), meaning, text)]

@@ -4,13 +4,12 @@ Not here: any check. Data: preflight.csv (a finding's status, advice, source), s
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from smtpkit.address import as_ip
 from smtpkit.catalogue import render, rows
-from smtpkit.errors import refuse
 from smtpkit.escape import one_line
 from smtpkit.network import Answer
 
@@ -70,14 +69,6 @@ def frame(found: Iterable[Row], **attrs: Any) -> pd.DataFrame:
     return made
 
 
-def address(ip: str) -> IPv4Address | IPv6Address:
-    """`ip` as an address; InvalidInput if it is none."""
-    try:
-        return ip_address(ip)
-    except ValueError:
-        raise refuse("ip", ip, "is no IP address", "write one like 192.0.2.7 or 2001:db8::7") from None
-
-
 def silent(answer: Answer) -> str:
     """Why the answer says nothing, "" if it does: NXDOMAIN and NODATA are answers, SERVFAIL is none."""
     detail = f": {answer.detail}" if answer.detail else ""
@@ -86,9 +77,9 @@ def silent(answer: Answer) -> str:
 
 def confirmed(ip: str, network: Any) -> tuple[list[str], list[str], str]:
     """PTR names of `ip`, those that lead back to it (FCrDNS), and why something could not be asked."""
-    answer = network.resolve(address(ip).reverse_pointer, "PTR")
+    answer = network.resolve(as_ip(ip).reverse_pointer, "PTR")
     back = {name: network.resolve(name, "AAAA" if ":" in ip else "A") for name in answer.rows[:10]}
-    good = [name for name, told in back.items() if address(ip) in map(address, told.rows)]
+    good = [name for name, told in back.items() if as_ip(ip) in map(as_ip, told.rows)]
     return list(answer.rows), good, next(filter(None, map(silent, (answer, *back.values()))), "")
 
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from smtpkit.checks.found import Row, Sender, address, confirmed, say, silent
+from smtpkit.address import as_ip
+from smtpkit.checks.found import Row, Sender, confirmed, say, silent
 from smtpkit.mx import lookup_mx
 
 _GENERIC = re.compile(r"(?i)(^|[.\d_-])(dyn|dial|dhcp|pool|ppp|[av]?dsl|cable|client|cust|unassigned|static)")
@@ -41,7 +42,7 @@ def _helo(helo: str, who: Sender) -> Row:
     answers = [who.network.resolve(helo, kind) for kind in ("A", "AAAA")]
     rows, mine = [row for one in answers for row in one.rows], answers[":" in who.ip]
     lacking = "unreadable" if silent(mine) else "elsewhere" if rows else "none"
-    finding = "ok" if address(who.ip) in map(address, mine.rows) else lacking
+    finding = "ok" if as_ip(who.ip) in map(as_ip, mine.rows) else lacking
     says = f"{helo} has {', '.join(rows) or 'no address'}; sending from {who.ip}"
     return say("helo", finding, helo, silent(mine) or says)
 

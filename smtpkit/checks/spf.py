@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 from spftrace import Evaluator, Limits, SpfPermError, parse
 
-from smtpkit.checks.found import Row, Sender, address, say, silent
+from smtpkit.address import as_ip
+from smtpkit.checks.found import Row, Sender, say, silent
 from smtpkit.network import chosen
 
 MOST_TERMS, MOST_RECORDS = 10, 60  # RFC 7208 4.6.4; read for one tree: a hostile zone may include for ever
@@ -65,7 +66,7 @@ def check_host(ip: str, mail_from: str, helo: str, network: Any = None) -> Spf:
     """
     resolver: Any = SimpleNamespace(_lookup=partial(_lookup, chosen(network)))
     run = Evaluator(resolver, Limits(), receiver="smtpkit").evaluate(
-        str(address(ip)), mail_from.strip().strip("<>"), helo
+        str(as_ip(ip)), mail_from.strip().strip("<>"), helo
     )
     with ThreadPoolExecutor(1) as own:  # a notebook's thread has a running loop, in which this may not run
         made = own.submit(asyncio.run, run).result()
@@ -150,9 +151,7 @@ def _terms(domain: str, network: Any) -> tuple[list[Any], str]:
     except SpfPermError as error:
         return [], f"permerror: {error}: {found[0]}"
     names = {term.name for term in terms}  # redirect is not used beside all (RFC 7208 6.1)
-    return [
-        term for term in terms if term.is_mechanism or (term.name == "redirect" and "all" not in names)
-    ], ""
+    return [term for term in terms if term.is_mechanism or (term.name == "redirect" and "all" not in names)], ""
 
 
 def rows(who: Sender) -> Iterator[Row]:

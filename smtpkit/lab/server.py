@@ -23,9 +23,7 @@ Seen = namedtuple("Seen", "at session ip host client stage command code reply")
 """One reply as its server knows it; `at` in lab seconds; without a code, `reply` says what happened."""
 Mail = namedtuple("Mail", "host ip client helo sender recipients tls octets")
 """One accepted message: its envelope, and its octets without dot-stuffing and final dot."""
-_PATH = (
-    r'[^<>]*<((?:"(?:[^"\\]|\\.)*"|[^"<>\s])*)>(?: [!-~]+)*'  # lenient as Postfix: a name may stand before it
-)
+_PATH = r'[^<>]*<((?:"(?:[^"\\]|\\.)*"|[^"<>\s])*)>(?: [!-~]+)*'  # lenient as Postfix: a name may stand before it
 _SYNTAX = {
     "EHLO": r" *(\S+) *", "HELO": r" *(\S+) *", "STARTTLS": "", "MAIL": f"(?i:from):{_PATH}",
     "RCPT": f"(?i:to):(?!.*<>){_PATH}", "DATA": "", "QUIT": "",

@@ -22,9 +22,7 @@ _LINE = re.compile(
 )
 _FINAL = re.compile(r"(=>|->|>>|\*>|\*\*|==) (\S+)(?: <([^>]*)>)?:? ?(.*)")
 _HOST = re.compile(r"\bH=(\S+?)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?")
-_SAID = re.compile(
-    r"SMTP error from remote mail server (after .+?|in response to .+?): (\d{3}(?:[ -].*)?)$", re.S
-)
+_SAID = re.compile(r"SMTP error from remote mail server (after .+?|in response to .+?): (\d{3}(?:[ -].*)?)$", re.S)
 _REPLY = re.compile(r' C="((?:[^"\\]|\\.)*)"')
 _TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)? ")
 _ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.compile(r" I=\[([^\]]+)\]")

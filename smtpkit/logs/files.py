@@ -85,9 +85,7 @@ def blocks(path: str, problems: list[tuple[str, int, str]]) -> Iterator[bytes]:
         while not problems and (block := b"".join(_pieces(file, piece, problems))):
             head = block[:4096]
             if first and len(head.translate(None, _CONTROLS)) < 0.9 * len(head):
-                raise refuse(
-                    "paths", path, "is binary, not a log", "give text, or text packed by gzip, xz, zstd"
-                )
+                raise refuse("paths", path, "is binary, not a log", "give text, or text packed by gzip, xz, zstd")
             first, end = False, block.rfind(b"\n") + 1
             if end:
                 yield rest + block[:end] if rest else block[:end]

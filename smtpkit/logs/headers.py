@@ -140,9 +140,7 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
     headed = MSG != LINE
     problems = {
         "an hour that came twice (clock change): read as its first": made.filter("twice"),
-        "a time that is none (clock change, or a wrong year or zone)": made.filter(
-            pl.col("at").is_null() & headed
-        ),
+        "a time that is none (clock change, or a wrong year or zone)": made.filter(pl.col("at").is_null() & headed),
     }
     pid = pl.col("tag").str.extract(r"\[(\d+)\]:$")
     return made.select("n", "at", "host", pid.alias("pid"), "msg", "line"), problems

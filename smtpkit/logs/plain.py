@@ -25,9 +25,7 @@ class Lines:
         self._odd: list[tuple[int, str]] = []
         self._sessions: dict[tuple[Any, ...], tuple[int, datetime | None]] = {}
 
-    def heads(
-        self, lines: pl.DataFrame, clock: headers.Clock
-    ) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
+    def heads(self, lines: pl.DataFrame, clock: headers.Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
         made, problems = headers.split(lines, clock)
         return made.select("n", "at", "host", "pid", "msg").iter_rows(), problems
 

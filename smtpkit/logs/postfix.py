@@ -115,22 +115,18 @@ class Reader:
 def _named(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows under the schema's names."""
     names = {"at": "started_at", "key": "queue_id"}
-    return rows.select(
-        "n", "kind", "at", "key", *_KEPT, pl.col("host").replace("", None).alias("vantage")
-    ).rename(names)
+    return rows.select("n", "kind", "at", "key", *_KEPT, pl.col("host").replace("", None).alias("vantage")).rename(
+        names
+    )
 
 
 def _kind() -> pl.Expr:
     key, rest = pl.col("key"), pl.col("rest")
     queued = key.str.contains(r"^[0-9A-Za-z]{5,24}$")
-    said = rest.str.contains(
-        r"^(?:host|lost connection with|conversation with) |^TLS is required, but was not"
-    )
+    said = rest.str.contains(r"^(?:host|lost connection with|conversation with) |^TLS is required, but was not")
     kinds = {
         "final": queued & rest.str.starts_with("to=<") & ~rest.str.contains(", mailer=", literal=True),
-        "expired": queued
-        & rest.str.starts_with("from=<")
-        & rest.str.contains(", status=expired", literal=True),
+        "expired": queued & rest.str.starts_with("from=<") & rest.str.contains(", status=expired", literal=True),
         "from": queued & rest.str.starts_with("from=<"),
         "id": queued & rest.str.contains("^(?:resent-)?message-id=<"),
         "removed": queued & (rest == "removed"),
@@ -163,9 +159,7 @@ def _finals(seen: pl.DataFrame) -> pl.DataFrame:
         & pl.col("delays").str.contains("/", literal=True)
     )
     fast = fast.with_columns(pl.col("a").str.slice(6).alias("relay"), **picked)
-    fast = fast.filter(
-        fits & pl.col("dsn_log").str.contains(r"^\d\.\d+\.\d+$") & pl.col("text").is_not_null()
-    )
+    fast = fast.filter(fits & pl.col("dsn_log").str.contains(r"^\d\.\d+\.\d+$") & pl.col("text").is_not_null())
     slow = seen.join(fast, on="n", how="anti") if len(fast) < len(seen) else seen.clear()
     slow = slow.with_columns(pl.col("rest").str.extract_groups(_FINAL).alias("_")).unnest("_")
     return pl.concat([fast, slow], how="diagonal")

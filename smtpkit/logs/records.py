@@ -95,11 +95,7 @@ class Power(Lines):
         if row["type"] == "d":
             told |= {"outcome": "accepted", "maybe_delivered": True, "error": None}
         ip = row.get("dlvDestinationIp") or row.get("dlvDesintationIp") or (peer[2] if peer else None)
-        kind = (
-            "final"
-            if row["type"] in ("d", "b", "t", "tq") and (ip or told["stage"] == "dns")
-            else "suspended"
-        )
+        kind = "final" if row["type"] in ("d", "b", "t", "tq") and (ip or told["stage"] == "dns") else "suspended"
         facts = {
             "started_at": at, "kind": kind, "mx_host": peer[1] if peer else None, "mx_ip": ip,
             "sender": row.get("orig"), "recipient": row.get("rcpt"), "sender_ip": row.get("dlvSourceIp") or None,

@@ -156,9 +156,7 @@ def _column(values: pl.Series) -> pd.Series:
         words = list(attempts.CATEGORIES[values.name])
         codes = values.cast(pl.Enum(words)).to_physical().cast(pl.Int16).fill_null(-1).to_numpy()
         return pd.Series(pd.Categorical.from_codes(codes, categories=words))
-    types = {pa.from_numpy_dtype(kind.numpy_dtype): kind for kind in _NULLABLE} | {
-        pa.bool_(): pd.BooleanDtype()
-    }
+    types = {pa.from_numpy_dtype(kind.numpy_dtype): kind for kind in _NULLABLE} | {pa.bool_(): pd.BooleanDtype()}
     types |= {pa.large_string(): pd.StringDtype(na_value=float("nan"))}
     arrow = values.to_arrow()
     dtype = types.get(arrow.type)

@@ -18,9 +18,7 @@ _TO = re.compile(
     r"(?:relay=(.*?), )?(?:dsn=([\d.]+), )?(?:reply=(.*), )?stat=(.*)"
 )
 _RELAY = re.compile(r"(\S*?)\.? ?\[(?:IPv6:)?([0-9A-Fa-f:.]+)\]")
-_REFUSED = re.compile(
-    r"makeconnection \((\S*?)\.? \[(?:IPv6:)?([0-9A-Fa-f:.]+)\]\.(\d+) \(.*?\)\) failed: (.*)"
-)
+_REFUSED = re.compile(r"makeconnection \((\S*?)\.? \[(?:IPv6:)?([0-9A-Fa-f:.]+)\]\.(\d+) \(.*?\)\) failed: (.*)")
 _TLS = re.compile(r"STARTTLS=client, relay=(\S+?)\.?, version=(\S+), verify=(\S+), cipher=([^,]+)")
 _OCTAL = re.compile(r"(?:\\[0-7]{3})+")
 
@@ -71,17 +69,13 @@ class Reader(Lines):
             early["gone"] = True
             facts |= {"port": early["port"], "session": early["session"], "stage": "connect"}
         if not server or mailer not in ("esmtp", "smtp", "smtp8", "dsmtp", "relay", "esmtps"):
-            facts["kind"] = (
-                "final" if told.get("stage") == "dns" else "suspended" if stat == "queued" else "local"
-            )
+            facts["kind"] = "final" if told.get("stage") == "dns" else "suspended" if stat == "queued" else "local"
         for one in re.split(r",(?=<|[^\s,<>]+@)", to):
             self.add(head, qid, recipient=one.strip("<> "), **facts)
 
     def _told(self, reply: str | None, stat: str) -> dict[str, Any]:
         """The reply's words, or those that `stat=` holds; "Sent" has lost its code."""
-        said = _OCTAL.sub(
-            lambda m: decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])), reply or stat
-        )
+        said = _OCTAL.sub(lambda m: decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])), reply or stat)
         if stat.startswith("Sent"):
             return {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | answer(said)
         said = said if answer(said) else said.partition(": ")[2]

@@ -58,9 +58,7 @@ class LogSet:
         whole = self.lazy()
         odd = sorted(set(wanted) - set(whole.collect_schema()))
         if odd:
-            raise refuse(
-                "frame", odd, "are no columns of the set", "filter by day, host or columns of the schema"
-            )
+            raise refuse("frame", odd, "are no columns of the set", "filter by day, host or columns of the schema")
         for name, value in wanted.items():
             values = value if isinstance(value, list | tuple | set) else [value]
             whole = whole.filter(pl.col(name).is_in(list(values)))

@@ -74,9 +74,7 @@ def fisher(frame: pd.DataFrame) -> Prediction:
     table = by_ip(frame)
     k, n = int(table.failed.sum()), int(table.n.sum())
     p = [
-        fisher_exact(
-            [[row.failed, row.n - row.failed], [k - row.failed, n - row.n - k + row.failed]], "greater"
-        )[1]
+        fisher_exact([[row.failed, row.n - row.failed], [k - row.failed, n - row.n - k + row.failed]], "greater")[1]
         for row in table.itertuples()
     ]
     order = np.argsort(p)
@@ -150,9 +148,7 @@ def cross_validated(
     for this in range(FOLDS):
         seen = [n for n in ours if fold[n] != this]
         best = min(GRID, key=lambda pair: cost(seen, *pair))
-        print(
-            f"  fold {this}: {len(ours) - len(seen)} incidents unseen; factor, floor {best} from the others"
-        )
+        print(f"  fold {this}: {len(ours) - len(seen)} incidents unseen; factor, floor {best} from the others")
         made |= {n: tempered(ours[n], *best) for n in ours if fold[n] == this}
     return made
 
@@ -173,9 +169,7 @@ def fresh(count: int, seed: int, hard: bool) -> dict[str, dict[str, Any]]:
     """The figures of the three methods on new incidents of every kind."""
     several = 3 * count
     names = [
-        (kind, i)
-        for kind in incidents.KINDS
-        for i in range(several if kind in ("healthy", "mx_block") else count)
+        (kind, i) for kind in incidents.KINDS for i in range(several if kind in ("healthy", "mx_block") else count)
     ]
     made_up = {f"{kind}-{i}": incidents.simulate(kind, seed + i, hard) for kind, i in names}
     made, speed = run([(name, frame) for name, (frame, _) in made_up.items()])

@@ -107,9 +107,7 @@ def cost(work: Callable[[int], None], n: int) -> tuple[float, float]:
     work(n)
     wall = time.perf_counter() - begun
     then = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    cpu = sum(
-        t.ru_utime + t.ru_stime - b.ru_utime - b.ru_stime for t, b in zip(then, (own, children), strict=True)
-    )
+    cpu = sum(t.ru_utime + t.ru_stime - b.ru_utime - b.ru_stime for t, b in zip(then, (own, children), strict=True))
     return 1000 * cpu / n, 1000 * wall / n
 
 

@@ -101,12 +101,8 @@ def cell(servers, p, q, runs, peers=True):
 
 
 def print_table(runs):
-    print(
-        f"{runs} runs a cell; sessions are means; one server of N refuses p of all sessions, the others q each\n"
-    )
-    print(
-        "| N | p | q | Bayes round robin (wrong) | same test in turn | locate (median) | ratio | wrong | open |"
-    )
+    print(f"{runs} runs a cell; sessions are means; one server of N refuses p of all sessions, the others q each\n")
+    print("| N | p | q | Bayes round robin (wrong) | same test in turn | locate (median) | ratio | wrong | open |")
     print("|---|---|---|---|---|---|---|---|---|")
     rows = []
     for servers, p, q in product(SERVERS, RATES, NOISE):

@@ -136,9 +136,7 @@ def score(case: Case, client: str) -> str:
 def main(pattern: str = "") -> None:
     logging.disable()
     tables = {name: cases for name, cases in TABLES.items() if name not in SKIPPED}
-    asked = [
-        c for cases in tables.values() for c in cases if c.message == MAIL and re.search(pattern, c.name)
-    ]
+    asked = [c for cases in tables.values() for c in cases if c.message == MAIL and re.search(pattern, c.name)]
     clients = [name for name in CLIENTS if name != "swaks" or shutil.which("swaks")]
     with ThreadPoolExecutor(8) as pool:
         results = {name: list(pool.map(lambda case, n=name: score(case, n), asked)) for name in clients}

@@ -69,9 +69,7 @@ def blind() -> str:
     rows = [(ours(row), row["label"], row["also"]) for row in replies("replies_blind.csv")]
     told = [(reason == label, reason in (label, also)) for reason, label, also in rows if reason]
     right, near = (sum(column) / len(told) for column in zip(*told, strict=True))
-    return (
-        f"labelled {len(told) / len(rows):.0%}, right {right:.0%} of those (or the second label: {near:.0%})"
-    )
+    return f"labelled {len(told) / len(rows):.0%}, right {right:.0%} of those (or the second label: {near:.0%})"
 
 
 def ours(row: Reply) -> str:
@@ -119,9 +117,7 @@ def million() -> tuple[float, int]:
     more = (f" [192.0.2.{dice.randrange(256)}] u{dice.randrange(9**9)}@b.example id {dice.randrange(16**12):012x}"
             for _ in chosen)  # fmt: skip
     table = {"reply": [row["text"] + new for row, new in zip(chosen, more, strict=True)]}
-    frame = pd.DataFrame(
-        table | {name: [row[name] or None for row in chosen] for name in ("stage", "mx_host")}
-    )
+    frame = pd.DataFrame(table | {name: [row[name] or None for row in chosen] for name in ("stage", "mx_host")})
     begun = time.process_time()
     told = reasons.classify_frame(frame.assign(outcome="rejected"))
     return time.process_time() - begun, int(told["reason"].nunique())

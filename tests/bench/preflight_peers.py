@@ -111,9 +111,7 @@ def checkdmarc_says(case: Case, address: tuple[str, int]) -> str:
         return f"invalid: {told.get('error', '')}"
     policy = told.get("tags", {}).get("p", {}).get("value")
     return (
-        f"valid, p={policy}"
-        if policy
-        else f"valid, {told.get('dns_lookups')} look-ups; no verdict for an address"
+        f"valid, p={policy}" if policy else f"valid, {told.get('dns_lookups')} look-ups; no verdict for an address"
     )
 
 
@@ -125,19 +123,13 @@ def pydnsbl_says(case: Case, address: tuple[str, int]) -> str:
 
     async def run() -> Any:
         loop = asyncio.get_running_loop()
-        checker = pydnsbl.DNSBLIpChecker(
-            [Provider(host) for host in (ZEN, PSBL)], timeout=2, tries=1, loop=loop
-        )
+        checker = pydnsbl.DNSBLIpChecker([Provider(host) for host in (ZEN, PSBL)], timeout=2, tries=1, loop=loop)
         port = {"udp_port": address[1], "tcp_port": address[1]}
-        checker._resolver = aiodns.DNSResolver(
-            nameservers=[address[0]], timeout=2, tries=1, loop=loop, **port
-        )
+        checker._resolver = aiodns.DNSResolver(nameservers=[address[0]], timeout=2, tries=1, loop=loop, **port)
         return await checker.check_async(IP)
 
     told = asyncio.run(run())
-    failed = (
-        f", no answer: {', '.join(p.host for p in told.failed_providers)}" if told.failed_providers else ""
-    )
+    failed = f", no answer: {', '.join(p.host for p in told.failed_providers)}" if told.failed_providers else ""
     return (f"listed in {', '.join(told.detected_by)}" if told.blacklisted else "not listed") + failed
 
 

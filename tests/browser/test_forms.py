@@ -51,9 +51,7 @@ def test_a_mail_is_written_tried_confirmed_and_delivered(notebook):
     expect(found.page.locator(STATUS)).to_have_text("Ready for a dry run.")
     mail.get_by_role("button", name=re.compile("Dry run")).press("Enter")
     expect(found.page.locator(STATUS)).to_contain_text("nothing left this machine", timeout=30_000)
-    expect(mail.get_by_role("alert")).to_contain_text(
-        "to r@daum.example, through mx1.daum.example [192.0.2.11]?"
-    )
+    expect(mail.get_by_role("alert")).to_contain_text("to r@daum.example, through mx1.daum.example [192.0.2.11]?")
     deliver = mail.get_by_role("button", name=re.compile("Deliver"))
     expect(deliver).to_be_disabled()
     type_in(mail, **{"Type the domain": "daum.example"})

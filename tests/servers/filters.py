@@ -78,9 +78,7 @@ class Spamd:
             parents=True
         )
         if self.dns:
-            (site / "zz.cf").write_text(
-                f"dns_server 127.0.0.1:{self.dns}\ndns_available yes\nrbl_timeout 3\n"
-            )
+            (site / "zz.cf").write_text(f"dns_server 127.0.0.1:{self.dns}\ndns_available yes\nrbl_timeout 3\n")
         run = [program("spamd", "spamd"), *([] if self.dns else ["-L"]), "-x", "-i", "127.0.0.1"]
         run += ["-p", str(self.port), "-A", "127.0.0.1", "-m", "1", "--min-children=1", "--min-spare=1"]
         run += ["--max-spare=1", "-s", "stderr", f"--siteconfigpath={site}", "--cf=use_bayes 0"]

@@ -18,9 +18,7 @@ from pathlib import Path
 from tests.servers import PORT, answers, copy_of, daemon, end, mtas, program, root, unpacked, until
 from tests.servers.postfix import OWNERS, SERVICES
 
-MAIL = (
-    "From: <news@ours.example>\nTo: <{to}>\nSubject: hello\nMessage-ID: <{n}.{kind}@ours.example>\n\nhello\n"
-)
+MAIL = "From: <news@ours.example>\nTo: <{to}>\nSubject: hello\nMessage-ID: <{n}.{kind}@ours.example>\n\nhello\n"
 SENDER = "news@ours.example"
 ENTER = "mount --make-rprivate / && mount --bind {at}/etc/hosts /etc/hosts && "
 
@@ -257,9 +255,7 @@ class Sendmail(Sender):
 
 
 SMTPD = "listen on 127.0.0.44 port {port} hostname relay1.ours.example\n"
-ACTION = (
-    'action "a{n}" relay host "smtp://{host}:{port}"\nmatch from any for domain "{domain}" action "a{n}"\n'
-)
+ACTION = 'action "a{n}" relay host "smtp://{host}:{port}"\nmatch from any for domain "{domain}" action "a{n}"\n'
 
 
 class OpenSmtpd(Sender):

@@ -32,8 +32,7 @@ def verify():
     """Call it with files: what Mail::DKIM says of each."""
     perl = shutil.which("perl")
     found = (
-        perl
-        and subprocess.run([perl, "-MMail::DKIM::Verifier", "-e", "1"], capture_output=True).returncode == 0
+        perl and subprocess.run([perl, "-MMail::DKIM::Verifier", "-e", "1"], capture_output=True).returncode == 0
     )
     if not found:
         if os.environ.get("CI"):

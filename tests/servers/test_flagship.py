@@ -55,14 +55,10 @@ def run_notebook(tmp_path: Path) -> Any:
         here = tmp_path / NOTEBOOK.name
         shutil.copy(NOTEBOOK, here)
         out = tmp_path / "done.ipynb"
-        papermill.execute_notebook(
-            here, out, parameters, cwd=tmp_path, kernel_name="python3", progress_bar=False
-        )
+        papermill.execute_notebook(here, out, parameters, cwd=tmp_path, kernel_name="python3", progress_bar=False)
         said = nbformat.read(out, as_version=4)
         texts = [
-            o.get("data", {}).get("text/plain", o.get("text", ""))
-            for c in said.cells
-            for o in c.get("outputs", [])
+            o.get("data", {}).get("text/plain", o.get("text", "")) for c in said.cells for o in c.get("outputs", [])
         ]
         return sk.Casebook(tmp_path / "casebook.sqlite").attempts(), "\n".join(texts)
 

@@ -60,9 +60,7 @@ class Peer:
     def send(self, word: str = "", to: Any = TO, message: Any = None, **more: Any) -> str:
         if word and not self.offered(word):
             return "not offered"
-        made = message or sk.build_message(
-            sender=more.get("sender", SENDER), to=TO, subject="hi", text="hello"
-        )
+        made = message or sk.build_message(sender=more.get("sender", SENDER), to=TO, subject="hi", text="hello")
         frame = sk.send(made, to, again=True, **({"tls": "off", "sender": SENDER} | self.how | more))
         if set(frame["outcome"]) != {"accepted"}:
             return f"{frame['stage'].iloc[0]}: {frame['error'].iloc[0]}"
@@ -102,9 +100,7 @@ class Peer:
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_the_table_of_the_guide_is_what_happens(
-    kind: str, start: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_the_table_of_the_guide_is_what_happens(kind: str, start: Callable[[str], str], tmp_path: Path) -> None:
     said = Peer(start(kind), tmp_path).table()
     assert said["plain"] == said["1 MB"] == said["50 recipients"] == "yes"
     row = f"| {kind} | {' | '.join(said.values())} |"

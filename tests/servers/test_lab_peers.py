@@ -32,9 +32,7 @@ def run(program: str, *words: str) -> str:
 def test_swaks_with_tls_and_pipelining(lab: Lab) -> None:
     host, port = lab.network.where("192.0.2.11", 25)
     address = ["--server", host, "--port", str(port), "--from", "me@ours.example", "--to", "r@daum.example"]
-    said = run(
-        "swaks", *address, "--helo", "mail.ours.example", "-tls", "--pipeline", "--body", ".dot\n..two"
-    )
+    said = run("swaks", *address, "--helo", "mail.ours.example", "-tls", "--pipeline", "--body", ".dot\n..two")
     assert "=== TLS started with cipher TLSv1.3" in said
     (mail,) = lab.mailbox
     assert (mail.helo, mail.sender, mail.recipients, mail.tls) == (

@@ -38,9 +38,7 @@ class World:
     """The fleet, and how a sender finds it."""
 
     def __init__(self, stack: contextlib.ExitStack, but: tuple[str, ...] = ()):
-        scripts = {
-            f"127.0.1.{n}": script for n, (name, script) in enumerate(ALONE.items(), 1) if name not in but
-        }
+        scripts = {f"127.0.1.{n}": script for n, (name, script) in enumerate(ALONE.items(), 1) if name not in but}
         names = {name: f"127.0.1.{n}" for n, name in enumerate(ALONE, 1)} | {"refuse": REFUSES}
         hosts = [f"{ip} mx.{name}.example" for name, ip in names.items()]
         self.routes = {f"{name}.example": [f"mx.{name}.example"] for name in names if name not in but}
@@ -65,8 +63,7 @@ class World:
         """Per IP: connections, and those in which it refused."""
         sessions = {ip: server.settled() for ip, server in self.servers.items()}
         refused = {
-            ip: sum(any(s[:1] in b"45" and s for _, s in one.said) for one in all_)
-            for ip, all_ in sessions.items()
+            ip: sum(any(s[:1] in b"45" and s for _, s in one.said) for one in all_) for ip, all_ in sessions.items()
         }
         return {ip: (len(all_), refused[ip]) for ip, all_ in sessions.items() if all_}
 
@@ -85,9 +82,7 @@ def told(table: pd.DataFrame) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", list(senders.KINDS))
-def test_the_frame_equals_what_the_servers_saw(
-    kind: str, open_folder: Path, stack: contextlib.ExitStack
-) -> None:
+def test_the_frame_equals_what_the_servers_saw(kind: str, open_folder: Path, stack: contextlib.ExitStack) -> None:
     world = World(stack, OUT_OF_REACH.get(kind, ()))
     with senders.KINDS[kind](open_folder / kind, world.routes, world.hosts) as sender:
         sender.deliver(world.recipients())
@@ -112,9 +107,7 @@ def ends(kind: str, table: pd.DataFrame) -> None:
     assert rows["reject"].reply.tolist() == ["550 5.1.1 no such user"]
     assert rows["multi"].enhanced.tolist() == ["5.7.26"]
     if kind in ("postfix", "exim"):
-        assert rows["multi"].reply.tolist() == [
-            "550-5.7.26 not\n550-5.7.26 authenticated\n550 5.7.26 go away"
-        ]
+        assert rows["multi"].reply.tolist() == ["550-5.7.26 not\n550-5.7.26 authenticated\n550 5.7.26 go away"]
         assert rows["drop"].outcome.tolist() == ["unknown"]
         assert rows["drop"].maybe_delivered.tolist() == [True]
         assert rows["late"].stage.tolist() == ["body"]

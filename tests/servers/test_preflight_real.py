@@ -127,9 +127,7 @@ def world() -> Iterator[World]:
 
 
 def message() -> Any:
-    plain = build_message(
-        sender="Jo <me@ours.example>", to="r@daum.example", subject="Hello", text="Hello Kim.\n"
-    )
+    plain = build_message(sender="Jo <me@ours.example>", to="r@daum.example", subject="Hello", text="Hello Kim.\n")
     return plain.sign(key(), "s1", "ours.example")
 
 
@@ -172,9 +170,9 @@ def test_broken_dnssec_is_unknown_and_never_no_record(world: World) -> None:
     assert ask(world.resolver.port, "broken.example", "A").rcode() == 2, "Unbound says SERVFAIL"
     checked = checks.preflight("broken.example", OURS, MAIL, network=world.network)
     mine = checked[checked.subject.str.contains("broken.example") & checked.check.ne("rule")]
-    assert set(
-        mine[mine.check.isin(["spf", "spf_record", "dmarc_record", "mx", "soa", "mta_sts"])].status
-    ) == {"unknown"}
+    assert set(mine[mine.check.isin(["spf", "spf_record", "dmarc_record", "mx", "soa", "mta_sts"])].status) == {
+        "unknown"
+    }
     assert not mine.evidence.str.contains("no record|no SPF").any()
 
 
