@@ -23,7 +23,7 @@ server more must bring, that a second cause needs, and one that accuses a server
 shows our own path open, or the sign is too weak."""
 _SERVERS, _WIDE = ("mx_ip", "backend", "pair"), ("dnsbl", "recipient_bad")
 """Dimensions that accuse a server; kinds that several receivers may share."""
-_SHOWN = ("n", "failed", "so", "rate", "low", "high", "accused")
+_SHOWN = ("n", "failed", "as_cause", "rate", "low", "high", "accused")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -61,7 +61,7 @@ class Cause:
 class Diagnosis:
     """What `diagnose` found: causes (none: healthy), the verdict in sentences with counts.
 
-    table: attempts by MX IP as `sk.counts.by`, with so (failures like the causes') and accused. more_probes:
+    table: attempts by MX IP as `sk.counts.by`, with as_cause (failures like the causes') and accused. more_probes:
     sessions still missing, by MX IP. considered: explanations weighed. confidence: that the first kind is right.
 
     >>> Diagnosis((), "All 20 sessions at 4 MX IPs got through.")
@@ -303,7 +303,7 @@ def _table(read: Reading, chosen: list[tuple[Found, float]]) -> pd.DataFrame:
     """Attempts by MX IP, with those that failed as the causes do, and who is accused."""
     table = counts.by_ip(read.rows)
     so = np.any([np.zeros(len(read.t), bool), *(read.explained(f) for f, _ in chosen)], axis=0)
-    table["so"] = read.rows.mx_ip[so].value_counts().reindex(table.index).fillna(0).astype("int64")
+    table["as_cause"] = read.rows.mx_ip[so].value_counts().reindex(table.index).fillna(0).astype("int64")
     named = [name for f, _ in chosen if f.dimension in ("mx_ip", "pair") for name in read.named(f)]
     table["accused"] = table.index.isin(named)
     return table

@@ -434,6 +434,8 @@ def test_a_log_without_hosts_domains_and_times_still_makes_a_letter() -> None:
     assert "(by form)" in made.letter
     assert "Since     at an unknown time" in made.letter
     assert "unnamed [192.0.2.14]" in made.letter
+    korean = report(Diagnosis((Cause("mx_block", "mx_ip", ("192.0.2.14",)),), "v"), frame=frame, lang="ko", **GIVEN)
+    assert "시작      시각 미상; 마지막 확인 시각 미상" in korean.letter
     known = frame.assign(recipient_domain="daum.example")
     made = report(Diagnosis((Cause("mx_block", "mx_ip", ("192.0.2.14",)),), "v"), frame=known, **GIVEN)
     assert made.to == "postmaster@daum.example"

@@ -277,7 +277,7 @@ def test_marks_and_counts_are_those_of_diagnose(frame, names):
     if names:
         own = view.lines[view.lines.accused]
         assert f"{own.k.sum()} of {own.n.sum()} sessions" in found.verdict
-        assert list(own.k) == [found.table.so[names[0]]]
+        assert list(own.k) == [found.table.as_cause[names[0]]]
 
 
 # ---- many rows, odd frames
