@@ -204,8 +204,10 @@ def slots(at: pd.Series, most: int) -> tuple[pd.DatetimeIndex, pd.Series]:
     """The edges of slots of a usual length, `most` at most, that hold all these times; and each time's slot."""
     span = (at.max() - at.min()) or pd.Timedelta("30s")
     step = next(step for step in map(pd.Timedelta, LOOK["slots"]) if span < (most - 1) * step)
-    begun = at.min().floor(step)
-    return pd.date_range(begun, at.max().floor(step) + step, freq=step), (at - begun) // step
+    begun, end = at.min().floor(step), at.max().floor(step) + step
+    if end - begun == step:  # one slot alone would be as wide as the axis
+        begun, end = begun - step, end + step
+    return pd.date_range(begun, end, freq=step), (at - begun) // step
 
 
 def legend(ax: Axes, handles: Sequence[Any], left: float) -> None:
