@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smtpkit.address import Envelope, domain_of, helo_name, host_name, literal, mailbox
+from smtpkit.address import Envelope, as_ip, domain_of, helo_name, host_name, literal, mailbox
 from smtpkit.campaign import Run, run
 from smtpkit.errors import InvalidInput, refuse
 from smtpkit.escape import one_line
@@ -57,9 +57,7 @@ def our_helo(helo: str | None, net: Network) -> str:
     ip = net.sender_ip or own_ip(net) or "127.0.0.1"
     if not net.sender_ip and not is_public(ip):
         return literal(ip)
-    from dns.reversename import from_address
-
-    for name in net.resolve(str(from_address(ip)), "PTR").rows:
+    for name in net.resolve(as_ip(ip).reverse_pointer, "PTR").rows:
         if ip in net.resolve(name, "AAAA" if ":" in ip else "A").rows:
             return helo_name(name)
     return literal(ip)

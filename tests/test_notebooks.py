@@ -1,12 +1,14 @@
 """Every shipped notebook runs top to bottom, offline, and holds itself to what it says."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from smtpkit.running import run_notebook, shipped
+from smtpkit.running import _awake, run_notebook, shipped
 
 NAMES = sorted(shipped())
 SCENARIOS = {"healthy": 5, "balancer": 12, "mx_dead": 5, "provider_block": 5, "stale_421": 5}
@@ -37,6 +39,29 @@ def test_it_runs(name: str) -> None:
     outputs = [o for c in nbformat.read("done.ipynb", as_version=4).cells for o in c.get("outputs", [])]
     assert any("image/png" in o.get("data", {}) or "text/html" in o.get("data", {}) for o in outputs)
     assert [o for o in outputs if o["output_type"] == "error"] == []
+
+
+def test_a_reply_whose_wake_up_was_lost_is_found_all_the_same() -> None:
+    polls = iter([0, 0, 1])
+
+    class Channel:
+        socket = SimpleNamespace(poll=lambda ms: answer(next(polls)))
+
+        async def get_msg(self, timeout: float | None = None) -> str:
+            return f"reply, {next(polls, 'no')} poll left"
+
+    class Client:
+        async def async_start_new_kernel_client(self) -> SimpleNamespace:
+            return SimpleNamespace(shell_channel=Channel())
+
+    async def answer(given: int) -> int:
+        return given
+
+    async def run() -> str:
+        client = await _awake(Client)().async_start_new_kernel_client()
+        return str(await client.shell_channel.get_msg(timeout=None))
+
+    assert asyncio.run(run()) == "reply, no poll left"
 
 
 @pytest.mark.slow
