@@ -307,6 +307,18 @@ def test_replies_of_real_servers(name: str, sets: str, least: float) -> None:
         assert right >= least, (each, right)
 
 
+def test_a_second_batch_labelled_by_somebody_else() -> None:
+    """Rules were mended on it; at first sight: label 96 %, the first one 85 %, or the second 93 %."""
+    told = [
+        (reasons.classify(row["text"], stage=row["stage"] or None, mx_host=row["mx_host"] or None).reason, row)
+        for row in real("replies_second.csv")
+    ]
+    given = [(reason, row) for reason, row in told if reason != "unknown"]
+    assert len(given) / len(told) >= 0.95
+    assert sum(reason == row["label"] for reason, row in given) / len(given) >= 0.87
+    assert sum(reason in (row["label"], row["also"]) for reason, row in given) / len(given) >= 0.94
+
+
 def test_one_reply_is_read_without_pandas() -> None:
     ask = "import sys; import smtpkit as sk; print(sk.classify('550 user unknown').reason, 'pandas' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)

@@ -64,9 +64,9 @@ def replies(name: str = "replies_held.csv") -> list[Reply]:
         return list(csv.DictReader(file))
 
 
-def blind() -> str:
+def blind(name: str = "replies_blind.csv") -> str:
     """What `classify` gets on replies that were gathered and labelled by somebody who did not know its rules."""
-    rows = [(ours(row), row["label"], row["also"]) for row in replies("replies_blind.csv")]
+    rows = [(ours(row), row["label"], row["also"]) for row in replies(name)]
     told = [(reason == label, reason in (label, also)) for reason, label, also in rows if reason]
     right, near = (sum(column) / len(told) for column in zip(*told, strict=True))
     return f"labelled {len(told) / len(rows):.0%}, right {right:.0%} of those (or the second label: {near:.0%})"
@@ -149,5 +149,7 @@ if __name__ == "__main__":
             )
         print(f"{name:22} {'   '.join(shown)}")
     print(f"{len(replies('replies_blind.csv'))} replies labelled blind: {blind()}")
+    second = "replies_second.csv"
+    print(f"{len(replies(second))} more, on which rules were mended afterwards: {blind(second)}")
     seconds, kinds = million()
     print(f"1,000,000 replies: {seconds:.1f} s of one core, {kinds} reasons")
