@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,7 +62,8 @@ def test_a_reply_whose_wake_up_was_lost_is_found_all_the_same() -> None:
         client = await _awake(Client)().async_start_new_kernel_client()
         return str(await client.shell_channel.get_msg(timeout=None))
 
-    assert asyncio.run(run()) == "reply, no poll left"
+    with ThreadPoolExecutor(1) as apart:  # where no other test has a loop running
+        assert apart.submit(lambda: asyncio.run(run())).result() == "reply, no poll left"
 
 
 @pytest.mark.slow
