@@ -216,7 +216,7 @@ def test_a_refusing_banner_that_quotes_us_names_no_back_end():
 
 def test_at_the_usual_pace_it_names_the_server_too(monkeypatch):
     """Rests after each refusal, gaps, limits an hour: 5 s between sessions, the suspect at most 6 times."""
-    FastTime(400).install(monkeypatch)
+    FastTime(150).install(monkeypatch)
     found, _, called = find("crossed_stale", pace=sk.Pace())
     assert found.causes[0].values == ("192.0.2.12",)
     assert "withheld" not in set(found.frame.outcome)
