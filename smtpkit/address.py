@@ -60,12 +60,9 @@ def _a_label(what: str, name: str) -> str:
         raise refuse(what, name, f"is not an international domain name ({error})", "write its A-label") from None
 
 
-def is_ip(text: object) -> bool:
-    """Whether it is an IP address, in brackets or not."""
-    try:
-        return bool(ip_address(str(text).strip().strip("[]")))
-    except ValueError:
-        return False
+def numeric(name: str) -> bool:
+    """Whether it is written as an IP address, right or wrong, and so is no host name."""
+    return ":" in name or name.replace(".", "").isdigit()
 
 
 def as_ip(ip: str, what: str = "ip") -> IPv4Address | IPv6Address:

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
 from smtpkit import catalogue, counts, escape, journal, reasons, reply
-from smtpkit.errors import StoreError
+from smtpkit.errors import StoreError, refuse
 from smtpkit.transcript import Transcript, from_replies
 
 _SCHEMA = catalogue.rows("columns.csv")
@@ -44,6 +45,18 @@ def column(name: str, values: Any) -> pd.Series:
     if odd := set(made.dropna().unique()) - set(known):
         raise ValueError(f"{name} cannot be {sorted(map(str, odd))}; it is one of {', '.join(known)}")
     return made.astype(pd.CategoricalDtype(list(known)))
+
+
+def zone(name: str) -> str:
+    """`name` itself, if it is a time zone; InvalidInput if not.
+
+    >>> zone("Asia/Seoul")
+    'Asia/Seoul'
+    """
+    try:
+        return ZoneInfo(name).key
+    except (KeyError, ValueError, OSError):
+        raise refuse("tz", name, "is no time zone", "write one like 'Asia/Seoul' or 'UTC'") from None
 
 
 def frame(rows: Iterable[Mapping[str, Any]] = (), **attrs: Any) -> pd.DataFrame:

@@ -57,8 +57,8 @@ def ways(m: Any, size: int, many: bool) -> Any:
 class Scale:
     """One site's attempts as arrays in order of time, and the scale on which explanations are weighed.
 
-    codes: dimension to a number per row (-1: not known); sounds: the class of each voice. choirs: the one or two
-    voices that a cause may speak with, a row each; a voice that is none has the number after the last.
+    codes: dimension to a number per row (-1: not known); sounds: the class of each voice. voices: the one or two
+    that a cause may speak with; choirs: the same as rows of two, where none has the number after the last.
     """
 
     def __init__(self, codes: Mapping[str, Array], t: Array, voice: Array, sounds: Sequence[str]) -> None:
@@ -76,11 +76,8 @@ class Scale:
         order = np.argsort(-self.total, kind="stable")[:VOICES]
         heard = [int(v) for v in order if self.total[v] >= min(2, self.k)]
         two = [(v, len(self.sounds)) for v in heard] + list(combinations(heard[:4], 2))
+        self.voices = [tuple(v for v in choir if v < len(self.sounds)) for choir in two]
         self.choirs, self.several = np.array(two, int).reshape(-1, 2), np.log(p["several_voices"])
-
-    def voices(self, choir: int) -> tuple[int, ...]:
-        """The voices of a choir."""
-        return tuple(v for v in self.choirs[choir].tolist() if v < len(self.sounds))
 
     def by_choir(self, place: Array, voice: Array, size: int) -> Array:
         """Failures by choir, place (a number below size for each row) and voice."""
@@ -170,18 +167,17 @@ def groups(scale: Scale, dimension: str, kind: str, most: int) -> Iterator[Found
     scores[~kv.any(-1)] = -np.inf
     rank, row = np.full(len(names), len(names)), np.full(scale.n, len(names))
     for choir, best in enumerate(np.argsort(-scores, axis=1, kind="stable")[:, :2]):
-        voices = scale.voices(choir)
+        voices = scale.voices[choir]
         rank[:] = len(names)
         rank[order[choir]] = np.arange(order.shape[1])
         row[known] = rank[place]
         for i in best[np.isfinite(scores[choir, best])].tolist():
             values = tuple(names[order[choir, : i + 1]].tolist())
             yield Found(kind, dimension, row <= i, voices, float(price[i]), values, float(scores[choir, i]))
-        once = len(voices) == 1 and kind in scale.p["timed"]
-        for i, g in enumerate(order[choir, :3]) if once else ():
-            if kv[choir, i].sum() < 3:
-                continue
-            yield from cuts(scale, Found(kind, dimension, row == i, voices, float(price[0]), (int(names[g]),)))
+        for i, g in enumerate(order[choir, :3] if len(voices) == 1 and kind in scale.p["timed"] else ()):
+            if kv[choir, i].sum() >= 3:  # fewer are never cut
+                one = Found(kind, dimension, row == i, voices, float(price[0]), (int(names[g]),))
+                yield from cuts(scale, one)
 
 
 def suspects(scale: Scale, kind: str, n: Array, k: Array) -> Array:
@@ -227,8 +223,8 @@ def wide(scale: Scale, alone: bool) -> Iterator[Found]:
     for kind, dimension, price, together in scale.p["whole"]:
         paid = together if alone else price
         for choir, score in enumerate((scale.pooled(kind, scale.n, kv, scale.choirs) - paid).tolist()):
-            yield Found(kind, dimension, everything, scale.voices(choir), paid, score=score)
-    for voices in map(scale.voices, range(len(scale.choirs))):
+            yield Found(kind, dimension, everything, scale.voices[choir], paid, score=score)
+    for voices in scale.voices:
         for p in (0.85, 0.5):  # the stretch with the largest sum of log odds
             odds = np.where(scale.speaks(voices), np.log(p / 0.03), np.log((1 - p) / 0.97))
             total = np.concatenate([[0], np.cumsum(odds)])
@@ -254,7 +250,7 @@ def ordered(scale: Scale, kind: str, dimension: str, values: Array, price: float
         if np.isfinite(score := float(scores[choir, best])):
             at, below = (float(x) for x in -np.append(levels, np.nan)[ends[best] : ends[best] + 2])
             detail = {"limit": (at, below)}
-            yield Found(kind, dimension, values >= at, scale.voices(choir), price, (), score, detail=detail)
+            yield Found(kind, dimension, values >= at, scale.voices[choir], price, (), score, detail=detail)
 
 
 def rates(scale: Scale) -> Iterator[Found]:
@@ -289,7 +285,7 @@ def recoveries(scale: Scale) -> Iterator[Found]:
     """Per server the rows up to its own recovery, when most servers were blocked at first."""
     servers = [np.flatnonzero(scale.server == s) for s in range(len(scale.ns))]
     price = float(sum(np.log(len(rows) + 1) for rows in servers))
-    for voices, p in ((scale.voices(choir), p) for choir in range(len(scale.choirs)) for p in (0.9, 0.6)):
+    for voices, p in ((voices, p) for voices in scale.voices for p in (0.9, 0.6)):
         odds = np.where(scale.speaks(voices), np.log(p / 0.02), np.log((1 - p) / 0.98))
         mask, ends = np.zeros(scale.n, bool), {}
         for rows in servers:
@@ -348,10 +344,7 @@ def like_with_like(scale: Scale, f: Found) -> bool:
 
 def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
     """All explanations of a site's failures, judged, best first, and how many were weighed."""
-    sets = [
-        ("mx_ip", ["mx_slow"] if slow else scale.p["servers"], 3 - slow),
-        *([] if slow else scale.p["groups"]),
-    ]
+    sets = [("mx_ip", ["mx_slow"], 2)] if slow else [("mx_ip", scale.p["servers"], 3), *scale.p["groups"]]
     made: list[tuple[Sequence[str], Iterable[Found]]] = [
         (kinds, groups(scale, dimension, kinds[0], most)) for dimension, kinds, most in sets
     ]
@@ -360,7 +353,8 @@ def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
         made.append(((), chain(wide(scale, alone), size, rates(scale), first_contacts(scale), recoveries(scale))))
     kept: dict[tuple[str, str, bool], list[tuple[float, Found]]] = {}
     count = 0
-    for kind, f in ((kind, g) for kinds, some in made for g in some for kind in kinds or (g.kind,)):
+    every = ((kind, f) for kinds, some in made for f in some for kind in kinds or (f.kind,))
+    for kind, f in every:
         count += 1
         best = kept.setdefault((kind, f.dimension, "cell" in f.detail), [])
         score = f.score + scale.says(kind, f.voices)

@@ -21,7 +21,6 @@ from smtpkit.counts import sessions
 from smtpkit.diagnosis import Diagnosis, diagnose
 from smtpkit.errors import refuse
 from smtpkit.facts import Facts, several
-from smtpkit.logs.parsing import zone as time_zone
 from smtpkit.message import Message, build_message
 from smtpkit.network import Network
 from smtpkit.styling import redact
@@ -133,7 +132,7 @@ def report(
     if re.fullmatch(r"\.[a-z]{2,5}", ending := Path(path or "").suffix) and ending not in FILES:
         raise refuse("path", str(path), "is no file we write", f"end it in {', '.join(FILES)}, or in nothing")
     name = tz or ("Asia/Seoul" if lang == "ko" else None)
-    zone = time_zone(name) if name else "tzlocal()"  # pandas knows this machine's by that name
+    zone = attempts.zone(name) if name else "tzlocal()"  # pandas knows this machine's by that name
     shown = [own] if isinstance(own, str) else [*own]
     diagnosis, table = _pseudonyms(*_evidence(evidence, frame), shown, key)
     causes = [cause for cause in diagnosis.causes if cause.kind in KINDS and cause.confidence >= 0.8]

@@ -63,7 +63,7 @@ class Reading:
         for name, two in _JOINED.items():
             self._join(name, *two)
         self.site, self.slow = self._sites(), self._slow()
-        self.told: dict[tuple[bool, bool, bytes], tuple[list[Found], int]] = {}
+        self.told: dict[tuple[bool, bool, bytes], tuple[list[Found], int]] = {}  # weighed so far
 
     def column(self, *names: str) -> pd.Series:
         """The first of these columns as texts, its gaps filled from the next."""

@@ -15,13 +15,13 @@ from datetime import UTC
 from email import policy
 from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from smtpkit import attempts, words
-from smtpkit.address import is_ip
 from smtpkit.errors import refuse
 from smtpkit.escape import decode
 
@@ -124,7 +124,7 @@ def _by_content(name: str, values: pd.Series) -> str | None:
     if not len(seen):
         return None
     looks = {
-        "mx_ip": seen.map(is_ip),
+        "mx_ip": seen.map(_is_ip),
         "recipient": seen.str.fullmatch(r"\s*<?[^\s@]+@[\w.-]+>?\s*"),
         "started_at": seen.str.match(r"\d{4}\s?[-/.년]\s?\d\d?\s?[-/.월]\s?\d\d?"),
         "reply": seen.str.match(r"[245]\d\d[ -]"),
@@ -132,12 +132,19 @@ def _by_content(name: str, values: pd.Series) -> str | None:
     return next((ours for ours, fits in looks.items() if fits.mean() > 0.8), None)
 
 
+def _is_ip(text: object) -> bool:
+    try:
+        return bool(ip_address(str(text).strip().strip("[]")))
+    except ValueError:
+        return False
+
+
 def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, Any]], notes: list[str]) -> None:
     """Times, codes and IPs in place; what cannot be read is missing, and a problem."""
     readers = {
         "started_at": lambda column: _times(column, tz, notes),
         "code": lambda column: _codes(pd.to_numeric(column, errors="coerce")),
-        "mx_ip": lambda column: column.astype("str").str.strip().str.strip("[]").where(column.map(is_ip)),
+        "mx_ip": lambda column: column.astype("str").str.strip().str.strip("[]").where(column.map(_is_ip)),
     }  # fmt: skip
     for name in [name for name in readers if name in named]:
         read = readers[name](named[name])
@@ -347,9 +354,9 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
         told |= {"outcome": _OUTCOMES.get(row["action"], "failed"), "reply": said or None, "stage": None}
     if row.pop("action") == "delayed" and told["outcome"] == "failed":
         told["outcome"] = "deferred"
-    ip = server[2].removeprefix("IPv6:") if server and is_ip(server[2].removeprefix("IPv6:")) else None
+    ip = server[2].removeprefix("IPv6:") if server and _is_ip(server[2].removeprefix("IPv6:")) else None
     host = (
-        row.get("mx_host") if row.get("mx_host") and not is_ip(row["mx_host"]) else (server[1] if server else None)
+        row.get("mx_host") if row.get("mx_host") and not _is_ip(row["mx_host"]) else (server[1] if server else None)
     )
     domain = row["recipient"].rpartition("@")[2].lower()
     return told | {"mx_ip": ip, "mx_host": host, "recipient_domain": domain, "domain": domain}

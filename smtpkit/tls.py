@@ -13,7 +13,7 @@ from typing import Any
 from cryptography import x509
 from OpenSSL import SSL
 
-from smtpkit.address import is_ip
+from smtpkit.address import numeric
 from smtpkit.errors import InvalidInput
 from smtpkit.escape import Shown
 
@@ -88,7 +88,7 @@ class TlsLink:
         self._link = SSL.Connection(_context(ca_file), None)
         self._link.set_app_data(self._problems)
         self._link.set_connect_state()
-        if server_name and not is_ip(server_name):
+        if server_name and not numeric(server_name):
             self._link.set_tlsext_host_name(server_name.encode("ascii"))
 
     def feed(self, octets: bytes) -> None:

@@ -285,14 +285,17 @@ def test_names_and_addresses_are_no_words() -> None:
     assert reasons.classify(text).rule == "enhanced:x.1.1"
 
 
-def measured(name: str, sets: str) -> tuple[float, float]:
-    """Share labelled, and share right of those labelled."""
+def measured(name: str, sets: str) -> tuple[float, float, float]:
+    """Share labelled, share right of those labelled, and share that has the label or the second one."""
     chosen = [row for row in real(name) if row["set"] in sets]
     told = [
-        reasons.classify(row["text"], stage=row["stage"] or None, mx_host=row["mx_host"] or None) for row in chosen
+        reasons.classify(row["text"], stage=row["stage"] or None, mx_host=row["mx_host"] or None).reason
+        for row in chosen
     ]
-    given = [(row["label"], one.reason) for row, one in zip(chosen, told, strict=True) if one.reason != "unknown"]
-    return len(given) / len(chosen), sum(label == reason for label, reason in given) / len(given)
+    given = [(row, reason) for row, reason in zip(chosen, told, strict=True) if reason != "unknown"]
+    right = sum(reason == row["label"] for row, reason in given) / len(given)
+    near = sum(reason in (row["label"], row.get("also")) for row, reason in given) / len(given)
+    return len(given) / len(chosen), right, near
 
 
 @pytest.mark.parametrize(
@@ -302,21 +305,17 @@ def measured(name: str, sets: str) -> tuple[float, float]:
 def test_replies_of_real_servers(name: str, sets: str, least: float) -> None:
     """A floor for mending: no set may fall behind. What unseen replies get is in this file's first lines."""
     for each in sets:
-        labelled, right = measured(name, each)
+        labelled, right, _ = measured(name, each)
         assert labelled >= 0.95, (each, labelled)
         assert right >= least, (each, right)
 
 
 def test_a_second_batch_labelled_by_somebody_else() -> None:
     """Rules were mended on it; at first sight: label 96 %, the first one 85 %, or the second 93 %."""
-    told = [
-        (reasons.classify(row["text"], stage=row["stage"] or None, mx_host=row["mx_host"] or None).reason, row)
-        for row in real("replies_second.csv")
-    ]
-    given = [(reason, row) for reason, row in told if reason != "unknown"]
-    assert len(given) / len(told) >= 0.95
-    assert sum(reason == row["label"] for reason, row in given) / len(given) >= 0.87
-    assert sum(reason in (row["label"], row["also"]) for reason, row in given) / len(given) >= 0.94
+    labelled, right, near = measured("replies_second.csv", "o")
+    assert labelled >= 0.95
+    assert right >= 0.87
+    assert near >= 0.94
 
 
 def test_one_reply_is_read_without_pandas() -> None:

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from ipaddress import ip_address
 from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import is_ip
+from smtpkit.address import as_ip, numeric
 from smtpkit.casebook import Casebook
 from smtpkit.catalogue import render
 from smtpkit.catalogue import rows as catalogue
@@ -47,7 +46,7 @@ def lookup(
     ['zen.spamhaus.org']
     """
     network, wanted = chosen(network), None if zones is None else set(zones)
-    asked = [row for row in _alive(network, is_ip(subject)) if wanted is None or row["zone"] in wanted]
+    asked = [row for row in _alive(network, numeric(subject)) if wanted is None or row["zone"] in wanted]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         made = list(pool.map(lambda row: _ask(row, subject, network), asked))
     dtypes = dict.fromkeys(_COLUMNS, "str") | {"at": "datetime64[us, UTC]", "ttl": "Int32"}
@@ -70,7 +69,7 @@ def _alive(network: Any, ip: bool) -> list[dict[str, str]]:
 
 def _at(subject: str, zone: str) -> str:
     """The name that asks a zone about it: an address backwards, a name as it is."""
-    label = ip_address(subject).reverse_pointer.rsplit(".", 2)[0] if is_ip(subject) else subject.lower()
+    label = as_ip(subject, "subject").reverse_pointer.rsplit(".", 2)[0] if numeric(subject) else subject.lower()
     return f"{label}.{zone}"
 
 
@@ -80,7 +79,7 @@ def _ask(zone: dict[str, str], subject: str, network: Any) -> tuple[Any, ...]:
     answer = network.resolve(_at(subject, name), "A")
     state, meaning = read(answer, zone)
     if state in ("listed", "not listed"):
-        state, meaning = _untrue(zone, is_ip(subject), name, network) or (state, meaning)
+        state, meaning = _untrue(zone, numeric(subject), name, network) or (state, meaning)
     if state == "listed":
         text = "; ".join(network.resolve(_at(subject, name), "TXT").rows)
     shown = [masked(part, key) for part in ("; ".join(answer.rows), meaning, text)]

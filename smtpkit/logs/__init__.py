@@ -14,9 +14,10 @@ os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:20000,muzzy_decay_ms:
 
 import polars as pl
 
+from smtpkit import attempts
 from smtpkit.errors import refuse
 from smtpkit.logs import files, rows, sets
-from smtpkit.logs.parsing import READERS, Told, parse, zone
+from smtpkit.logs.parsing import READERS, Told, parse
 
 _LOST = (BrokenExecutor, ConnectionError, EOFError)
 
@@ -55,7 +56,7 @@ def read_log(
     found = files.expand(paths)
     if mta != "auto" and mta not in READERS:
         raise refuse("mta", mta, "is not known", f"use one of auto, {', '.join(READERS)}")
-    told = Told(mta, year, zone(tz or "UTC"), tz is not None)
+    told = Told(mta, year, attempts.zone(tz or "UTC"), tz is not None)
     folder = None if into is None else Path(into)
     parts = _in_turn(found, told, folder) if executor is None else _by_workers(found, told, folder, executor)
     told.check(found)

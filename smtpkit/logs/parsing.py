@@ -6,12 +6,11 @@ Belongs here: which MTA, problems, what was skipped and assumed. Not here: files
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
 from smtpkit import attempts
-from smtpkit.errors import InvalidInput, refuse
+from smtpkit.errors import InvalidInput
 from smtpkit.logs import exim, files, headers, opensmtpd, postfix, records, rows, sendmail
 
 READERS: dict[str, Any] = {
@@ -27,14 +26,6 @@ _SAMPLE = 1 << 19
 TRIES = ("final", "intermediate", "connect_fail")
 _ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
 _MOST = 20
-
-
-def zone(name: str) -> str:
-    """`name` itself, if it is a time zone."""
-    try:
-        return ZoneInfo(name).key
-    except (ZoneInfoNotFoundError, ValueError, IsADirectoryError):
-        raise refuse("tz", name, "is no time zone", "write one like 'Asia/Seoul' or 'UTC'") from None
 
 
 @dataclass
