@@ -229,9 +229,9 @@ def classify_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     keys = frame.reindex(columns=list(_KEYS)).reset_index(drop=True)
-    keys = keys.astype({name: "Int16" if name == "code" else "str" for name in _KEYS})
     failed = ~keys["outcome"].isin(("accepted", "passed", "withheld")) & ~keys["error"].isin(_OURS)
     keys = keys[failed & keys[["reply", "code", "error"]].notna().any(axis=1)]
+    keys = keys.astype({name: "Int16" if name == "code" else "str" for name in _KEYS})
     ends = {host: next(iter(_ends(host)), None) for host in keys["mx_host"].dropna().unique()}
     keys = keys.assign(mx_host=keys["mx_host"].map(ends))  # all hosts of one provider are read alike
     number = keys.assign(reply=_same(keys["reply"])).groupby(list(_KEYS), dropna=False, sort=False).ngroup()
@@ -273,9 +273,13 @@ def reply_host(text: str, mx_host: str | None = None) -> str | None:
     'mxfront12.mail.yandex.net'
     """
     host = f".{mx_host or ''}".lower().rstrip(".")
-    for row in rows("reply_hosts.csv"):
-        if not mx_host or host.endswith(tuple(row["mx_suffix"].split(";"))):
-            found = re.search(row["pattern"], text, re.IGNORECASE | re.MULTILINE)
-            if found:
-                return found[1].lower()
+    for suffixes, pattern in _backs():
+        if (not mx_host or host.endswith(suffixes)) and (found := pattern.search(text)):
+            return found[1].lower()
     return None
+
+
+@cache
+def _backs() -> list[tuple[tuple[str, ...], re.Pattern[str]]]:
+    made = [(row["mx_suffix"], row["pattern"]) for row in rows("reply_hosts.csv")]
+    return [(tuple(ends.split(";")), re.compile(text, re.IGNORECASE | re.MULTILINE)) for ends, text in made]

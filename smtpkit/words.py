@@ -5,6 +5,7 @@ tables), what a reply means (reasons), which words mean which error (data/log_er
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from smtpkit.catalogue import rows
@@ -57,8 +58,12 @@ def stage(text: str) -> str | None:
     'rcpt'
     """
     phrases = _WHEN.findall(text)
-    named = (known for known in _STAGES if phrases and re.search(known, phrases[-1]))
-    return _STAGES.get(next(named, ""))
+    return _named(phrases[-1]) if phrases else None
+
+
+@lru_cache
+def _named(phrase: str) -> str | None:
+    return next((stage for known, stage in _STAGES.items() if re.search(known, phrase)), None)
 
 
 def ending(text: str, said: str = "", at: str | None = None) -> dict[str, Any]:

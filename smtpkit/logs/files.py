@@ -14,6 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,13 +89,22 @@ def blocks(path: str, problems: list[tuple[str, int, str]]) -> Iterator[bytes]:
                 raise refuse("paths", path, "is binary, not a log", "give text, or text packed by gzip, xz, zstd")
             first, end = False, block.rfind(b"\n") + 1
             if end:
-                yield rest + block[:end] if rest else block[:end]
+                yield b"".join((rest, memoryview(block)[:end]))
             rest = block[end:] if end else rest + block
         if rest:
             yield rest
     if before and (first or _changed(path, before)):
         why = "an empty file" if first else "rotated or cut while it was read: read the set again"
         problems.append((why, 0, path))
+
+
+def ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """The same items; a thread makes the next one while the last is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 def _pieces(file: Any, piece: int, problems: list[tuple[str, int, str]]) -> Iterator[bytes]:
@@ -133,7 +143,7 @@ def lines(block: bytes, first: int) -> pl.DataFrame:
         made = pl.read_lines(io.BytesIO(block))
     except pl.exceptions.ComputeError:  # not UTF-8
         made = pl.read_lines(io.BytesIO(block.decode("utf-8", "smtpkit-line").encode()))
-    return made.with_row_index("n", offset=first)
+    return made.select(pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias("n"), "line")
 
 
 def name(path: str) -> str:

@@ -3,6 +3,7 @@
 Belongs here: which MTA, problems, what was skipped and assumed. Not here: files (files), lines (one module each).
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -89,24 +90,33 @@ class Told:
 
 def parse(path: str, number: int, told: Told, readers: dict[str, Any], last: bool) -> Iterator[pl.DataFrame]:
     """The rows of one file; `readers` keep what is open, and give it up when the file is the `last`."""
-    clock, base = headers.Clock(files.written(path), told.tz, told.year), number << rows.SHIFT
+    clock = headers.Clock(files.written(path), told.tz, told.year)
     broken: list[tuple[str, int, str]] = []
-    first, told.names[number] = 1, files.name(path)
-    for block in files.blocks(path, broken):
-        lines = files.lines(block, first)
-        first += len(lines)
-        for mta in _mtas(block, told, readers):
-            made, problems = readers[mta].feed(_wanted(mta, lines), clock, base)
-            for why, bad in problems.items():
-                _note(told, why, path, bad)
-            yield _rows(made.with_columns(source=pl.lit(mta if mta in _SOURCES else "other")), told)
-    told.lines["all"] = told.lines.get("all", 0) + first - 1
+    told.names[number] = files.name(path)
+    blocks = files.blocks(path, broken)
+    for mta, heads, odd in files.ahead(_heads(blocks, (number << rows.SHIFT) + 1, clock, told, readers)):
+        made, unread = readers[mta].feed(heads)
+        for why, bad in (odd | unread).items():
+            _note(told, why, path, bad)
+        yield _rows(made.with_columns(source=pl.lit(mta if mta in _SOURCES else "other")), told)
     told.zoneless |= clock.month > 0
     for why, line, text in broken:
         told.problem(why, path, line, text)
     if last:
         for mta, reader in readers.items():
             yield _rows(reader.end().with_columns(source=pl.lit(mta if mta in _SOURCES else "other")), told)
+
+
+def _heads(
+    blocks: Iterator[bytes], first: int, clock: headers.Clock, told: Told, readers: dict[str, Any]
+) -> Iterator[tuple[str, Any, dict[str, pl.DataFrame]]]:
+    """MTA, its lines' heads, and those with a problem, block by block."""
+    for block in blocks:
+        lines = files.lines(block, first)
+        first += len(lines)
+        told.lines["all"] = told.lines.get("all", 0) + len(lines)
+        for mta in _mtas(block, told, readers):
+            yield mta, *readers[mta].heads(_wanted(mta, lines), clock)
 
 
 def _note(told: Told, why: str, path: str, bad: pl.DataFrame) -> None:
@@ -130,10 +140,9 @@ def _mtas(block: bytes, told: Told, readers: dict[str, Any]) -> list[str]:
 
 
 def _wanted(mta: str, lines: pl.DataFrame) -> pl.DataFrame:
-    words = READERS[mta].words
-    tests = [headers.LINE.str.contains(word, literal=True) for word in words]
-    odd = headers.LINE.str.starts_with("{") | headers.LINE.str.contains("message repeated ", literal=True)
-    return lines.filter(pl.any_horizontal(odd, *tests))
+    """The lines that hold a word of the MTA's; one expression is four times as fast as one for each word."""
+    words = map(re.escape, ("message repeated ", *READERS[mta].words))
+    return lines.filter(headers.LINE.str.contains("^[{]|" + "|".join(words)))
 
 
 def _rows(made: pl.DataFrame, told: Told) -> pl.DataFrame:

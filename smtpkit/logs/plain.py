@@ -32,16 +32,13 @@ class Lines:
     def line(self, head: Head) -> None:
         raise AssertionError(f"{type(self)} reads no lines")
 
-    def feed(
-        self, lines: pl.DataFrame, clock: headers.Clock, base: int
-    ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    def feed(self, heads: Iterator[Head]) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
         """The rows that are complete by now, and lines with a problem by its name."""
-        heads, problems = self.heads(lines, clock)
-        for n, *rest in heads:
-            self.line((n + base, *rest))  # type: ignore[arg-type]  # the other four of a Head
+        for head in heads:
+            self.line(head)
         odd = pl.DataFrame(self._odd, schema={"n": pl.Int64, "line": pl.String}, orient="row")
         self._odd = []
-        return self._taken(), problems | {UNREAD: odd}
+        return self._taken(), {UNREAD: odd}
 
     def _taken(self, last: bool = False) -> pl.DataFrame:
         """The rows so far; one that is `open` may still be told again, and one that is `gone` was."""

@@ -44,6 +44,8 @@ _KEPT = (
 message_id session domain tls tls_cipher tls_trust tls_verified""".split()
     + _TOLD[3:]
 )
+_HEADS = "n at host pid kind key line".split()
+_FIELDS = "recipient orig_to relay conn_use delays dsn_log status text".split()
 _WORDS = (
     ": to=<|: from=<|message-id=<|: removed| said: |refused to talk to me|connect to |lost connection with |"
     "conversation with | TLS connection |TLS is required|SSL_connect error to "
@@ -81,16 +83,19 @@ class Reader:
     def __init__(self) -> None:
         self._early = self._infos = self._tls = pl.DataFrame()
 
-    def feed(
-        self, lines: pl.DataFrame, clock: Clock, base: int, last: bool = False
-    ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-        """The rows that are complete by now, and lines with a problem by its name."""
+    def heads(self, lines: pl.DataFrame, clock: Clock) -> tuple[list[pl.DataFrame], dict[str, pl.DataFrame]]:
+        """What `feed` takes: all that the lines say one by one; and lines with a problem by its name."""
         heads, problems = split(lines, clock)
-        heads = heads.with_columns(pl.col("n").cast(pl.Int64) + base, pl.col("host", "pid").fill_null(""))
-        seen = heads.with_columns(cut(MSG, ": ", "key", "rest")).unnest("_").with_columns(_kind())
-        tries, unread = _tries(seen)
-        infos = pl.concat([self._infos, _infos(seen)], how="diagonal")
-        tls = pl.concat([self._tls, _tls(seen)], how="diagonal")
+        seen = heads.lazy().with_columns(pl.col("host", "pid").fill_null(""), cut(MSG, ": ", "key", "rest"))
+        seen = seen.unnest("_").with_columns(queued=pl.col("key").str.contains(r"^[0-9A-Za-z]{5,24}$"))
+        known = seen.with_columns(_kind()).filter(pl.col("kind").is_not_null()).collect()
+        return [_tries(known), _infos(known), _tls(known)], problems
+
+    def feed(self, said: list[pl.DataFrame], last: bool = False) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+        """The rows that are complete by now, and lines with a problem by its name."""
+        tries, unread = _told(said[0])
+        infos = pl.concat([self._infos, said[1]], how="diagonal")
+        tls = pl.concat([self._tls, said[2]], how="diagonal")
         final = pl.col("kind").is_in(["intermediate", "connect_fail"]).not_()
         early = pl.concat([self._early, tries.filter(~final)], how="diagonal")
         over, self._early = _next_final(early, tries.filter(final), last)
@@ -98,14 +103,12 @@ class Reader:
         rows = _with_tls(_with_message(rows, infos), tls)
         kept = self._early, _unremoved(infos, self._early), _unused(tls, rows, self._early)
         self._early, self._infos, self._tls = map(compact, kept)
-        return _named(
-            pl.concat([rows, infos.filter(pl.col("kind") == "expired")], how="diagonal")
-        ), problems | unread
+        return _named(pl.concat([rows, infos.filter(pl.col("kind") == "expired")], how="diagonal")), unread
 
     def end(self) -> pl.DataFrame:
         """The rows that waited for more lines."""
-        none = pl.DataFrame(schema={"n": pl.UInt32, "line": pl.String})
-        return self.feed(none, Clock(datetime.now(UTC)), 0, last=True)[0]
+        none = pl.DataFrame(schema={"n": pl.Int64, "line": pl.String})
+        return self.feed(self.heads(none, Clock(datetime.now(UTC)))[0], last=True)[0]
 
     def known(self) -> pl.DataFrame:
         """What is known of messages in the queue."""
@@ -121,17 +124,15 @@ def _named(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _kind() -> pl.Expr:
-    key, rest = pl.col("key"), pl.col("rest")
-    queued = key.str.contains(r"^[0-9A-Za-z]{5,24}$")
-    said = rest.str.contains(r"^(?:host|lost connection with|conversation with) |^TLS is required, but was not")
+    key, rest, queued = pl.col("key"), pl.col("rest"), pl.col("queued")
+    said = ("host ", "lost connection with ", "conversation with ", "TLS is required, but was not")
     kinds = {
-        "final": queued & rest.str.starts_with("to=<") & ~rest.str.contains(", mailer=", literal=True),
-        "expired": queued & rest.str.starts_with("from=<") & rest.str.contains(", status=expired", literal=True),
+        "final": queued & rest.str.starts_with("to=<"),
         "from": queued & rest.str.starts_with("from=<"),
-        "id": queued & rest.str.contains("^(?:resent-)?message-id=<"),
+        "id": queued & _begins(rest, "message-id=<", "resent-message-id=<"),
         "removed": queued & (rest == "removed"),
-        "intermediate": queued & said,
-        "connect_fail": key.str.starts_with("connect to ") | key.str.starts_with("SSL_connect error to "),
+        "intermediate": queued & _begins(rest, *said),
+        "connect_fail": _begins(key, "connect to ", "SSL_connect error to "),
         "tls": key.str.contains(r"^\w+ TLS connection \w+ to "),
     }
     chosen: Any = pl
@@ -140,9 +141,15 @@ def _kind() -> pl.Expr:
     return chosen.alias("kind")  # type: ignore[no-any-return]  # polars' chain of when and then
 
 
+def _begins(text: pl.Expr, *words: str) -> pl.Expr:
+    return pl.any_horizontal(text.str.starts_with(word) for word in words)
+
+
 def _finals(seen: pl.DataFrame) -> pl.DataFrame:
     """The fields of `to=` lines: plain ones by literal splits, others by the one expression."""
-    fast = seen.filter(~pl.col("rest").str.contains(r'^to=<(?:"|[^>]*>, orig_to=)'))
+    seen = seen.filter(~pl.col("rest").str.contains(", mailer=", literal=True))
+    odd = pl.col("rest").str.starts_with('to=<"') | pl.col("rest").str.contains(">, orig_to=<", literal=True)
+    fast = seen.lazy().filter(~odd)
     fast = fast.with_columns(cut(pl.col("rest").str.slice(4), ">, ", "recipient", "more")).unnest("_")
     fast = fast.with_columns(cut(pl.col("more"), ", status=", "fields", "ends")).unnest("_")
     fast = fast.with_columns(cut(pl.col("fields"), ", ", *"abcde")).unnest("_")
@@ -150,7 +157,7 @@ def _finals(seen: pl.DataFrame) -> pl.DataFrame:
     used = pl.col("e").is_not_null()
     late = {"conn_use": ("b", None), "delays": ("d", "c"), "dsn_log": ("e", "d")}
     picked = {
-        name: pl.when(used).then(pl.col(a)).otherwise(pl.col(b) if b else None).str.split("=").list.last()
+        name: pl.when(used).then(pl.col(a)).otherwise(pl.col(b) if b else None).str.splitn("=", 2).struct[1]
         for name, (a, b) in late.items()
     }
     fits = (
@@ -159,15 +166,16 @@ def _finals(seen: pl.DataFrame) -> pl.DataFrame:
         & pl.col("delays").str.contains("/", literal=True)
     )
     fast = fast.with_columns(pl.col("a").str.slice(6).alias("relay"), **picked)
-    fast = fast.filter(fits & pl.col("dsn_log").str.contains(r"^\d\.\d+\.\d+$") & pl.col("text").is_not_null())
-    slow = seen.join(fast, on="n", how="anti") if len(fast) < len(seen) else seen.clear()
+    fits &= pl.col("dsn_log").str.contains(r"^\d\.\d+\.\d+$") & pl.col("text").is_not_null()
+    read = fast.filter(fits).select(*_HEADS, "recipient", "relay", *late, "status", "text").collect()
+    slow = seen.join(read, on="n", how="anti") if len(read) < len(seen) else seen.clear()
     slow = slow.with_columns(pl.col("rest").str.extract_groups(_FINAL).alias("_")).unnest("_")
-    return pl.concat([fast, slow], how="diagonal")
+    return pl.concat([read, slow.select(*_HEADS, *_FIELDS)], how="diagonal")
 
 
-def _tries(seen: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """Final, intermediate and connect lines with what they say, and those that cannot be read."""
-    finals = _finals(seen.filter(pl.col("kind") == "final"))
+def _tries(seen: pl.DataFrame) -> pl.DataFrame:
+    """Final, intermediate and connect lines: their fields, and the text that says how the try ended."""
+    finals = _finals(seen.filter(pl.col("kind") == "final")).lazy()
     whole = pl.col("text").str.ends_with(")")
     waits = cut(pl.col("delays"), "/", "_a", "queue_s", "connect_s", "body_s")
     finals = finals.with_columns(pl.col("text").str.strip_suffix(")"), waits, lossy=~whole).unnest("_")
@@ -176,10 +184,15 @@ def _tries(seen: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
         pl.col("conn_use").cast(pl.Int32, strict=False), cut(pl.col("relay"), "[", "mx_host", "_ip")
     )
     finals = finals.unnest("_").with_columns(cut(pl.col("_ip"), "]:", "mx_ip", "port")).unnest("_")
-    finals = finals.with_columns(pl.col("port").cast(pl.Int32, strict=False))
+    finals = finals.with_columns(pl.col("port").cast(pl.Int32, strict=False)).drop("delays", "_a", "_ip")
     others = seen.filter(pl.col("kind").is_in(["intermediate", "connect_fail"]))
-    words = pl.when(pl.col("kind") == "intermediate").then("rest").otherwise("msg")
-    tries = _told(pl.concat([finals, others.with_columns(text=words)], how="diagonal"))
+    words = pl.when(pl.col("kind") == "intermediate").then("rest").otherwise("msg").alias("text")
+    return pl.concat([finals.collect(), others.select(*_HEADS, words)], how="diagonal")
+
+
+def _told(tries: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    """Tries with what they say, and those that cannot be read."""
+    tries = _explained(tries)
     ours = pl.col("mx_ip").str.contains(r"^(?:127\.|::1$)") & (
         (pl.col("mx_host") == pl.col("mx_ip")) | pl.col("mx_host").str.contains("^localhost")
     )
@@ -193,10 +206,11 @@ def _tries(seen: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     return tries.filter(~bad).select(*kept, kind.otherwise("kind").alias("kind")), unread
 
 
-def _told(tries: pl.DataFrame) -> pl.DataFrame:
+def _explained(tries: pl.DataFrame) -> pl.DataFrame:
     """`explain` for each text; plain acceptances are read at once."""
-    plain = (pl.col("status") == "sent") & pl.col("text").str.contains(r"^2\d\d ")
-    sent, rest = tries.filter(plain), tries.filter(~plain.fill_null(False))
+    plain = tries.select((pl.col("status") == "sent") & pl.col("text").str.contains(r"^2\d\d ")).to_series()
+    plain = plain.fill_null(False)
+    sent, rest = tries.filter(plain), tries.filter(~plain)
     sent = sent.with_columns(
         stage=pl.lit("body"), outcome=pl.lit("accepted"), maybe_delivered=pl.lit(True), reply="text",
         code=pl.col("text").str.slice(0, 3).cast(pl.Int16),
@@ -223,12 +237,14 @@ def _told(tries: pl.DataFrame) -> pl.DataFrame:
 
 def _infos(seen: pl.DataFrame) -> pl.DataFrame:
     """Who sent a queue id, how big, its message-id; that it was removed."""
-    kept = seen.filter(pl.col("kind").is_in(["from", "id", "removed", "expired"]))
-    kept = kept.with_columns(pl.col("rest").str.extract_groups(_INFO).alias("_")).unnest("_")
-    inner = pl.col("rest").str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
-    one = pl.when(pl.col("kind") == "id").then(inner)
-    names = ["n", "at", "host", "key", "kind", "sender"]
-    return kept.select(*names, pl.col("size_bytes").cast(pl.Int64), one.alias("message_id"))
+    kept = seen.lazy().filter(pl.col("kind").is_in(["from", "id", "removed"]))
+    said = {kind: pl.when(pl.col("kind") == kind).then("rest") for kind in ("from", "id")}
+    kept = kept.with_columns(said["from"].str.extract_groups(_INFO).alias("_")).unnest("_")
+    over = said["from"].str.contains(", status=expired", literal=True)
+    one = said["id"].str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
+    kind = pl.when(over).then(pl.lit("expired")).otherwise("kind").alias("kind")
+    size = pl.col("size_bytes").cast(pl.Int64)
+    return kept.select("n", "at", "host", "key", kind, "sender", size, one.alias("message_id")).collect()
 
 
 def _tls(seen: pl.DataFrame) -> pl.DataFrame:

@@ -72,8 +72,11 @@ def fill(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 def numbered(rows: pl.DataFrame) -> pl.DataFrame:
     """try_number of each recipient of each message, by order of time."""
     rows = whole(rows, ["recipient", "try_number"])
-    same = ("vantage", "queue_id", "message_id", "recipient")
-    number = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over(pl.struct(same).hash())
+    same = rows.select(pl.struct("vantage", "queue_id", "message_id", "recipient").hash().alias("same"))
+    often = same["same"].is_duplicated()
+    counts = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("same")
+    number = pl.repeat(1, len(same), dtype=pl.Int32, eager=True)
+    number.scatter(often.arg_true(), same.filter(often).select(counts).to_series())
     return rows.with_columns(
         try_number=pl.when(pl.col("recipient").is_not_null()).then(pl.coalesce("try_number", number))
     )
@@ -138,9 +141,9 @@ def to_pandas(rows: pl.DataFrame) -> pd.DataFrame:
     hosts, height = _reply_hosts(rows.with_columns(pl.col("mx_host").cast(pl.String))), rows.height
     columns: dict[str, pd.Series] = {}
     for name, dtype in SCHEMA.items():
-        own = rows.drop_in_place(name) if name in rows.columns else pl.Series(name, [], dtype)
-        columns[name] = _column(own).reindex(range(height))
-    table = pd.DataFrame(columns)
+        none = pl.repeat(None, height, dtype=dtype, eager=True).alias(name)
+        columns[name] = _column(rows.drop_in_place(name) if name in rows.columns else none)
+    table = pd.DataFrame(columns, copy=False)
     told = reasons.classify_frame(table)
     for name in attempts.COMPUTED:
         table[name] = attempts.column(name, told[name])
