@@ -99,7 +99,10 @@ def blocks(path: str, problems: list[tuple[str, int, str]]) -> Iterator[bytes]:
 
 
 def ahead(items: Iterator[Any]) -> Iterator[Any]:
-    """The same items; a thread makes the next one while the last is in use."""
+    """The same items; a thread makes the next one while the last is in use, if polars may use two."""
+    if pl.thread_pool_size() == 1:
+        yield from items
+        return
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, items, None)
         while (item := coming.result()) is not None:
