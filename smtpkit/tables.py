@@ -21,30 +21,14 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit import attempts, words
+from smtpkit import attempts, catalogue, words
 from smtpkit.errors import refuse
 from smtpkit.escape import decode
 
-_NAMES = {
-    "started_at": "time timestamp date datetime when at sent_at logged_at 시간 시각 일시 날짜 발송일시 발송시간",
-    "mx_ip": "ip mx_ip server_ip remote_ip peer_ip dest_ip destination_ip dst_ip relay_ip 수신ip 서버ip 상대ip",
-    "sender_ip": "source_ip src_ip sending_ip our_ip local_ip sender_ip 발송ip 발신ip",
-    "mx_host": "mx host server mx_host remote_host relay mx서버 서버 수신서버",
-    "reply": "reply response message msg text result answer error_message reason diagnostic 응답 결과 메시지 오류",
-    "code": "code status status_code smtp_code reply_code 코드 상태 응답코드",
-    "enhanced": "enhanced dsn enhanced_code dsn_code",
-    "recipient": "to rcpt recipient email address mail_to 수신자 받는사람 수신주소",
-    "sender": "from sender mail_from return_path 발신자 보낸사람 발신주소",
-    "domain": "domain receiver rcpt_domain 도메인 수신도메인",
-    "latency_s": "seconds duration elapsed took latency 소요시간",
-}
-_KNOWN = {word: name for name, written in _NAMES.items() for word in written.split()}
-_KOREAN = {
-    r"(\d+)년\s*(\d+)월\s*(\d+)일": r"\1-\2-\3",
-    r"오전\s*([\d:]+)": r"\1 AM",
-    r"오후\s*([\d:]+)": r"\1 PM",
-}
+_KNOWN = {word: row["column"] for row in catalogue.rows("table_columns.csv") for word in row["written"].split()}
+_KOREAN = {r"(\d+)년\s*(\d+)월\s*(\d+)일": r"\1-\2-\3", r"오전\s*([\d:]+)": r"\1 AM", r"오후\s*([\d:]+)": r"\1 PM"}
 _ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
+_DATES = "dates such as 03/04/2026 were read as month/day/year; write them as 2026-03-04 if they are not"
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
@@ -74,17 +58,17 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
         warnings.warn(f"read_table guessed: {said}; columns= settles it", stacklevel=2)
     named = table.rename(columns=given | guessed).reset_index(drop=True)
     if not {"reply", "code", "error", "outcome"} & set(named):
-        raise refuse(
-            "table", list(table), "has no column like a reply or a code", 'name one: columns={"x": "reply"}'
-        )
+        why = "has no column like a reply or a code"
+        raise refuse("table", list(table), why, 'name one: columns={"x": "reply"}')
     problems: list[dict[str, Any]] = []
     notes: list[str] = []
     _read_values(named, tz, problems, notes)
-    told = pd.DataFrame([_told(*row) for row in _columns(named, "reply", "code", "enhanced")], dtype=object)
+    written = named.reindex(columns=["reply", "code", "enhanced"]).astype(object)
+    written = written.where(written.notna(), None)
+    told = pd.DataFrame([_told(*row) for row in written.itertuples(index=False)], dtype=object)
     for name in told:
-        named[name] = (
-            told[name] if name not in named or name in ("reply", "code") else named[name].fillna(told[name])
-        )
+        stays = name in named and name not in ("reply", "code")
+        named[name] = named[name].fillna(told[name]) if stays else told[name]
     made = attempts.classified(attempts.conform(_joined(named)))
     made.attrs = {"smtpkit": {"source": "table"}, "guessed": guessed, "problems": problems, "notes": notes}
     return made
@@ -156,9 +140,8 @@ def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, A
     for name in set(named) & set(attempts.COLUMNS) - set(readers):
         kind = attempts.COLUMNS[name]
         if kind in ("str", "category"):
-            named[name] = (
-                named[name].where(named[name].isna(), named[name].astype(str).str.strip()).replace("", None)
-            )
+            stripped = named[name].astype(str).str.strip()
+            named[name] = named[name].where(named[name].isna(), stripped).replace("", None)
         else:
             named[name] = pd.to_numeric(named[name], errors="coerce")
 
@@ -178,9 +161,7 @@ def _times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
     parsed = pd.to_datetime(texts.where(aware), errors="coerce", utc=True, format="mixed")
     local = pd.to_datetime(texts.where(~aware), errors="coerce", format="mixed")
     if texts.str.match(r"\d\d?[/.]\d\d?[/.]\d{4}", na=False).any():
-        notes.append(
-            "dates such as 03/04/2026 were read as month/day/year; write them as 2026-03-04 if they are not"
-        )
+        notes.append(_DATES)
     if not tz and local.notna().any():
         notes.append(_ZONE)
     try:
@@ -188,13 +169,6 @@ def _times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
     except (KeyError, ValueError) as why:
         raise refuse("tz", tz, f"is no time zone ({why})", "write one like 'Asia/Seoul'") from None
     return parsed.fillna(placed)
-
-
-def _columns(table: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
-    columns = [
-        table[n].astype(object).where(table[n].notna(), None) if n in table else [None] * len(table) for n in names
-    ]
-    return zip(*columns, strict=True)
 
 
 def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str, Any]:
@@ -231,13 +205,8 @@ _SMTP = re.compile(r"(?:x-)?smtp[^;]*;\s*", re.I)
 _SERVER = re.compile(r"(?:host |with |to )?([\w.-]+\.[\w.-]+)? ?[\[(]((?:IPv6:)?[0-9A-Fa-f.:]{4,45})[\])]")
 _CODED = re.compile(r"(?m)(?:^|[\s:>])([245]\d\d[ -](?:.*\n?)(?:\s*[245]\d\d[ -].*\n?)*)")
 _FAILED = re.compile(r"(?m)^[ \t]*<?([^\s<>@:]+@[\w.-]+\w)>?(?::|[ \t]*$|\s*\()")
-_OUTCOMES = {
-    "failed": "failed",
-    "delayed": "deferred",
-    "delivered": "accepted",
-    "relayed": "accepted",
-    "expanded": "accepted",
-}
+_OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
+"""What a report's Action means; any other: failed."""
 
 
 def read_bounces(paths: Any) -> pd.DataFrame:
@@ -332,16 +301,13 @@ def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
 
 def _original(message: EmailMessage) -> dict[str, Any]:
     """Message-ID of what was returned, and whom the bounce went to: the sender."""
-    inner = next(
-        (p for p in message.walk() if p.get_content_type() in ("message/rfc822", "text/rfc822-headers")), None
-    )
+    kinds = ("message/rfc822", "text/rfc822-headers")
+    inner = next((part for part in message.walk() if part.get_content_type() in kinds), None)
     payload: Any = inner.get_payload() if inner else None
     head = payload[0] if isinstance(payload, list) else email.message_from_string(str(payload or ""))
     to = getaddresses([str(message["To"] or "")])
-    return {
-        "message_id": str(head["Message-ID"] or "").strip("<> ") or None,
-        "sender": to[0][1] or None if to else None,
-    }
+    sender = to[0][1] or None if to else None
+    return {"message_id": str(head["Message-ID"] or "").strip("<> ") or None, "sender": sender}
 
 
 def _ended(row: dict[str, Any]) -> dict[str, Any]:
@@ -355,8 +321,7 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
     if row.pop("action") == "delayed" and told["outcome"] == "failed":
         told["outcome"] = "deferred"
     ip = server[2].removeprefix("IPv6:") if server and _is_ip(server[2].removeprefix("IPv6:")) else None
-    host = (
-        row.get("mx_host") if row.get("mx_host") and not _is_ip(row["mx_host"]) else (server[1] if server else None)
-    )
+    named = row.get("mx_host")
+    host = named if named and not _is_ip(named) else server[1] if server else None
     domain = row["recipient"].rpartition("@")[2].lower()
     return told | {"mx_ip": ip, "mx_host": host, "recipient_domain": domain, "domain": domain}
