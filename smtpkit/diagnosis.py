@@ -145,12 +145,8 @@ def _best(read: Reading, keep: Array) -> tuple[Found | None, float, list[Found],
 def _fewest(found: list[Found]) -> Found:
     """The best explanation, or one as good that accuses fewer servers."""
     best = found[0]
-    near = [
-        f
-        for f in found
-        if (f.kind, f.dimension) == (best.kind, best.dimension) and set(f.values) <= set(best.values)
-    ]
-    near = [f for f in near if f.score > best.score - SPARE]
+    alike = [f for f in found if (f.kind, f.dimension) == (best.kind, best.dimension)]
+    near = [f for f in alike if set(f.values) <= set(best.values) and f.score > best.score - SPARE]
     return min(near, key=lambda f: len(f.values)) if best.dimension in _SERVERS else best
 
 
@@ -232,10 +228,7 @@ def _explained(read: Reading, rows: Array, slow: bool, alone: bool) -> tuple[lis
 
 def _widen(f: Found, rows: Array, read: Reading) -> Found:
     """An explanation of one receiver's rows as one of the whole frame's."""
-    detail, made = (
-        dict(f.detail),
-        {"mask": f.mask} | ({"cell": f.detail["cell"]} if "cell" in f.detail else {}),
-    )
+    detail, made = dict(f.detail), {"mask": f.mask} | ({"cell": f.detail["cell"]} if "cell" in f.detail else {})
     for name, mask in made.items():
         made[name] = np.zeros(len(read.t), bool)
         made[name][rows[mask]] = True

@@ -114,11 +114,7 @@ class Rules:
         timeouts: Timeouts | None = None, casebook: Any = None, case: str | None = None,
     ) -> "Rules":  # fmt: skip
         """The network's own rules, with what the caller gave in their place; InvalidInput for another type."""
-        kinds: dict[str, Any] = {
-            "guard": (guard, Guard),
-            "pace": (pace, Pace),
-            "timeouts": (timeouts, Timeouts),
-        }
+        kinds: dict[str, Any] = {"guard": (guard, Guard), "pace": (pace, Pace), "timeouts": (timeouts, Timeouts)}
         for name, (given, kind) in kinds.items():
             if given is not None and not isinstance(given, kind):
                 raise refuse(name, given, "is of another type", f"write {name}=sk.{kind.__name__}(...)")

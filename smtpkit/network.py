@@ -208,11 +208,7 @@ def internet(
     """
     servers = [nameservers] if isinstance(nameservers, str) else nameservers
     asked = [(one, 53) if isinstance(one, str) else _pair("nameserver", one) for one in servers]
-    for what, ip in [
-        ("source_ip", source_ip),
-        ("sender_ip", sender_ip),
-        *(("nameserver", a) for a, _ in asked),
-    ]:
+    for what, ip in [("source_ip", source_ip), ("sender_ip", sender_ip), *(("nameserver", a) for a, _ in asked)]:
         if ip is not None:
             as_ip(ip, what)
     allowed = [allow_networks] if isinstance(allow_networks, str) else allow_networks

@@ -14,11 +14,7 @@ from smtpkit.escape import charset, decode, options, pre
 # is outside the grammar is noted as `bad_code`, with no class claimed for it.
 _LINE = re.compile(rb"([0-9]{3})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![.0-9]\S*|\w)")  # RFC 3463, RFC 2034
-MAX_LINE, MAX_LINES, MAX_REPLY = (
-    8192,
-    128,
-    65536,
-)  # octets, lines, octets; RFC 5321 4.5.3.1.5 asks for 512 a line
+MAX_LINE, MAX_LINES, MAX_REPLY = 8192, 128, 65536  # octets, lines, octets; RFC 5321 4.5.3.1.5 asks for 512 a line
 MAX_SESSION = 1_000_000
 """Octets of all replies of one session; a whole good dialogue needs about 1,000."""
 BROKEN = frozenset({"garbage", "too_long", "mixed_codes", "bad_code"})

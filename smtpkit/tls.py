@@ -14,7 +14,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from smtpkit.address import numeric
-from smtpkit.errors import InvalidInput
+from smtpkit.errors import refuse
 from smtpkit.escape import Shown
 
 PROBLEMS = {  # openssl-verification-options(1), the codes that mail servers meet
@@ -64,9 +64,8 @@ def _context(ca_file: Path | None) -> SSL.Context:
         try:
             context.load_verify_locations(str(ca_file))
         except SSL.Error as error:
-            raise InvalidInput(
-                f"ca_file {str(ca_file)!r} holds no certificates ({error}); give a PEM file"
-            ) from None
+            why = f"holds no certificates ({error})"
+            raise refuse("ca_file", str(ca_file), why, "give a PEM file") from None
     context.set_verify(SSL.VERIFY_PEER, _note)
     return context
 
@@ -137,13 +136,8 @@ class TlsLink:
         """Version, cipher, chain, and whether the chain and the name are good."""
         chain = tuple(map(_certificate, self._link.get_peer_cert_chain() or ()))
         problem = self._problems[0] if self._problems else _wrong_name(self._name, chain)
-        return TlsFacts(
-            self._link.get_protocol_version_name(),
-            self._link.get_cipher_name() or "",
-            not problem,
-            problem,
-            chain,
-        )
+        version, cipher = self._link.get_protocol_version_name(), self._link.get_cipher_name() or ""
+        return TlsFacts(version, cipher, not problem, problem, chain)
 
 
 def _words(error: SSL.Error) -> str:
