@@ -211,7 +211,7 @@ def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
             considered += count
             for f in made:
                 wide.setdefault((f.kind, site), f)
-                found.append(replace(f, score=f.score - np.log(len(sick))))
+                found.append(replace(f, score=f.score - np.log(len(sick))) if len(sick) > 1 else f)
     several = [g for kind in _WIDE for g in _several(kind, [f for (k, _), f in wide.items() if k == kind])]
     several += _paths(read, keep)
     return sorted([*found, *several], key=lambda f: -f.score), considered + len(several)

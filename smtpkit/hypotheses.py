@@ -359,10 +359,10 @@ def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
         best = kept.setdefault((kind, f.dimension, "cell" in f.detail), [])
         score = f.score + scale.says(kind, f.voices)
         if len(best) < KEPT or score > best[-1][0]:
-            best.append((score, replace(f, kind=kind)))
+            best.append((score, f))
             best.sort(key=lambda x: -x[0])
             del best[KEPT:]
-    few = [f for best in kept.values() for _, f in best]
+    few = [replace(f, kind=kind) for (kind, *_), best in kept.items() for _, f in best]
     timed = [g for f in few if f.kind in scale.p["timed"] and "cell" not in f.detail for g in cuts(scale, f)]
     judged = [scale.judge(f) for f in (*few, *timed)]
     return sorted((f for f in judged if np.isfinite(f.score)), key=lambda f: -f.score), count + len(timed)
