@@ -65,12 +65,19 @@ def numeric(name: str) -> bool:
     return ":" in name or name.replace(".", "").isdigit()
 
 
+def ip_or_none(text: str) -> IPv4Address | IPv6Address | None:
+    """`text` as an IP address; None if it is none."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
 def as_ip(ip: str, what: str = "ip") -> IPv4Address | IPv6Address:
     """`ip` as an address; InvalidInput if it is none."""
-    try:
-        return ip_address(ip)
-    except ValueError:
-        raise refuse(what, ip, "is no IP address", "write one like 192.0.2.1 or 2001:db8::1") from None
+    if address := ip_or_none(ip):
+        return address
+    raise refuse(what, ip, "is no IP address", "write one like 192.0.2.1 or 2001:db8::1")
 
 
 def literal(ip: str) -> str:
@@ -88,11 +95,8 @@ def _unliteral(text: str) -> IPv4Address | IPv6Address | None:
         return None
     inner = text[1:-1]
     wanted, inner = (6, inner[5:]) if inner[:5].lower() == "ipv6:" else (4, inner)
-    try:
-        address = ip_address(inner)
-    except ValueError:
-        return None
-    return address if address.version == wanted else None
+    address = ip_or_none(inner)
+    return address if address and address.version == wanted else None
 
 
 def helo_name(text: str) -> str:

@@ -7,11 +7,10 @@ itself (network), connecting.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
 
 from smtpkit import escape
-from smtpkit.address import host_name, literal, organisation
+from smtpkit.address import host_name, ip_or_none, literal, organisation
 from smtpkit.errors import InvalidInput, refuse
 from smtpkit.network import Answer, Network, chosen
 
@@ -86,9 +85,8 @@ class MxRoute:
         import pandas as pd
 
         rows = [(h.name, h.pref, ip, h.error, h.cname) for h in self.hosts for ip in (h.ips or (None,))]
-        names = ["mx_host", "mx_pref", "mx_ip", "error", "cname"]
         dtypes = {"mx_host": "str", "mx_pref": "Int32", "mx_ip": "str", "error": "str", "cname": "str"}
-        return pd.DataFrame(rows, columns=names).astype(dtypes)
+        return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
 
     def __repr__(self) -> str:
         when = f", asked {self.asked_at:%Y-%m-%d %H:%M:%S} UTC" if self.asked_at else ""
@@ -159,10 +157,7 @@ def _host(pref: int, name: str, net: Network) -> MxHost:
 def _why(answers: list[Answer]) -> str:
     """The soft error dominates (Postfix, RFC 5321 5.1): one SERVFAIL means we do not know."""
     statuses = {answer.status for answer in answers}
-    for status in ("timeout", "servfail"):
-        if status in statuses:
-            return f"dns_{status}"
-    return "dns_nxdomain"
+    return next((f"dns_{soft}" for soft in ("timeout", "servfail") if soft in statuses), "dns_nxdomain")
 
 
 def receiver_of(name: str) -> str:
@@ -171,10 +166,7 @@ def receiver_of(name: str) -> str:
     >>> receiver_of("mx1.mail.daum.net"), receiver_of("192.0.2.1")
     ('daum.net', '192.0.2.1')
     """
-    try:
-        return str(ip_address(name))
-    except ValueError:
-        return organisation(name)
+    return str(ip_or_none(name) or organisation(name))
 
 
 def single(server: tuple[str, int] | str, name: str | None, domain: str | None, net: Network) -> MxRoute:
@@ -185,9 +177,9 @@ def single(server: tuple[str, int] | str, name: str | None, domain: str | None, 
     if not isinstance(port, int) or not 0 < port < 65536:
         raise InvalidInput(f"port {port!r} of server= is no port; write server=('192.0.2.1', 25)")
     known = host_name("server_name", name) if name else None
-    try:
-        found = MxHost(known or literal(host), 0, (str(ip_address(host)),))
-    except ValueError:
+    if address := ip_or_none(host):
+        found = MxHost(known or literal(host), 0, (str(address),))
+    else:
         found = _host(0, host_name("server", host), net)
         found = replace(found, name=known or found.name)
     where = host_name("domain", domain) if domain else found.name

@@ -3,7 +3,6 @@
 Belongs here: which rows, in which order, who is marked, k of n, the words around a chart. Not here: drawing.
 """
 
-import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from smtpkit.address import ip_or_none
 from smtpkit.counts import endings, sessions, unfinished, wilson
 from smtpkit.drawing import CROSS, WORDS, inert
 from smtpkit.errors import refuse
@@ -151,11 +151,8 @@ def match(f: pd.DataFrame, cause: "Cause", keys: Sequence[str]) -> pd.Series:
 
 def ip_order(text: str) -> tuple[int, int, str]:
     """IPv4 before IPv6, each by number; what is no address comes last."""
-    try:
-        number = ipaddress.ip_address(text)
-    except ValueError:
-        return (9, 0, text)
-    return (number.version, int(number), "")
+    address = ip_or_none(text)
+    return (address.version, int(address), "") if address else (9, 0, text)
 
 
 def _lines(f: pd.DataFrame, keys: Sequence[str], order: str) -> tuple[pd.DataFrame, str]:

@@ -5,7 +5,6 @@ Not here: charts (plot), letters (packet), the escaping itself (escape).
 """
 
 import hmac
-import ipaddress
 import re
 import secrets
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from smtpkit.address import ip_or_none
 from smtpkit.escape import html
 from smtpkit.parts import on_text
 
@@ -77,11 +77,8 @@ def redact(
 
     def ip(found: re.Match[str]) -> str:
         address = found[0] if found[0].endswith("::") else found[0].rstrip(".:")
-        try:
-            known = str(ipaddress.ip_address(address))
-        except ValueError:
-            return found[0]
-        return f"ip-{token(known)}{found[0][len(address) :]}"
+        known = ip_or_none(address)
+        return f"ip-{token(str(known))}{found[0][len(address) :]}" if known else found[0]
 
     def hide(text: str) -> str:
         text = _BOX.sub(box, text)

@@ -15,13 +15,13 @@ from datetime import UTC
 from email import policy
 from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from smtpkit import attempts, catalogue, words
+from smtpkit.address import ip_or_none
 from smtpkit.errors import refuse
 from smtpkit.escape import decode
 
@@ -117,10 +117,7 @@ def _by_content(name: str, values: pd.Series) -> str | None:
 
 
 def _is_ip(text: object) -> bool:
-    try:
-        return bool(ip_address(str(text).strip().strip("[]")))
-    except ValueError:
-        return False
+    return ip_or_none(str(text).strip().strip("[]")) is not None
 
 
 def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, Any]], notes: list[str]) -> None:
