@@ -7,8 +7,9 @@ store (journal).
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from ipaddress import ip_address
 
+from smtpkit import catalogue
+from smtpkit.address import ip_or_none
 from smtpkit.escape import visible
 from smtpkit.jobs import Heard, Result
 from smtpkit.reply import Reply
@@ -16,17 +17,7 @@ from smtpkit.steps import Verdict
 
 _HOST = re.compile(r"\[[\w:.]+\]|[\w-]+(\.[\w-]+)+\.?")  # not <unknown[198.51.100.7]>: in a refusing banner
 _BRACKETED = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f:.]{3,45})[\])]")
-_QUEUE_IDS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"(?i)\bqueued as ([\w.<>@-]+)",  # Postfix and many
-        r"(?i)\bid=([\w.-]+)",  # Exim
-        r"^(?:2\.\d\.\d )?(?:\d\.\d\.\d )?([0-9A-Za-z]{14,}) Message accepted",  # Sendmail
-        r"(?i)\bInternalId=(\d+)",  # Exchange
-        r"(?i)\b(?:qp|queue id|message id)[ :=]+([\w.-]+)",  # qmail and others
-        r"(?i)^(?:2\.\d\.\d )?([0-9a-f]{8}) Message accepted for delivery",  # OpenSMTPD
-    )
-)
+_QUEUE_IDS = [re.compile(row["pattern"]) for row in catalogue.rows("queue_ids.csv")]
 STAGE_TIMES = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "body")
 
 
@@ -46,12 +37,8 @@ def seen_ip(text: str) -> str | None:
     >>> seen_ip("mx1.example Hello c.example [198.51.100.7]")
     '198.51.100.7'
     """
-    for match in _BRACKETED.finditer(text):
-        try:
-            return str(ip_address(match[1]))
-        except ValueError:  # brackets around something else
-            continue
-    return None
+    found = (ip_or_none(match[1]) for match in _BRACKETED.finditer(text))
+    return next((str(ip) for ip in found if ip), None)
 
 
 def _first_word(reply: Reply | None) -> str | None:
@@ -110,12 +97,8 @@ def _tls(result: Result) -> Mapping[str, object]:
     if facts is None:
         clear = "plain" if result.local_ip else None
         return {"tls": clear, "tls_problem": result.tls_problem and visible(result.tls_problem)}
-    return {
-        "tls": facts.version,
-        "tls_cipher": facts.cipher,
-        "tls_verified": facts.verified,
-        "tls_problem": facts.problem and visible(facts.problem),
-    }
+    known = {"tls": facts.version, "tls_cipher": facts.cipher, "tls_verified": facts.verified}
+    return known | {"tls_problem": facts.problem and visible(facts.problem)}
 
 
 def now() -> str:

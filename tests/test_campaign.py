@@ -1,5 +1,6 @@
 """Runs: background, stop, rows of what was not asked, limits of the guard, where the pace is honoured."""
 
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 import smtpkit as sk
-from smtpkit import campaign, escape, probing
+from smtpkit import campaign, catalogue, escape, evidence, probing
 from smtpkit.errors import EngineFault, InvalidInput, StoreError
 from smtpkit.network import Answer, own_ip
 from tests.faultserver import GOOD, SILENT, FaultServer, Tls, Wait
@@ -344,3 +345,10 @@ def test_rounds_are_interleaved_where_nothing_waits() -> None:
     with sk.Lab("healthy") as lab:
         frame = sk.probe(lab.domain, network=lab.network, rounds=3)
     assert list(frame["try_number"]) == [1] * 4 + [2] * 4 + [3] * 4
+
+
+@pytest.mark.parametrize("row", catalogue.rows("queue_ids.csv"), ids=lambda row: row["server"])
+def test_the_first_pattern_that_finds_a_queue_id_is_that_of_its_server(row: dict[str, str]) -> None:
+    fit = (one for one in catalogue.rows("queue_ids.csv") if re.search(one["pattern"], row["example"]))
+    assert next(fit) == row
+    assert evidence.queue_id(row["example"]) == re.search(row["pattern"], row["example"])[1]
