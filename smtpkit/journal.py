@@ -1,6 +1,7 @@
 """journal: the SQLite store that evidence goes through: intent before connecting, mark before the dot, result.
 
-Belongs here: the schema, the writer, recovery after a kill, the pacing ledger. Not here: frames (casebook).
+Belongs here: the writer, recovery after a kill, the pacing ledger. Not here: frames (casebook), the tables
+(data/casebook.sql, data/ledger.sql).
 
 The only order that loses nothing and sends nothing twice: (1) `begun` row, (2) everything up to the body, (3) `dot`
 durable (synchronous=FULL) before the final dot is written, (4) the dot, (5) the result. After a crash `begun` is
@@ -20,26 +21,12 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import IO, Any
 
+from smtpkit.catalogue import data
 from smtpkit.errors import StoreError
 from smtpkit.limits import DAY, Pace, Visit
 
 VERSION = 1
-_SCHEMA = """
-create table meta (key text primary key, value text not null);
-create table runs (id text primary key, pid integer not null, begun text not null, facts text not null);
-create table attempts (attempt_id text primary key, run text not null, session text not null, state text not null,
-  planned text not null, result text not null, seal text not null) without rowid;
-create index attempts_live on attempts (run) where state in ('begun', 'dot');
-create index attempts_session on attempts (session);
-create table replies (session text not null, seq integer not null, stage text not null, command text not null,
-  code integer, raw blob not null, anomalies text not null, sent_at text not null, latency_s real not null,
-  seal text not null, primary key (session, seq)) without rowid;
-create table claims (key text primary key, attempt_id text not null) without rowid;
-create table notes (at text not null, text text not null, seal text not null);
-"""
 Row = Mapping[str, Any]
-
-
 _last = [0]
 
 
@@ -78,11 +65,10 @@ def loud(path: Path, what: str) -> Iterator[None]:
         raise StoreError(f"{what} {path}: {error}; nothing is sent without it") from error
 
 
-def connect(path: Path, *, write: bool = True) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
     """An open casebook file, made if it is missing (mode 0600); refuses other versions and other files."""
     with loud(path, "cannot open casebook"):
-        fresh = write and not path.exists()
-        if fresh:
+        if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         try:
@@ -99,16 +85,14 @@ def _prepare(base: sqlite3.Connection, path: Path) -> None:
     if not base.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
         base.execute("begin immediate")
         if not base.execute("select 1 from sqlite_master").fetchone():
-            for statement in _SCHEMA.split(";")[:-1]:
+            for statement in data("casebook.sql").read_text("utf-8").split(";")[:-1]:
                 base.execute(statement)
             base.execute("insert into meta values ('version', ?)", (str(VERSION),))
         base.execute("commit")
     found = base.execute("select value from meta where key = 'version'").fetchone()
     if found is None or found[0] != str(VERSION):
-        version = found[0] if found else "?"
-        raise StoreError(
-            f"{path} is a casebook of version {version}; this smtpkit reads {VERSION}. Open a new file"
-        )
+        version = f"version {found[0] if found else '?'}; this smtpkit reads {VERSION}"
+        raise StoreError(f"{path} is a casebook of {version}. Open a new file")
 
 
 class Lock:
@@ -184,13 +168,10 @@ class Journal:
         if os.stat(self.path).st_ino != self._inode:
             raise StoreError(f"casebook {self.path} was moved or replaced while open; nothing more is sent")
 
-    def begin(self, session: str, rows: Sequence[tuple[str, Row]], state: str = "begun") -> None:
+    def begin(self, session: str, rows: Sequence[tuple[str, Row]]) -> None:
         """Write intent: (attempt_id, planned facts) each; a second time while begun: what is meant now."""
-        made = []
-        for attempt_id, planned in rows:
-            text = plain(planned)
-            mark = seal(attempt_id, state, text, "{}")
-            made.append((attempt_id, self.run, session, state, text, "{}", mark))
+        texts = [(number, plain(planned)) for number, planned in rows]
+        made = [(n, self.run, session, "begun", text, "{}", seal(n, "begun", text, "{}")) for n, text in texts]
         self._write("insert or replace into attempts values (?, ?, ?, ?, ?, ?, ?)", *made)
 
     def claim(self, attempt_ids: Sequence[str], keys: Sequence[str]) -> bool:
@@ -208,16 +189,21 @@ class Journal:
     def finish(self, rows: Sequence[tuple[str, Row]], keys: Sequence[str]) -> None:
         """Write results; a claim whose message certainly was not taken is given back."""
         self._finish([(attempt_id, "final", result) for attempt_id, result in rows])
-        free = [
-            (key, attempt_id)
-            for key, (attempt_id, result) in zip(keys, rows, strict=True)
-            if key and result["outcome"] not in ("accepted", "unknown")
-        ]
+        kept = {number for number, result in rows if result["outcome"] in ("accepted", "unknown")}
+        free = [(key, number) for key, (number, _) in zip(keys, rows, strict=True) if key and number not in kept]
         self._write("delete from claims where key = ? and attempt_id = ?", *free)
 
     def _finish(self, rows: Iterable[tuple[str, str, Row]]) -> None:
+        """Write state and result of attempts that are not final yet."""
+        sql = "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and state <> 'final'"
         for attempt_id, state, result in rows:
-            _end(self, attempt_id, state, plain(result))
+            with loud(self.path, "cannot read casebook"):
+                asked = "select planned from attempts where attempt_id = ?"
+                planned = self.base.execute(asked, (attempt_id,)).fetchone()
+            if planned is None:
+                raise StoreError(f"casebook {self.path} lost attempt {attempt_id}; nothing more is sent")
+            text = plain(result)
+            self._write(sql, (state, text, seal(attempt_id, state, planned[0], text), attempt_id))
 
     def heard(self, session: str, rows: Iterable[Sequence[object]]) -> None:
         """Write replies: seq, stage, command, code, raw, anomalies, sent_at, latency_s each."""
@@ -245,17 +231,6 @@ class Journal:
         self._lock.drop()
 
 
-def _end(journal: "Journal", attempt_id: str, state: str, result: str) -> None:
-    with loud(journal.path, "cannot read casebook"):
-        sql = "select planned from attempts where attempt_id = ?"
-        planned = journal.base.execute(sql, (attempt_id,)).fetchone()
-    if planned is None:
-        raise StoreError(f"casebook {journal.path} lost attempt {attempt_id}; nothing more is sent")
-    mark = seal(attempt_id, state, planned[0], result)
-    statement = "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and state <> 'final'"
-    journal._write(statement, (state, result, mark, attempt_id))
-
-
 def recover(base: sqlite3.Connection, path: Path) -> int:
     """End what killed runs left open: begun becomes failed, dot unknown; runs whose lock is held are left alone."""
     ended = 0
@@ -266,9 +241,10 @@ def recover(base: sqlite3.Connection, path: Path) -> int:
         base.execute("begin immediate")
         sql = "select attempt_id, state, planned from attempts where run = ? and state in ('begun', 'dot')"
         for attempt_id, state, planned in base.execute(sql, (run,)).fetchall():
-            result = plain(_interrupted(state))
-            mark = seal(attempt_id, "final", planned, result)
-            row = (result, mark, attempt_id)
+            dot = state == "dot"
+            end = {"stage": "body", "outcome": "unknown"} if dot else {"stage": "connect", "outcome": "failed"}
+            result = plain(end | {"error": "interrupted", "maybe_delivered": dot})
+            row = (result, seal(attempt_id, "final", planned, result), attempt_id)
             base.execute("update attempts set state = 'final', result = ?, seal = ? where attempt_id = ?", row)
             ended += 1
         base.execute("commit")
@@ -276,24 +252,15 @@ def recover(base: sqlite3.Connection, path: Path) -> int:
     return ended
 
 
-def _interrupted(state: str) -> dict[str, object]:
-    dot = state == "dot"
-    stage = "body" if dot else "connect"
-    ends = {"stage": stage, "outcome": "unknown" if dot else "failed", "error": "interrupted"}
-    return ends | {"maybe_delivered": dot}
-
-
-# The ledger is user-wide, so that pacing holds over cells, notebooks and restarts.
-_LEDGER = """create table if not exists visits (id integer primary key, receiver text not null, ip text not null,
-  at real not null, ended real, refused integer not null default 0, stop integer not null default 0,
-  pid integer not null);
-create index if not exists visits_receiver on visits (receiver, at);"""
 STALE = 3600.0
 """An open visit older than this, s, or of a process that is gone, has ended."""
 
 
 class Ledger:
-    """Visits at receivers; `ask` reserves one or says how long to wait. Times are seconds since 1970."""
+    """Visits at receivers; `ask` reserves one or says how long to wait. Times are seconds since 1970.
+
+    It is user-wide, so that pacing holds over cells, notebooks and restarts.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -301,19 +268,16 @@ class Ledger:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             self.base.execute("pragma journal_mode=wal")
-            self.base.executescript(_LEDGER)
+            self.base.executescript(data("ledger.sql").read_text("utf-8"))
 
     def ask(self, pace: Pace, receiver: str, ip: str, now: float) -> tuple[float, int | None]:
         """(0.0, number of the visit), or (seconds to wait, None)."""
         with loud(self.path, "cannot write pacing ledger"):
             self.base.execute("begin immediate")
             wait = pace.wait(self.visits(receiver, now), ip, now)
-            number = None
-            if wait <= 0:
-                row = (receiver, ip, now, os.getpid())
-                number = self.base.execute(
-                    "insert into visits (receiver, ip, at, pid) values (?, ?, ?, ?)", row
-                ).lastrowid
+            sql = "insert into visits (receiver, ip, at, pid) values (?, ?, ?, ?)"
+            row = (receiver, ip, now, os.getpid())
+            number = self.base.execute(sql, row).lastrowid if wait <= 0 else None
             self.base.execute("commit")
             return max(wait, 0.0), number
 
@@ -348,8 +312,6 @@ def _alive(pid: int) -> bool:
         return True  # os.kill(pid, 0) would end the process there
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
