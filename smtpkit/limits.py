@@ -5,6 +5,7 @@ Belongs here: Timeouts, Pace, Visit. Not here: clocks, sleeping, the ledger on d
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from smtpkit.errors import InvalidInput
 
@@ -106,16 +107,9 @@ class Pace:
         >>> Pace.none().wait([], "192.0.2.1", 0.0)
         0.0
         """
-        return Pace(
-            at_once=None,
-            receiver_gap=0,
-            ip_gap=0,
-            per_hour=None,
-            per_day=None,
-            rests=(0,),
-            receiver_rest=0,
-            asks_after_refusal=1_000_000,
-        )
+        limits: dict[str, Any] = dict.fromkeys(("at_once", "per_hour", "per_day"))
+        limits |= dict.fromkeys(("receiver_gap", "ip_gap", "receiver_rest"), 0)
+        return Pace(**limits, rests=(0,), asks_after_refusal=1_000_000)
 
     def wait(self, visits: Sequence[Visit], ip: str, now: float) -> float:
         """Seconds until `ip` may be asked, given the receiver's visits (any order); 0.0: now.
@@ -125,25 +119,21 @@ class Pace:
         >>> Pace(ip_gap=20).wait([Visit(at=0.0, ip="192.0.2.1", ended=1.0)], "192.0.2.1", now=11.0)
         10.0
         """
-        at = [now, self._after_stop(visits), self._after_rest(visits, ip)]
+        mine = [v for v in visits if v.ip == ip]
+        at = [now, self._after_rest(mine), self._after_gap(mine, self.ip_gap)]
         at += [self._after_gap(visits, self.receiver_gap)]
-        at += [self._after_gap([v for v in visits if v.ip == ip], self.ip_gap)]
+        at += [(v.ended or v.at) + self.receiver_rest for v in visits if v.stop]
         at += [self._after_full(visits, self.per_hour, HOUR), self._after_full(visits, self.per_day, DAY)]
-        open_now = sum(v.ended is None for v in visits)
-        if self.at_once is not None and open_now >= self.at_once:
+        if self.at_once is not None and sum(v.ended is None for v in visits) >= self.at_once:
             at.append(now + max(self.receiver_gap, 0.1))
         return max(at) - now
 
     def _after_gap(self, visits: Sequence[Visit], gap: float) -> float:
         return max((v.ended + gap for v in visits if v.ended is not None), default=0.0)
 
-    def _after_stop(self, visits: Sequence[Visit]) -> float:
-        return max(((v.ended or v.at) + self.receiver_rest for v in visits if v.stop), default=0.0)
-
-    def _after_rest(self, visits: Sequence[Visit], ip: str) -> float:
-        row = 0
-        ended = 0.0
-        for visit in sorted((v for v in visits if v.ip == ip and v.ended is not None), key=lambda v: v.at):
+    def _after_rest(self, visits: Sequence[Visit]) -> float:
+        row, ended = 0, 0.0
+        for visit in sorted((v for v in visits if v.ended is not None), key=lambda v: v.at):
             row = row + 1 if visit.refused else 0
             ended = visit.ended or visit.at
         return ended + self.rests[min(row, len(self.rests)) - 1] if row and self.rests else 0.0

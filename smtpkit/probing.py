@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
 UNTIL = ("banner", "ehlo", "starttls", "mail", "rcpt")
 TLS_MODES = ("off", "may", "require", "verify", "implicit")
-NO_MAIL: Mapping[str, str] = {
-    "null": "null_mx", "nxdomain": "dns_nxdomain", "nodata": "dns_nxdomain", "servfail": "dns_servfail",
-    "timeout": "dns_timeout",
-}  # fmt: skip
+NO_MAIL = {"null": "null_mx", "servfail": "dns_servfail", "timeout": "dns_timeout"}
+"""The error of a route without hosts by its status; all others: dns_nxdomain."""
 
 
 def checked(tls: str, ca_file: str | Path | None) -> tuple[Tls, Path | None]:
@@ -68,10 +66,8 @@ def who_and_where(
 ) -> tuple[str, MxRoute]:
     """Our HELO name and their route, with a progress line where DNS is slow."""
     whose = domain.domain if isinstance(domain, MxRoute) else domain or server
-    name, route = during(
-        f"DNS for {whose}", "answers", partial(our_helo, helo, net),
-        partial(find_route, domain, server, server_name, net),
-    )  # fmt: skip
+    asking: list[Any] = [partial(our_helo, helo, net), partial(find_route, domain, server, server_name, net)]
+    name, route = during(f"DNS for {whose}", "answers", *asking)
     return name, route
 
 
@@ -82,45 +78,29 @@ def port_of(server: Any) -> int:
 
 def facts(route: MxRoute, host: MxHost | None, ip: str | None, port: int, net: Network) -> dict[str, object]:
     """What a row says before anything is asked."""
-    return {
-        "domain": route.domain,
-        "mx_host": host.name if host else None,
-        "mx_pref": host.pref if host else None,
-        "mx_ip": ip,
-        "port": port,
-        "sender_ip": net.sender_ip,
-        "dns_s": route.dns_s,
-    }
+    server = {"mx_host": host.name, "mx_pref": host.pref} if host else {"mx_host": None, "mx_pref": None}
+    known: dict[str, object] = {"domain": route.domain, **server, "mx_ip": ip, "port": port}
+    return known | {"sender_ip": net.sender_ip, "dns_s": route.dns_s}
 
 
 def parties(helo: str, sender: str | None, recipient: str | None) -> dict[str, object]:
     """Whom a row names: HELO, reverse-path, recipient and their domains."""
-    return {
-        "helo": helo,
-        "sender": "<>" if sender == "" else sender,
-        "sender_domain": domain_of(sender),
-        "recipient": recipient,
-        "recipient_domain": domain_of(recipient),
-    }
-
-
-def _detail(text: str) -> dict[str, object]:
-    return {"why": one_line(text)} if text else {}
+    who: dict[str, object] = {"helo": helo, "sender": "<>" if sender == "" else sender}
+    who |= {"sender_domain": domain_of(sender), "recipient": recipient}
+    return who | {"recipient_domain": domain_of(recipient)}
 
 
 def dead_ends(route: MxRoute, base: Mapping[str, object], port: int, net: Network) -> list[Job]:
     """A row of stage dns for a domain, or a host, that has no address."""
-    if not route.hosts:
-        error = NO_MAIL.get(route.status, "dns_nxdomain")
-        row = {**facts(route, None, None, port, net), **base, **_detail(route.detail)}
-        return [Job(None, None, port, fields=(row,), verdict=Verdict("dns", "failed", error=error))]
-    return [
-        Job(
-            None, None, port, fields=({**facts(route, host, None, port, net), **base, **_detail(host.detail)},),
-            verdict=Verdict("dns", "failed", error=host.error or "dns_nxdomain"),
-        )
-        for host in route.hosts if not host.ips
-    ]  # fmt: skip
+    ends: list[tuple[MxHost | None, str, str]] = [(None, NO_MAIL.get(route.status, ""), route.detail)]
+    if route.hosts:
+        ends = [(host, host.error or "", host.detail) for host in route.hosts if not host.ips]
+    jobs = []
+    for host, error, detail in ends:
+        row = {**facts(route, host, None, port, net), **base} | ({"why": one_line(detail)} if detail else {})
+        verdict = Verdict("dns", "failed", error=error or "dns_nxdomain")
+        jobs.append(Job(None, None, port, fields=(row,), verdict=verdict))
+    return jobs
 
 
 def probe(
