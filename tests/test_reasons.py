@@ -310,12 +310,15 @@ def test_replies_of_real_servers(name: str, sets: str, least: float) -> None:
         assert right >= least, (each, right)
 
 
-def test_a_second_batch_labelled_by_somebody_else() -> None:
-    """Rules were mended on it; at first sight: label 96 %, the first one 85 %, or the second 93 %."""
-    labelled, right, near = measured("replies_second.csv", "o")
+@pytest.mark.parametrize(
+    ("name", "sets", "least", "either"), [("second", "o", 0.89, 0.95), ("third", "tu", 0.86, 0.93)]
+)
+def test_batches_labelled_by_somebody_else(name: str, sets: str, least: float, either: float) -> None:
+    """Rules were mended on them. At first sight labelled 96 and 97 %, first label 85 and 84 %, either 93 and 92 %."""
+    labelled, right, near = measured(f"replies_{name}.csv", sets)
     assert labelled >= 0.95
-    assert right >= 0.87
-    assert near >= 0.94
+    assert right >= least
+    assert near >= either
 
 
 def test_one_reply_is_read_without_pandas() -> None:

@@ -24,6 +24,7 @@ from smtpkit import reasons
 
 Reply = dict[str, str]
 DATA = Path(__file__).parents[1] / "data"
+OTHERS = ("replies_blind.csv", "replies_second.csv", "replies_held.csv", "replies_tuned.csv")
 TRUSTED = re.compile(r"[245]\d\d[ -][245]\.(1\.1|1\.2|1\.6|1\.8|1\.10|2\.2|3\.4|7\.2[3-9]|7\.30)(?!\d)")
 """The enhanced codes that can be trusted: those whose meaning is nearly always the registered one."""
 KUMOMTA = {
@@ -70,6 +71,20 @@ def blind(name: str = "replies_blind.csv") -> str:
     told = [(reason == label, reason in (label, also)) for reason, label, also in rows if reason]
     right, near = (sum(column) / len(told) for column in zip(*told, strict=True))
     return f"labelled {len(told) / len(rows):.0%}, right {right:.0%} of those (or the second label: {near:.0%})"
+
+
+def agreement(name: str) -> tuple[float, float, int]:
+    """How often this table's labeller and another one agree on a text; with second labels; on how many texts.
+
+    No rules can do better than labellers among themselves.
+    """
+    letters = re.compile(r"[^a-z]+")
+    known = {letters.sub("", row["text"].lower())[:120]: row for row in replies(name)}
+    said = [row for table in OTHERS for row in replies(table)]
+    pairs = [(row, known[key]) for row in said if (key := letters.sub("", row["text"].lower())[:120]) in known]
+    same = [a["label"] == b["label"] for a, b in pairs]
+    near = [a["label"] in (b["label"], b["also"]) or b["label"] == a.get("also") for a, b in pairs]
+    return sum(same) / len(pairs), sum(near) / len(pairs), len(pairs)
 
 
 def ours(row: Reply) -> str:
@@ -151,5 +166,9 @@ if __name__ == "__main__":
     print(f"{len(replies('replies_blind.csv'))} replies labelled blind: {blind()}")
     second = "replies_second.csv"
     print(f"{len(replies(second))} more, on which rules were mended afterwards: {blind(second)}")
+    third = "replies_third.csv"
+    print(f"{len(replies(third))} more, the same: {blind(third)}")
+    same, near, count = agreement(third)
+    print(f"its labeller and earlier ones agree on {same:.0%} of {count} texts (with second labels {near:.0%})")
     seconds, kinds = million()
     print(f"1,000,000 replies: {seconds:.1f} s of one core, {kinds} reasons")
