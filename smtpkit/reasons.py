@@ -54,7 +54,7 @@ class Reason(Shown):
     """What one reply means; made by `classify`.
 
     reason and scope: see data/reasons.csv; matched: the words that decided, as they came; confidence: high,
-    medium, low (hardly more than where it was said) or none; source: with its date.
+    medium, low or none (unknown; advice may still say what to compare); source: with its date.
 
     >>> classify("452 4.2.2 mailbox full").reason
     'mailbox_full'
