@@ -286,6 +286,7 @@ def test_what_is_typed_and_what_is_read(name: str, tmp_path: Path) -> None:
     assert sk.Casebook(tmp_path / "by_hand.sqlite").verify().empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", UP_TO)
 @pytest.mark.parametrize(
     ("acts", "error"),

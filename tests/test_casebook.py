@@ -112,6 +112,7 @@ class TestVerify:
         assert set(found["table"]) == {table}
         assert found["problem"].str.contains("checksum").all()
 
+    @pytest.mark.slow
     def test_flipped_octets_are_named_or_change_nothing(self, book: sk.Casebook) -> None:
         """Bit rot at 200 places: told by `verify`, or no figure is different."""
         sound = book.attempts(classify=False).to_dict("records"), book.replies().to_dict("records")

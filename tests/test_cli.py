@@ -84,6 +84,7 @@ def test_a_probe_without_any_server_is_a_row_and_exit_1(capsys: pytest.CaptureFi
     assert (row["stage"], row["error"], row["outcome"]) == ("dns", "dns_nxdomain", "failed")
 
 
+@pytest.mark.slow
 def test_a_notebook_is_run_with_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
     made = notebook(Path("walk.ipynb"), "rounds = 1\nwhere = 'here'", "print(where, rounds + 1)")
     assert main(["run", made, "-p", "rounds", "41", "-p", "where", "there", "--html"]) == 0

@@ -71,6 +71,7 @@ def _sent(lab: sk.Lab, name: str) -> pd.DataFrame:
     return attempts.conform(pd.concat(made, ignore_index=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in names() if n not in UNSEEN])
 def test_each_scenario_of_the_lab_is_named(name: str) -> None:
     with sk.Lab(name, speed=SPEED.get(name)) as lab:
@@ -271,6 +272,7 @@ def test_names_and_order_do_not_matter(seed: int) -> None:
             assert {other[v] for v in ours.values} == set(theirs.values)
 
 
+@pytest.mark.slow
 def test_outcomes_dealt_at_random_accuse_nobody() -> None:
     accused = 0
     for seed in range(30):

@@ -45,26 +45,44 @@ Diagnostic-Code: smtp; 554 {text}
 """
 
 
+def endless(unit: str) -> str:
+    return (UNITS[unit] * OCTETS)[:OCTETS]
+
+
+def refusing(texts: list[str]) -> pd.DataFrame:
+    """Four servers asked once for each text, with which the third refuses."""
+    frame = frames.rounds(4, len(texts), lambda i, r, h: "bad" if i == 2 else "good")
+    frame.loc[frame.outcome.eq("rejected"), "reply"] = [f"554 {text}" for text in texts]
+    return frame
+
+
 @pytest.mark.timeout(40)
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_long_reply_is_read_at_once(unit: str) -> None:
-    text = (UNITS[unit] * OCTETS)[:OCTETS]
-    frame = frames.rounds(4, 5, lambda i, r, h: "bad" if i == 2 else "good")
-    bad = frame.outcome.eq("rejected")
-    frame["reply"] = frame.reply.where(~bad, f"554 {text}")
-    found = sk.diagnose(frame)
+    text = endless(unit)
+    found = sk.diagnose(refusing([text] * 5))
     assert [cause.values for cause in found.causes] == [("192.0.2.13",)]
     assert isinstance(sk.classify(text, 554).reason, str)
-    assert "192.0.2.13" in sk.report(found, own="box@daum.example").page
-    figure = plot.grid(frame, found)
-    assert figure.axes
-    plt.close(figure)
+    assert "192.0.2.13" in str(sk.report(found, own="box@daum.example").letter)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_all_long_replies_are_drawn_and_shown_at_once() -> None:
+    frame = refusing([endless(unit) for unit in UNITS])
+    found = sk.diagnose(frame)
+    page = sk.report(found, own="box@daum.example").page
+    assert page.count("192.0.2.13") >= len(UNITS)
+    for drawn in (plot.grid, plot.lanes, plot.timeline):
+        figure = drawn(frame, found)
+        assert figure.axes
+        plt.close(figure)
 
 
 @pytest.mark.timeout(40)
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_long_text_is_shown_and_kept_at_once(unit: str, tmp_path: Path) -> None:
-    text = (UNITS[unit] * OCTETS)[:OCTETS]
+    text = endless(unit)
     assert escape.visible(text).startswith(escape.visible(text[:9]))
     assert escape.cell(text).removeprefix("'") == escape.visible(text)
     assert evidence.queue_id(text) is None or evidence.queue_id(text) in text

@@ -121,6 +121,7 @@ def test_the_helo_name_is_the_one_that_is_used() -> None:
         told(ONE, helo="bad\r\nname")
 
 
+@pytest.mark.slow
 def test_one_silent_receiver_proves_nothing() -> None:
     frame = told({**ONE, "path": "timeout", "path6": "timeout"}, controls="daum.example")
     assert status(frame)["port25"] == "unknown"

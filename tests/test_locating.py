@@ -77,6 +77,7 @@ def test_all_alike_accuses_nobody():
 CELLS = [(4, 1.0, 0.0), (4, 0.5, 0.05), (8, 0.3, 0.0), (8, 0.7, 0.02), (12, 0.3, 0.05), (12, 1.0, 0.05)]
 
 
+@pytest.mark.slow
 def test_simulated_errors_and_sessions():
     """600 runs a cell (the bench runs 5,000): wrong in at most 1 %, far fewer sessions than Bayes round robin."""
     wrong, ratios = [], []
@@ -106,6 +107,7 @@ STALE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STALE)
 def test_the_guilty_part_is_named(name):
     found, truth, called = find(name)
@@ -214,6 +216,7 @@ def test_a_refusing_banner_that_quotes_us_names_no_back_end():
     assert set(found.frame.banner_host.dropna()) == {f"mx{n}.daum.example" for n in (1, 2, 3)}
 
 
+@pytest.mark.slow
 def test_at_the_usual_pace_it_names_the_server_too(monkeypatch):
     """Rests after each refusal, gaps, limits an hour: 5 s between sessions, the suspect at most 6 times."""
     FastTime(150).install(monkeypatch)

@@ -138,6 +138,7 @@ ODD_REPLY = (
 )
 
 
+@pytest.mark.slow
 @example(ODD_REPLY, 1 << 20)
 @settings(phases=SEEK, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(whole_log(), st.sampled_from([300, 1000, 1 << 20]))

@@ -59,6 +59,7 @@ def test_workers_give_the_rows_that_one_process_gives(week: list[Path]) -> None:
     assert table.attrs["skipped"].keys() == alone.attrs["skipped"].keys()
 
 
+@pytest.mark.slow
 def test_a_data_set_by_day_and_host_is_read_lazily(week: list[Path], tmp_path: Path) -> None:
     alone = sk.read_log(week)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -120,6 +121,7 @@ def test_a_mistake_on_a_worker_is_raised_here(tmp_path: Path) -> None:
         sk.read_log(tmp_path / "a", executor=pool)
 
 
+@pytest.mark.slow
 def test_dask(week: list[Path], tmp_path: Path) -> None:
     """The executor of a Dask cluster (extra `cluster`)."""
     distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")

@@ -82,6 +82,7 @@ def notebook(receiver: Receiver, folder: Path, **more: Any) -> pd.DataFrame:
     return sk.probe(route, network=network, **more)
 
 
+@pytest.mark.slow
 def test_two_notebooks_one_after_the_other(clock: FastTime, tmp_path: Path) -> None:
     with Receiver(clock) as receiver:
         first = notebook(receiver, tmp_path / "one")
@@ -118,6 +119,7 @@ def test_gaps_hold_for_a_receiver_and_for_an_ip(monkeypatch: pytest.MonkeyPatch,
     assert all(b - a >= 20 - slack for a, b in zip(receiver.came, receiver.came[4:], strict=False))
 
 
+@pytest.mark.slow
 def test_an_ip_that_refuses_is_asked_five_more_times_at_most(clock: FastTime, tmp_path: Path) -> None:
     """Without words like "too many" only that IP rests: 60, 120, 300 s."""
     with Receiver(clock) as receiver:

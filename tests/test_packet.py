@@ -227,6 +227,7 @@ def frame_of(kind: str) -> pd.DataFrame:
     return join(frame, rounds(2, 3, only(), domain="other.example", recipient=None, sender_ip=OURS2))
 
 
+@pytest.mark.slow
 def test_every_kind_of_letter_is_written_in_both_languages() -> None:
     assert list(CAUSES) == KINDS
     for kind, cause in CAUSES.items():

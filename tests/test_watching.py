@@ -43,6 +43,7 @@ def stairs():
         return frame, lab.truth[0].recoveries, dnsbl.history(lab.network.casebook), lab.mailbox
 
 
+@pytest.mark.slow
 def test_it_ends_when_all_accept_twice(stairs):
     frame, _, _, mailbox = stairs
     rounds = frame.groupby("try_number").outcome.agg(lambda one: set(one) == {"passed"})
