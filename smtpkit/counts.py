@@ -4,6 +4,7 @@ A function takes an attempts frame (or any table with some of its columns) and r
 Not here: why they failed (diagnosis), charts (plot).
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -94,6 +95,16 @@ def wilson(k: Sequence[int] | np.ndarray, n: Sequence[int] | np.ndarray) -> tupl
     middle, half = k + Z95**2 / 2, Z95 * np.sqrt(k * (n - k) / n + Z95**2 / 4)
     low, high = ((middle + sign * half) / (n + Z95**2) for sign in (-1, 1))
     return np.where(k == 0, 0 * n, low), np.where(k == n, 1.0, high)
+
+
+def percent(k: int, n: int) -> tuple[int, int]:
+    """The same in whole percent, rounded outwards; (0, 100) where n is 0.
+
+    >>> percent(20, 20)
+    (83, 100)
+    """
+    low, high = (float(end[0]) for end in wilson([k], [n])) if n else (0.0, 1.0)
+    return math.floor(100 * low + 1e-9), math.ceil(100 * high - 1e-9)
 
 
 def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:

@@ -4,7 +4,6 @@ Belongs here: roles of attempts, counts with intervals, both clocks, the contact
 (diagnosis), which attempts count (rows, as in the charts), the words (data/letter.*.md.j2), files (packet).
 """
 
-import math
 import re
 from collections.abc import Iterable
 from datetime import tzinfo
@@ -15,7 +14,7 @@ import pandas as pd
 
 from smtpkit import rows
 from smtpkit.catalogue import rows as catalogue
-from smtpkit.counts import wilson
+from smtpkit.counts import percent
 from smtpkit.diagnosis import Cause, Diagnosis
 from smtpkit.drawing import WORDS
 from smtpkit.escape import one_line, visible
@@ -88,7 +87,7 @@ class Facts:
         made["ways"] = [word for word in WORDS if bad.word.eq(word).any()]
         made["contact"] = contact(bad.host, bad.domain.fillna(bad.recipient_domain))
         made |= {"several": several, "prose": _prose, "quote": _quote, "when": lambda at: when(at, zone)}
-        made |= {"cause": cause, "mine": self.mine, "rest": self.rest, "bad": bad, "interval": _interval}
+        made |= {"cause": cause, "mine": self.mine, "rest": self.rest, "bad": bad, "interval": percent}
         return made | {"quoted": self.quoted, "contrast": self.contrast}
 
     def table(self, zone: tzinfo | str) -> pd.DataFrame:
@@ -111,12 +110,6 @@ def _prose(text: str) -> str:
 def _among(column: pd.Series, known: pd.Series) -> pd.Series:
     """Whether each is one of the known; all, if nothing is known."""
     return column.isin(known.dropna().unique()) | known.isna().all()
-
-
-def _interval(k: int, n: int) -> tuple[int, int]:
-    """Wilson 95 %, whole percent, rounded outwards."""
-    low, high = wilson([k], [n]) if n else ([0.0], [1.0])
-    return math.floor(100 * float(low[0]) + 1e-9), math.ceil(100 * float(high[0]) - 1e-9)
 
 
 def _quote(letter: str, attempts: pd.DataFrame, ours: str, theirs: str) -> str:

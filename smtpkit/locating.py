@@ -3,7 +3,6 @@
 Not here: the test (suspicion), what a probe asks (probing), which explanation fits best (diagnosis).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,13 +17,12 @@ from smtpkit.errors import refuse
 from smtpkit.escape import one_line
 from smtpkit.jobs import Plan
 from smtpkit.mx import MxRoute
-from smtpkit.probing import Question, question
+from smtpkit.probing import RULES, Question, question
 from smtpkit.steps import Verdict
 from smtpkit.suspicion import WEAK, judge
 from smtpkit.verdicts import SURE
 from smtpkit.voices import hear
 
-RULES = ("pace", "timeouts", "guard", "casebook", "case")
 _WHAT = {"mx_block": "refused", "mx_dead": "gave no usable answer in", "mx_tls": "failed TLS in"}
 _SOUNDS = {"dead": "mx_dead", "lost": "mx_dead", "tls": "mx_tls"}
 
@@ -135,10 +133,9 @@ def _say(tally: Tally, guilty: tuple[str, ...], did: str) -> str:
     mine = np.isin(tally.ips, guilty)
     k, n = tally.refused[mine].sum(), tally.asked[mine].sum()
     k2, n2 = tally.refused[~mine].sum(), tally.asked[~mine].sum()
-    low, high = (float(end[0]) for end in counts.wilson([k], [n]))
+    low, high = counts.percent(k, n)
     rest = int((~mine & (tally.asked > 0)).sum())
-    text = f"{' and '.join(map(one_line, guilty))} {did} {k} of {n} sessions (95 % interval "
-    text += f"{math.floor(100 * low + 1e-9)}-{math.ceil(100 * high - 1e-9)} %); "
+    text = f"{' and '.join(map(one_line, guilty))} {did} {k} of {n} sessions (95 % interval {low}-{high} %); "
     text += f"{rest} other MX IP{'s' * (rest != 1)} {did} {k2} of {n2}. "
     text += f"{n + n2} sessions settled it (1 wrong in 100 at most, where the innocent refuse 5 % at most)."
     idle = int((tally.asked == 0).sum())

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNTIL = ("banner", "ehlo", "starttls", "mail", "rcpt")
+RULES = ("pace", "timeouts", "guard", "casebook", "case")
 TLS_MODES = ("off", "may", "require", "verify", "implicit")
 NO_MAIL = {"null": "null_mx", "servfail": "dns_servfail", "timeout": "dns_timeout"}
 """The error of a route without hosts by its status; all others: dns_nxdomain."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import rel_entr
 
-from smtpkit.counts import wilson
+from smtpkit.counts import percent
 from smtpkit.escape import one_line
 from smtpkit.hypotheses import Array, Found
 from smtpkit.reading import Reading
@@ -62,14 +62,14 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     rest, failed = rest_of(read, f), read.voice >= 0
     so = np.isin(read.slow if f.kind == "mx_slow" else read.voice, f.voices)
     k, n, k2, n2 = (int(np.count_nonzero(x)) for x in (f.mask & so, f.mask, rest & so, rest))
-    low, high = (float(x[0]) for x in wilson([k], [n]))
+    low, high = percent(k, n)
     ips, sites = (len(np.unique(x[f.mask])) for x in (read.codes["mx_ip"], read.site))
     other = np.count_nonzero(rest & ~so & failed) * (f.kind != "mx_slow")
     sounds = {read.voices.sound[v] for v in f.voices} if f.kind != "mx_slow" else set()
     onset, recovery = read.turn(f, f.onset, -1), read.turn(f, f.recovery, 1)
     made: dict[str, object] = {name: f"{x:,}" for name, x in (("k", k), ("n", n), ("k2", k2), ("n2", n2))}
     if n:
-        made["ci"] = f" (95 % interval {math.floor(100 * low + 1e-9)}-{math.ceil(100 * high - 1e-9)} %)"
+        made["ci"] = f" (95 % interval {low}-{high} %)"
     made |= {"other": f" ({other:,} failed otherwise)" * bool(other), "unit": _unit(read)}
     made |= {"who": _who(read, f), "rest": _others(read, f, rest), "site": _site(read, f)}
     made["how"] = priors()["how"].get(next(iter(sounds)), "") if len(sounds) == 1 else ""
@@ -80,11 +80,8 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     made["many"] = "1 recipient was" if len(f.values) == 1 else f"{len(f.values):,} recipients were"
     made["over"] = " over SPF, DKIM or DMARC" if sounds == {"auth"} else ", as when SPF, DKIM or DMARC fails"
     made["sites"] = "at this receiver" if sites == 1 else f"at {sites} receivers"
-    made |= {
-        "family": " over IPv6" * ("family" in f.detail),
-        "failed": np.count_nonzero(failed),
-        "all": len(failed),
-    }
+    made |= {"failed": np.count_nonzero(failed), "all": len(failed)}
+    made["family"] = " over IPv6" * ("family" in f.detail)
     made["errors"] = one_line(", ".join(read.column("error").dropna().unique()))
     return made | _of_detail(read, f)
 

@@ -22,9 +22,8 @@ from smtpkit.jobs import Job, Plan, hold
 from smtpkit.limits import DAY, Pace
 from smtpkit.mx import MxRoute
 from smtpkit.network import Network, chosen
-from smtpkit.probing import Question, find_route, question
+from smtpkit.probing import RULES, Question, find_route, question
 
-RULES = ("pace", "timeouts", "guard", "casebook", "case")
 LEAST = 60.0
 """Seconds between rounds, at least, where real servers are asked."""
 
