@@ -168,18 +168,14 @@ class Engine:
             return Lost("protocol", len(ask.data), (early,) if early else ())
         if ask.decided and self.on_decided:
             self.on_decided(session, ask.decided)
-        session.out = memoryview(self._cipher(session, ask.data))
+        if session.link is not None:
+            session.link.write(ask.data)
+        session.out = memoryview(ask.data if session.link is None else session.link.outgoing())
         waits = {"final": session.limits.final, "quit": session.limits.quit}
         self._until(session, session.asked_at + waits.get(ask.wait, session.limits.reply), ask.wait != "final")
         self._push(session)
         answer = self._answer(session)
         return _WAITING if answer is None else answer  # [] is an answer: all octets of a message have left
-
-    def _cipher(self, session: Session, octets: bytes) -> bytes:
-        if session.link is None:
-            return octets
-        session.link.write(octets)
-        return session.link.outgoing()
 
     def _secure(self, session: Session) -> Any:
         if session.job.tls != "implicit":

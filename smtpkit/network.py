@@ -10,7 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["A", "AAAA", "MX", "TXT", "PTR", "CNAME", "TLSA", "SOA", "NS", "SPF"]
 Status = Literal["ok", "nodata", "nxdomain", "servfail", "timeout"]
+_NAT64 = IPv6Network("64:ff9b::/96")
 _RESERVED = ("test", "invalid", "localhost", "example", "example.com", "example.net", "example.org")
-_BEGUN = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0))
+BEGUN = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,12 @@ class Network(Protocol):
 
     def resolve(self, name: str, kind: Kind) -> Answer:
         """Ask DNS; a dead, slow or lying server is an Answer with its status."""
-        ...
 
     def open(self, ip: str, port: int) -> socket.socket:
         """A non-blocking socket whose connect has begun; raises NotAllowed or OSError."""
-        ...
 
     def where(self, ip: str, port: int) -> tuple[str, int]:
         """The address and port that really are connected to (after rerouting)."""
-        ...
-
-
-Address = IPv4Address | IPv6Address
 
 
 def is_public(ip: str) -> bool:
@@ -89,9 +84,6 @@ def is_public(ip: str) -> bool:
         held += [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
         held += [IPv4Address(address.packed[-4:])] if address in _NAT64 else []
     return all(one.is_global and not one.is_multicast for one in held if one is not None)
-
-
-_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 @dataclass(slots=True)
@@ -118,8 +110,7 @@ class Internet:
         """Ask DNS; a dead, slow or lying server is an Answer with its status."""
         begun = time.monotonic()
         answer = _ask(self, name, kind)
-        object.__setattr__(answer, "seconds", time.monotonic() - begun)  # frozen for everybody else
-        return answer
+        return replace(answer, seconds=time.monotonic() - begun)
 
     def where(self, ip: str, port: int) -> tuple[str, int]:
         """The address and port that really are connected to (after rerouting)."""
@@ -147,7 +138,7 @@ class Internet:
             if self.source_ip and (":" in self.source_ip) == (":" in target[0]):
                 sock.bind((self.source_ip, 0))
             error = sock.connect_ex(target)
-            if error not in _BEGUN:
+            if error not in BEGUN:
                 raise OSError(error, os.strerror(error))
         except BaseException:
             sock.close()
@@ -336,8 +327,7 @@ def _ask_socks(net: Internet, question: Any, kind: Kind) -> "QueryMessage":
 
     servers = net.nameservers or tuple((str(ip), 53) for ip in _resolver(net).nameservers)
     query: QueryMessage = dns.message.make_query(question, kind, use_edns=0)
-    sock = net._through_socks(*servers[0])
-    with sock:
+    with net._through_socks(*servers[0]) as sock:
         return cast("QueryMessage", dns.query.tcp(query, servers[0][0], timeout=net.dns_timeout, sock=sock))
 
 

@@ -85,6 +85,7 @@ class Verdict:
 
 Step = Generator[Effect, Got, tuple[Verdict, ...]]
 Asking = Generator[Effect, Got, Reply]
+Greeted = Generator[Effect, Got, tuple[Reply, dict[str, str]]]
 
 # RFC 5321 4.3.2; 235 and 334: RFC 4954; 251, 252: RCPT that will be forwarded, or cannot be verified.
 FINE: dict[str, frozenset[int]] = {
@@ -108,8 +109,8 @@ def judge(stage: str, got: Got, dot: bool = False) -> Verdict | None:
         early = got.replies[-1] if got.replies and stage == "body" else None
         if early and not early.broken and early.code in range(400, 600):
             return replace(judge(stage, [early]) or Verdict(stage, "failed"), maybe=False, cut=True)
-        maybe = dot and not got.unsent
-        return Verdict(stage, "unknown" if maybe else _ending(got.error), early, got.error, maybe)
+        maybe, ended = dot and not got.unsent, "withheld" if got.error in ("guard", "paced") else "failed"
+        return Verdict(stage, "unknown" if maybe else ended, early, got.error, maybe)
     if not isinstance(got, list) or not got:
         return None
     reply = got[-1]
@@ -119,10 +120,6 @@ def judge(stage: str, got: Got, dot: bool = False) -> Verdict | None:
         return Verdict(stage, "deferred" if _later(stage, reply) else "rejected", reply)
     error = "too_long" if "too_long" in reply.anomalies else "protocol"
     return Verdict(stage, "unknown" if dot else "failed", reply, error, dot)
-
-
-def _ending(error: str) -> str:
-    return "withheld" if error in ("guard", "paced") else "failed"
 
 
 def _later(stage: str, reply: Reply) -> bool:
@@ -200,10 +197,8 @@ def session(talk: Talk) -> Step:
 
 def leaves_politely(verdict: Verdict) -> bool:
     """Whether the connection is still sound enough for QUIT."""
-    if (verdict.stage, verdict.outcome) == ("data", "passed"):
-        return False  # after 354 a QUIT would be the message's first line
-    if verdict.cut:
-        return False
+    if verdict.cut or (verdict.stage, verdict.outcome) == ("data", "passed"):
+        return False  # a QUIT would be a line of the message
     return verdict.error in (None, "not_offered") and (verdict.reply is None or verdict.reply.code != 421)
 
 
@@ -225,7 +220,7 @@ def _road(talk: Talk) -> Step:
     return (yield from transaction(talk, talk.envelope, offered))
 
 
-def greet(helo: str) -> Generator[Effect, Got, tuple[Reply, dict[str, str]]]:
+def greet(helo: str) -> Greeted:
     """EHLO, or HELO where EHLO is not known; the reply and what was offered."""
     got = yield Ask(f"EHLO {helo}\r\n".encode(), ("ehlo",))
     end = judge("ehlo", got)
@@ -245,23 +240,18 @@ def secure() -> Generator[Effect, Got, None]:
         raise Over(end)
 
 
-def _encrypt(
-    talk: Talk, greeting: Reply, offered: dict[str, str]
-) -> Generator[Effect, Got, tuple[Reply, dict[str, str]]]:
+def _encrypt(talk: Talk, greeting: Reply, offered: dict[str, str]) -> Greeted:
     """STARTTLS where it is offered; what was offered in clear is forgotten (RFC 3207 4.2)."""
-    must = talk.tls != "may"
-    if "STARTTLS" not in offered:
-        if must:
-            raise Over(Verdict("starttls", "failed", error="not_offered"))
+    end: Verdict | None = Verdict("starttls", "failed", error="not_offered")
+    if "STARTTLS" in offered:
+        end = judge("starttls", (yield Ask(b"STARTTLS\r\n", ("starttls",))))
+    if end is None:
+        yield from secure()
+        return (yield from greet(talk.helo))
+    refused = end.error is None and end.reply is not None and end.reply.code != 421
+    if talk.tls == "may" and (refused or end.error == "not_offered"):
         return greeting, offered
-    got = yield Ask(b"STARTTLS\r\n", ("starttls",))
-    end = judge("starttls", got)
-    if end and not must and end.error is None and end.reply and end.reply.code != 421:
-        return greeting, offered
-    if end:
-        raise Over(end)
-    yield from secure()
-    return (yield from greet(talk.helo))
+    raise Over(end)
 
 
 NOT_OFFERED = Verdict("mail", "failed", error="not_offered")
@@ -273,13 +263,10 @@ def parameters(talk: Talk, offered: Offers) -> str:
     if talk.size and limit.isascii() and limit.isdigit() and 0 < int(limit[:18]) < talk.size:
         raise Over(NOT_OFFERED)
     words = [f"SIZE={talk.size}"] if talk.size and "SIZE" in offered else []
-    for need, name, word in (
-        (talk.needs_8bit, "8BITMIME", "BODY=8BITMIME"),
-        (talk.needs_smtputf8, "SMTPUTF8", "SMTPUTF8"),
-    ):
-        if need and name not in offered:
+    for need, word in ((talk.needs_8bit, "BODY=8BITMIME"), (talk.needs_smtputf8, "SMTPUTF8")):
+        if need and word.removeprefix("BODY=") not in offered:
             raise Over(NOT_OFFERED)
-        words += [word] if need and name in offered else []
+        words += [word] if need else []
     return "".join(f" {word}" for word in [*words, *talk.mail_parameters.split()])
 
 
@@ -354,9 +341,8 @@ def _at_once(mail: bytes, rcpts: Sequence[bytes]) -> Generator[Effect, Got, _Bat
 
 def _hand_over(talk: Talk, batch: _Batch) -> Step:
     """The body, the mark on disk, the dot; a lone dot where DATA was taken for nobody (RFC 2920 3.1)."""
-    refused = batch.mail if batch.mail else None
-    told = [refused or verdict for verdict in batch.rcpts]
-    if refused or not batch.open:
+    told = [batch.mail or verdict for verdict in batch.rcpts]
+    if batch.mail or not batch.open:
         if batch.asked_data and batch.data is None:
             yield Ask(b".\r\n", ("body",))
         return tuple(verdict for verdict in told if verdict)

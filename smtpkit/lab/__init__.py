@@ -23,14 +23,13 @@ from smtpkit.lab.rules import Clock, Rulebook
 from smtpkit.lab.scenario import CONTROL, documentation, load, names
 from smtpkit.lab.server import Mail, Seen, Session
 from smtpkit.limits import Pace, Timeouts
-from smtpkit.network import Answer, Kind
+from smtpkit.network import BEGUN, Answer, Kind
 
 if TYPE_CHECKING:
     from smtpkit.diagnosis import Cause
 
 __all__ = ["Lab", "LabNetwork", "Mail", "Seen", "names"]
 _HERE, _PORT = ("127.0.0.1", 0), 25
-_BEGUN = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0))
 
 
 class LabNetwork:
@@ -76,7 +75,7 @@ class LabNetwork:
         with lab.lock:  # a server must not ask who calls before it is written down
             error = 0 if fault == "timeout" else sock.connect_ex(self.where(ip, 0 if fault else port))
             lab.calls[sock.getsockname()[1]] = client
-        if error not in _BEGUN:
+        if error not in BEGUN:
             sock.close()
             raise OSError(error, os.strerror(error))
         return sock
