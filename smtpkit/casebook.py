@@ -120,8 +120,7 @@ class Casebook:
                 base.execute("attach ? as other", (str(other.path),))
                 base.execute("begin immediate")
                 before = base.total_changes
-                sql = "insert or ignore into attempts select * from other.attempts where state = 'final'"
-                base.execute(sql)
+                base.execute("insert or ignore into attempts select * from other.attempts where state = 'final'")
                 new += base.total_changes - before
                 for table in ("runs", "replies", "claims"):
                     base.execute(f"insert or ignore into {table} select * from other.{table}")
@@ -134,8 +133,7 @@ class Casebook:
         """Keep a remark of yours with its time (default now), such as "asked daum to refresh"."""
         if at is not None and at.tzinfo is None:
             raise refuse("at", str(at), "has no time zone", "write at=datetime(..., tzinfo=UTC)")
-        moment = (at or datetime.now(UTC)).astimezone(UTC).isoformat()
-        line = refuse_controls("note", text)
+        moment, line = (at or datetime.now(UTC)).astimezone(UTC).isoformat(), refuse_controls("note", text)
         with self._open() as base:
             base.execute("insert into notes values (?, ?, ?)", (moment, line, seal(moment, line)))
 

@@ -20,9 +20,8 @@ from smtpkit.errors import InvalidInput, SmtpkitError
 def _parser() -> argparse.ArgumentParser:
     said: dict[str, Any] = tomllib.loads(data("commands.toml").read_text("utf-8"))
     text = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "smtpkit", description=said["about"], epilog=said["codes"], formatter_class=text
-    )
+    about = {"description": said["about"], "epilog": said["codes"]}
+    parser = argparse.ArgumentParser("smtpkit", formatter_class=text, **about)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, one in said["commands"].items():
         how = {"help": one["about"], "description": one["about"], "formatter_class": text}

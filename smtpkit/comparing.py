@@ -36,9 +36,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     columns = ["property", "a", "b", "differs", "own", "own_failed", "shared", "shared_failed"]
     made = pd.DataFrame(rows, columns=columns).astype({"differs": "boolean"} | dict.fromkeys(columns[:3], "str"))
     more = made.own_failed / made.own.clip(lower=1) - made.shared_failed / made.shared.clip(lower=1)
-    order = made.assign(more=more, same=~made.differs.fillna(False)).sort_values(
-        ["same", "more"], ascending=[True, False], kind="stable"
-    )
+    order = made.assign(more=more, same=~made.differs.fillna(False))
+    order = order.sort_values(["same", "more"], ascending=[True, False], kind="stable")
     return made.loc[order.index].set_index("property")
 
 

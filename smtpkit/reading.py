@@ -18,18 +18,9 @@ CONTROL, SLOW = 600.0, 4.0
 """Seconds within which a control must have answered; how many times the usual latency is slow."""
 _LATER = ("ehlo", "starttls", "auth", "mail", "rcpt", "data", "body")
 _HOW = "sk.read_table(df, columns={...}) names them"
-_COLUMNS = {
-    "mx_ip": ["mx_ip"],
-    "domain": ["domain", "recipient_domain"],
-    "sender_ip": ["sender_ip", "seen_ip", "local_ip"],
-    "recipient": ["recipient"],
-    "body": ["body_id"],
-}
-_JOINED = {
-    "pair": ("sender_ip", "mx_ip"),
-    "triplet": ("sender_ip", "recipient"),
-    "triplet_ip": ("triplet", "mx_ip"),
-}
+_COLUMNS = {"mx_ip": "mx_ip", "domain": "domain recipient_domain", "sender_ip": "sender_ip seen_ip local_ip"}
+_COLUMNS |= {"recipient": "recipient", "body": "body_id"}
+_JOINED = {"pair": "sender_ip mx_ip", "triplet": "sender_ip recipient", "triplet_ip": "triplet mx_ip"}
 
 
 class Reading:
@@ -54,14 +45,14 @@ class Reading:
         self.codes: dict[str, Array] = {}
         self.names: dict[str, Array] = {}
         for name, columns in _COLUMNS.items():
-            self._code(name, self.column(*columns))
+            self._code(name, self.column(*columns.split()))
         if (self.codes["domain"] < 0).all():
             self._code("domain", self.column("mx_host").str.replace(r"^[^.]*\.", "", regex=True))
         got = self.voice < 0
         hosts = [self.column(name) for name in ("reply_host", "banner_host", "ehlo_host")]  # one way to name it
         self._code("backend", next((x for x in hosts if x[got].notna().mean() > 0.8), self.column()))
         for name, two in _JOINED.items():
-            self._join(name, *two)
+            self._join(name, *two.split())
         self.site, self.slow = self._sites(), self._slow()
         self.told: dict[tuple[bool, bool, bytes], tuple[list[Found], int]] = {}  # weighed so far
 

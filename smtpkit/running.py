@@ -15,6 +15,8 @@ from typing import Any
 from smtpkit.errors import InvalidInput, refuse
 from smtpkit.progress import Progress
 
+_KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -50,9 +52,7 @@ def read(path: Path) -> Any:
     from papermill.iorw import load_notebook_node
 
     notebook: Any = load_notebook_node(str(path))
-    notebook.metadata.setdefault(
-        "kernelspec", {"name": "python3", "display_name": "Python 3", "language": "python"}
-    )
+    notebook.metadata.setdefault("kernelspec", dict(_KERNEL))
     return notebook
 
 
@@ -83,9 +83,7 @@ def run_notebook(notebook: str, given: dict[str, str], out: str | None, *, page:
     target = Path(out) if out else Path(f"{path.stem}.done.ipynb")
     made = read(path)
     error = _execute(path.stem, made, target, values(path.name, made, given))
-    if not page:
-        return Done((target,), error)
-    return Done((target, _page(target)), error)
+    return Done((target, _page(target)) if page else (target,), error)
 
 
 def _execute(name: str, notebook: Any, target: Path, parameters: dict[str, Any]) -> str:
@@ -178,9 +176,6 @@ def _starter(scenario: str, about: str) -> dict[str, Any]:
     cells = [("markdown", f"# {scenario}\n\n{about}"), ("code", _FIRST.format(scenario=scenario))]
     cells += [("code", "sk.plot.grid(frame)"), ("code", "sk.diagnose(frame)"), ("code", "lab.truth")]
     more: dict[str, dict[str, Any]] = {"markdown": {}, "code": {"outputs": [], "execution_count": None}}
-    made = [
-        {"cell_type": kind, "id": f"lab-{n}", "metadata": {}, "source": text, **more[kind]}
-        for n, (kind, text) in enumerate(cells)
-    ]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    return {"cells": made, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    made = [{"cell_type": kind, "metadata": {}, "source": text, **more[kind]} for kind, text in cells]
+    named = [cell | {"id": f"lab-{number}"} for number, cell in enumerate(made)]
+    return {"cells": named, "metadata": {"kernelspec": _KERNEL}, "nbformat": 4, "nbformat_minor": 5}

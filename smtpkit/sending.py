@@ -14,6 +14,7 @@ from smtpkit.casebook import Casebook
 from smtpkit.errors import InvalidInput, refuse
 from smtpkit.escape import one_line
 from smtpkit.jobs import Job, Plan, hold
+from smtpkit.journal import new_id
 from smtpkit.message import Message
 from smtpkit.mx import MxHost, MxRoute
 from smtpkit.network import Network, chosen, is_public, own_ip
@@ -82,15 +83,14 @@ def send(
     envelope = Envelope.of(back, list(made.envelope_to) if to is None else to)
     domains = {one.rpartition("@")[2] for one in envelope.recipients}
     if len(domains) > 1 and server is None and domain is None:
-        raise InvalidInput(
-            f"recipients of {len(domains)} domains ({', '.join(sorted(domains))}): send once a domain"
-        )
+        named = ", ".join(sorted(domains))
+        raise InvalidInput(f"recipients of {len(domains)} domains ({named}): send once a domain")
     rules = Rules.of(net, guard=guard, pace=pace, timeouts=timeouts, casebook=casebook, case=case)
     copies, most = len(envelope.recipients), rules.guard.max_messages
     if live and copies > most:
         raise InvalidInput(f"{copies} recipients are over guard.max_messages={most}; raise it, or send in parts")
     name, route = who_and_where(helo, domain or sorted(domains)[0], server, server_name, net)
-    work = _Sending(made, envelope, route, port_of(server), net, mode, authority, name, live, rules, mx == "each")
+    work = _Sending(made, envelope, route, port_of(server), net, mode, authority, name, rules, mx == "each")
     if live:
         work.why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, work.port)
     plan = work.plan(again) if live else work.dry()
@@ -103,11 +103,10 @@ class _Sending:
 
     def __init__(
         self, message: Message, envelope: Envelope, route: MxRoute, port: int, net: Network, tls: Tls,
-        ca_file: Path | None, helo: str, live: bool, rules: Rules, each: bool,
+        ca_file: Path | None, helo: str, rules: Rules, each: bool,
     ) -> None:  # fmt: skip
         self.message, self.envelope, self.route, self.port, self.net = message, envelope, route, port, net
-        self.tls, self.ca_file, self.helo, self.live = tls, ca_file, helo, live
-        self.rules, self.each = rules, each
+        self.tls, self.ca_file, self.helo, self.rules, self.each = tls, ca_file, helo, rules, each
         self.ids = {"message_id": message.message_id, "body_id": message.body_id, "size_bytes": message.size}
         self.salt = ""
         self.why: dict[str, str] = {}
@@ -166,8 +165,6 @@ class _Sending:
 
     def plan(self, again: bool) -> Plan:
         """Try by try: the next IP gets those recipients that no server has decided about."""
-        from smtpkit.journal import new_id
-
         self.salt = new_id() if again else ""
         stop, may = "why" in self.why, self.rules.guard.may_deliver
         barred = [one for one in self.envelope.recipients if stop or not may(one)]
@@ -179,12 +176,9 @@ class _Sending:
         jobs += dead_ends(self.route, self.rows(None, None, self.envelope.recipients, 1)[0], self.port, self.net)
         book = Casebook(self.rules.casebook)
         if self.each:
-            for mx, address in ways:
-                jobs += self._fresh(book, mx, address, allowed, 1)
-            yield from hold(jobs)
-            return
+            jobs += [job for mx, address in ways for job in self._fresh(book, mx, address, allowed, 1)]
         yield from hold(jobs)
-        for number, (mx, address) in enumerate(ways, 1):
+        for number, (mx, address) in enumerate([] if self.each else ways, 1):
             todo = self._fresh(book, mx, address, allowed, number)
             if not todo:
                 return

@@ -65,9 +65,8 @@ def check_host(ip: str, mail_from: str, helo: str, network: Any = None) -> Spf:
     'fail'
     """
     resolver: Any = SimpleNamespace(_lookup=partial(_lookup, chosen(network)))
-    run = Evaluator(resolver, Limits(), receiver="smtpkit").evaluate(
-        str(as_ip(ip)), mail_from.strip().strip("<>"), helo
-    )
+    evaluator = Evaluator(resolver, Limits(), receiver="smtpkit")
+    run = evaluator.evaluate(str(as_ip(ip)), mail_from.strip().strip("<>"), helo)
     with ThreadPoolExecutor(1) as own:  # a notebook's thread has a running loop, in which this may not run
         made = own.submit(asyncio.run, run).result()
     events = json.loads(json.dumps(made.trace.to_list()).replace(_BLANK, " "))
