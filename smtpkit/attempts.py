@@ -113,8 +113,7 @@ def stored(base: Any, session: str | None = None) -> list[tuple[Any, ...]]:
     """The replies in a casebook, of one session or of all, in order."""
     where, value = ("where session = ?", (session,)) if session else ("", ())
     sql = f"select {', '.join(_STORED)} from replies {where} order by session, seq"
-    found: list[tuple[Any, ...]] = base.execute(sql, value).fetchall()
-    return found
+    return list(base.execute(sql, value))
 
 
 def replies_frame(rows: Iterable[Sequence[Any]]) -> pd.DataFrame:

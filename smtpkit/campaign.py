@@ -251,7 +251,6 @@ class Worker:
             return None
         if not self._visit(job):
             return None
-        assert job.step is not None
         self._sessions += 1
         self._messages += job.live * len(job.fields)
         if job.live:
@@ -320,8 +319,7 @@ class Worker:
 
     # what came of it ----------------------------------------------------------------------------------------------
     def _claim(self, session: Session) -> Lost | None:
-        effect = session.effect
-        chosen = getattr(effect, "recipients", ())
+        chosen = getattr(session.effect, "recipients", ())
         keys = session.job.keys or ("",) * len(session.attempt_ids)
         ids = [session.attempt_ids[n] for n in chosen]
         return None if self.journal.claim(ids, [keys[n] for n in chosen]) else Lost("guard", text="sent before")

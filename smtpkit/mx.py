@@ -1,8 +1,4 @@
-"""mx: which hosts and addresses take a domain's mail, and how we know.
-
-Belongs here: the rules of RFC 5321 5.1, RFC 7505 and RFC 2181 10.3 on top of a Network's answers. Not here: DNS
-itself (network), connecting.
-"""
+"""mx: which hosts and addresses take a domain's mail, and how we know. Not here: DNS, connecting (network)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

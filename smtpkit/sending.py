@@ -1,7 +1,4 @@
-"""sending: `send`: one message, delivered only with live=True and an allow-list; each try a row.
-
-Belongs here: which IP is tried next, what was sent before, the dry run. Not here: the message (message).
-"""
+"""sending: `send`: one message, delivered only with live=True and an allow-list. Not here: what it is (message)."""
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -25,7 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FINAL = ("accepted", "rejected", "unknown", "withheld")
-_NOT_ALLOWED = "the recipient is not in the guard's allow_to; name it there if you mean it"
+Way = tuple[MxHost | None, str | None]
+_NOWHERE: Way = (None, None)
+_BARRED = "the recipient is not in the guard's allow_to; name it there if you mean it (or SMTPKIT_NO_SEND is set)"
 _SENT = "sent in this case before, or may have been; again=True sends it once more"
 
 
@@ -118,16 +117,15 @@ class _Sending:
         parts += [ip if self.each else "", self.salt]
         return sha256("\0".join(parts).encode()).hexdigest()[:32]
 
-    def rows(
-        self, host: MxHost | None, ip: str | None, who: Sequence[str], number: int
-    ) -> tuple[Mapping[str, object], ...]:
+    def rows(self, way: Way, who: Sequence[str], number: int) -> tuple[Mapping[str, object], ...]:
         """The rows of one try, one a recipient."""
-        base = {**facts(self.route, host, ip, self.port, self.net), **self.ids}
+        base = {**facts(self.route, *way, self.port, self.net), **self.ids}
         base |= {"source": "send", "asked": "body", "tls_asked": self.tls, "try_number": number, **self.why}
         return tuple(base | parties(self.helo, self.envelope.sender, one) for one in who)
 
-    def job(self, host: MxHost, ip: str, who: Sequence[str], number: int) -> Job:
+    def job(self, way: tuple[MxHost, str], who: Sequence[str], number: int) -> Job:
         """One try to hand it to one IP."""
+        host, ip = way
         part = Envelope(self.envelope.sender, tuple(who))
         utf8 = part.needs_smtputf8 or self.message.needs_smtputf8
         talk = Talk(
@@ -136,17 +134,18 @@ class _Sending:
         )  # fmt: skip
         return Job(
             session(talk), ip, self.port, host.receiver, host.name if "[" not in host.name else None, self.tls,
-            self.ca_file, self.rows(host, ip, who, number), live=True, named=tuple(who),
+            self.ca_file, self.rows(way, who, number), live=True, named=tuple(who),
             keys=tuple(self.key(one, ip) for one in who),
         )  # fmt: skip
 
-    def withheld(
-        self, host: MxHost | None, ip: str | None, who: Sequence[str], why: str, error: str | None = "guard"
-    ) -> Job:
+    def withheld(self, way: Way, who: Sequence[str], why: str, error: str | None = "guard") -> Job:
         """Rows of what is not sent, with the reason."""
-        verdict = Verdict("connect", "withheld", error=error)
-        rows = tuple({"why": why, **row} for row in self.rows(host, ip, who, 1))
-        return Job(None, ip, self.port, fields=rows, verdict=verdict)
+        rows = tuple({"why": why, **row} for row in self.rows(way, who, 1))
+        return Job(None, way[1], self.port, fields=rows, verdict=Verdict("connect", "withheld", error=error))
+
+    def dead_ends(self) -> list[Job]:
+        """Rows of what has no address."""
+        return dead_ends(self.route, self.rows(_NOWHERE, self.envelope.recipients, 1)[0], self.port, self.net)
 
     def lints(self) -> str:
         """What the dry run says of the message."""
@@ -157,10 +156,9 @@ class _Sending:
 
     def dry(self) -> Plan:
         """The dry run: whom it would try, in order; nothing connects."""
-        jobs = dead_ends(self.route, self.rows(None, None, self.envelope.recipients, 1)[0], self.port, self.net)
+        jobs, why = self.dead_ends(), self.lints()
         ways = list(self.route) if self.each else list(self.route)[:1]
-        why = self.lints()
-        jobs += [self.withheld(host, ip, self.envelope.recipients, why, None) for host, ip in ways]
+        jobs += [self.withheld(way, self.envelope.recipients, why, None) for way in ways]
         yield from hold(jobs)
 
     def plan(self, again: bool) -> Plan:
@@ -169,17 +167,14 @@ class _Sending:
         stop, may = "why" in self.why, self.rules.guard.may_deliver
         barred = [one for one in self.envelope.recipients if stop or not may(one)]
         allowed = [one for one in self.envelope.recipients if one not in barred]
-        ways = list(self.route)
-        host, ip = ways[0] if ways else (None, None)
-        why = f"{_NOT_ALLOWED} (or SMTPKIT_NO_SEND is set)"
-        jobs = [self.withheld(host, ip, [one], why) for one in barred]
-        jobs += dead_ends(self.route, self.rows(None, None, self.envelope.recipients, 1)[0], self.port, self.net)
-        book = Casebook(self.rules.casebook)
+        ways, book = list(self.route), Casebook(self.rules.casebook)
+        first = next(iter(ways), _NOWHERE)
+        jobs = [self.withheld(first, [one], _BARRED) for one in barred] + self.dead_ends()
         if self.each:
-            jobs += [job for mx, address in ways for job in self._fresh(book, mx, address, allowed, 1)]
+            jobs += [job for way in ways for job in self._fresh(book, way, allowed, 1)]
         yield from hold(jobs)
-        for number, (mx, address) in enumerate([] if self.each else ways, 1):
-            todo = self._fresh(book, mx, address, allowed, number)
+        for number, way in enumerate([] if self.each else ways, 1):
+            todo = self._fresh(book, way, allowed, number)
             if not todo:
                 return
             left: list[str] = []
@@ -188,13 +183,13 @@ class _Sending:
                 left += [n for n, v in zip(names, result.verdicts, strict=True) if v.outcome not in _FINAL]
             allowed = left
 
-    def _fresh(self, book: Casebook, host: MxHost, ip: str, who: Sequence[str], number: int) -> list[Job]:
+    def _fresh(self, book: Casebook, way: tuple[MxHost, str], who: Sequence[str], number: int) -> list[Job]:
         """Jobs for recipients not served yet; those served before become withheld rows."""
-        before = book.claimed([self.key(one, ip) for one in who])
-        done = [one for one in who if self.key(one, ip) in before]
-        new = [one for one in who if one not in done]
-        jobs = [self.withheld(host, ip, done, _SENT)] if done else []
-        return jobs + ([self.job(host, ip, new, number)] if new else [])
+        keys = {one: self.key(one, way[1]) for one in who}
+        before = book.claimed([*keys.values()])
+        done, new = [one for one in who if keys[one] in before], [one for one in who if keys[one] not in before]
+        jobs = [self.withheld(way, done, _SENT)] if done else []
+        return jobs + ([self.job(way, new, number)] if new else [])
 
 
 def _forged(sender: str, net: Network, route: MxRoute, port: int) -> dict[str, str]:

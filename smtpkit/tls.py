@@ -1,7 +1,4 @@
-"""tls: TLS over a memory BIO: octets in, octets out, and the facts that a session leaves behind.
-
-Belongs here: contexts, the handshake, certificates and why one does not fit. Not here: sockets (engine).
-"""
+"""tls: TLS over a memory BIO: octets in, octets out, and the facts that it leaves. Not here: sockets (engine)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from smtpkit.address import numeric
@@ -146,8 +144,6 @@ def _words(error: SSL.Error) -> str:
 
 
 def _certificate(cert: Any) -> Certificate:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     made = cert.to_cryptography()
     try:
         held = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
