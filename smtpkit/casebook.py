@@ -1,7 +1,4 @@
-"""casebook: the evidence as frames: reading, checking, exporting, merging, tidying.
-
-Belongs here: Casebook. Not here: writing attempts (journal), the schema of frames (attempts).
-"""
+"""casebook: the evidence as frames: read, checked, exported, merged, tidied. Not here: writing (journal)."""
 
 import json
 import sqlite3

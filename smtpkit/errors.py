@@ -1,8 +1,4 @@
-"""errors: what smtpkit raises, sorted by whose mistake it was.
-
-Belongs here: exception classes and how a notebook shows them. Not here: what a server does (that is a row,
-never an exception), messages of one module only.
-"""
+"""errors: what smtpkit raises, sorted by whose mistake it was. Not here: what a server does (that is a row)."""
 
 from typing import Any
 

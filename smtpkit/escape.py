@@ -1,8 +1,4 @@
-"""escape: the one place where text from outside becomes safe to show or to store as text.
-
-Belongs here: HTML, terminal, CSV and one-line forms of hostile text, and the options of display.
-Not here: what the text means.
-"""
+"""escape: the one place where text from outside becomes safe to show or to store. Not here: what it means."""
 
 import html as _html
 import re

@@ -1,8 +1,4 @@
-"""evidence: a result as the row that is kept of it.
-
-Belongs here: which column gets what from verdict, replies, times and TLS. Not here: the frame (attempts), the
-store (journal).
-"""
+"""evidence: a result as the row that is kept of it. Not here: the frame (attempts), the store (journal)."""
 
 import re
 from collections.abc import Mapping

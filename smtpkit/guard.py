@@ -1,7 +1,4 @@
-"""guard: who may be written to, and the gate around every step.
-
-Belongs here: Guard, gate. Not here: which addresses may be connected to (network), pacing (limits).
-"""
+"""guard: who may be written to; the gate around every step. Not here: connecting (network), pacing (limits)."""
 
 import os
 import re

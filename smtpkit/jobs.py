@@ -1,7 +1,4 @@
-"""jobs: one session as the engine holds it: what to do, what was heard, what came of it.
-
-Not here: moving octets (engine), the dialogue (steps).
-"""
+"""jobs: one session: what to do, what was heard, what came of it. Not here: octets (engine), dialogue (steps)."""
 
 import errno
 import socket

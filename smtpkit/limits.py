@@ -1,7 +1,4 @@
-"""limits: how long to wait for each answer and how often to ask, as pure values that somebody else sleeps on.
-
-Belongs here: Timeouts, Pace, Visit. Not here: clocks, sleeping, the ledger on disk.
-"""
+"""limits: how long to wait and how often to ask, as pure values. Not here: clocks, sleeping, the ledger on disk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

@@ -1,7 +1,4 @@
-"""lint: what a receiver may hold against a message, read off its octets alone.
-
-Limits, advice and sources are in data/lints.csv. Not here: DNS (checks), building (message).
-"""
+"""lint: what a receiver may hold against a message, read off its octets alone. Not here: DNS (checks)."""
 
 import re
 from collections import Counter

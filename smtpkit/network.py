@@ -1,8 +1,4 @@
-"""network: the one module that opens outgoing sockets and asks DNS.
-
-Belongs here: the Network seam, the resolver, connecting, rerouting, SOCKS, which addresses are allowed.
-Not here: SMTP, MX rules, deadlines of replies.
-"""
+"""network: the one module that opens outgoing sockets and asks DNS. Not here: SMTP, MX rules, reply deadlines."""
 
 import errno
 import os

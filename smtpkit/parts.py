@@ -1,7 +1,4 @@
-"""parts: bodies, tables, pictures and files as MIME parts on stdlib `email`; the proof of the whole.
-
-Not here: header fields (fields), who sends to whom (message).
-"""
+"""parts: bodies, tables, pictures and files as MIME parts on stdlib `email`. Not here: header fields (fields)."""
 
 import io
 import mimetypes

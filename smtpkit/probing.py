@@ -1,7 +1,4 @@
-"""probing: `probe`: the same question to every IP of every MX, round by round.
-
-Belongs here: what a probe asks and whom, the facts that each row starts with. Not here: how it runs (campaign).
-"""
+"""probing: `probe`: the same question to every IP of every MX, round by round. Not here: how it runs (campaign)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

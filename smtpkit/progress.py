@@ -1,7 +1,4 @@
-"""progress: one line that says how far a run is, in a notebook or a terminal; its last state stays.
-
-Not here: what is counted (campaign).
-"""
+"""progress: one line that says how far a run is; its last state stays. Not here: what is counted (campaign)."""
 
 import sys
 import time

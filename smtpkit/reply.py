@@ -1,7 +1,4 @@
-"""reply: octets from a server become Reply values.
-
-Belongs here: the reply grammar, its caps, what was odd. Not here: sockets, clocks, what a reply means.
-"""
+"""reply: octets from a server become Reply values. Not here: sockets, clocks, what a reply means."""
 
 import re
 from collections.abc import Sequence

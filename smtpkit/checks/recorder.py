@@ -1,7 +1,4 @@
-"""recorder: DNS answers by a deadline, kept in a file, and shown again without a network.
-
-A recording is JSON lines, one answer each. Not here: attempts (casebook).
-"""
+"""recorder: DNS answers by a deadline, kept in a file and shown again. Not here: attempts (casebook)."""
 
 import json
 import os

@@ -1,7 +1,4 @@
-"""rules: the lab's clock, which rule of a scenario answers now, and its reply as octets.
-
-Not here: the dialogue (server), reading scenario files (scenario).
-"""
+"""rules: the lab's clock, which rule of a scenario answers now, its reply. Not here: the dialogue (server)."""
 
 import re
 import threading
