@@ -152,21 +152,19 @@ class Journal:
                 raise
 
     def _begin(self) -> None:
-        if not self._open:
-            self._check()
-            self.base.execute("begin immediate")
-            self._open = True
+        if self._open:
+            return
+        if os.getpid() != self._pid:
+            raise StoreError(f"casebook {self.path} was opened before a fork; open it anew in this process")
+        if os.stat(self.path).st_ino != self._inode:
+            raise StoreError(f"casebook {self.path} was moved or replaced while open; nothing more is sent")
+        self.base.execute("begin immediate")
+        self._open = True
 
     def _write(self, statement: str, *rows: Sequence[object]) -> None:
         with loud(self.path, "cannot write casebook"):
             self._begin()
             self.base.executemany(statement, rows)
-
-    def _check(self) -> None:
-        if os.getpid() != self._pid:
-            raise StoreError(f"casebook {self.path} was opened before a fork; open it anew in this process")
-        if os.stat(self.path).st_ino != self._inode:
-            raise StoreError(f"casebook {self.path} was moved or replaced while open; nothing more is sent")
 
     def begin(self, session: str, rows: Sequence[tuple[str, Row]]) -> None:
         """Write intent: (attempt_id, planned facts) each; a second time while begun: what is meant now."""
