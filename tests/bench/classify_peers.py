@@ -70,7 +70,11 @@ def blind(name: str = "replies_blind.csv") -> str:
     rows = [(ours(row), row["label"], row["also"]) for row in replies(name)]
     told = [(reason == label, reason in (label, also)) for reason, label, also in rows if reason]
     right, near = (sum(column) / len(told) for column in zip(*told, strict=True))
-    return f"labelled {len(told) / len(rows):.0%}, right {right:.0%} of those (or the second label: {near:.0%})"
+    alike = [ours(row) == row["label"] for row in replies(name) if row.get("reader") == row["label"] and ours(row)]
+    both = f"; {sum(alike) / len(alike):.0%} of the {len(alike)} on which two readers agree" if alike else ""
+    return (
+        f"labelled {len(told) / len(rows):.0%}, right {right:.0%} of those (or the second label: {near:.0%}){both}"
+    )
 
 
 def agreement(name: str) -> tuple[float, float, int]:
