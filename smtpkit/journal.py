@@ -310,6 +310,8 @@ def _alive(pid: int) -> bool:
         return True  # os.kill(pid, 0) would end the process there
     try:
         os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
     return True

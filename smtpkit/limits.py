@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 from smtpkit.errors import InvalidInput
 
@@ -104,9 +103,10 @@ class Pace:
         >>> Pace.none().wait([], "192.0.2.1", 0.0)
         0.0
         """
-        limits: dict[str, Any] = dict.fromkeys(("at_once", "per_hour", "per_day"))
-        limits |= dict.fromkeys(("receiver_gap", "ip_gap", "receiver_rest"), 0)
-        return Pace(**limits, rests=(0,), asks_after_refusal=1_000_000)
+        return Pace(
+            at_once=None, receiver_gap=0, ip_gap=0, per_hour=None, per_day=None, rests=(0,), receiver_rest=0,
+            asks_after_refusal=1_000_000,
+        )  # fmt: skip
 
     def wait(self, visits: Sequence[Visit], ip: str, now: float) -> float:
         """Seconds until `ip` may be asked, given the receiver's visits (any order); 0.0: now.

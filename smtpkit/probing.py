@@ -76,16 +76,18 @@ def port_of(server: Any) -> int:
 
 def facts(route: MxRoute, host: MxHost | None, ip: str | None, port: int, net: Network) -> dict[str, object]:
     """What a row says before anything is asked."""
-    server = {"mx_host": host.name, "mx_pref": host.pref} if host else {"mx_host": None, "mx_pref": None}
-    known: dict[str, object] = {"domain": route.domain, **server, "mx_ip": ip, "port": port}
-    return known | {"sender_ip": net.sender_ip, "dns_s": route.dns_s}
+    return {
+        "domain": route.domain, "mx_host": host.name if host else None, "mx_pref": host.pref if host else None,
+        "mx_ip": ip, "port": port, "sender_ip": net.sender_ip, "dns_s": route.dns_s,
+    }  # fmt: skip
 
 
 def parties(helo: str, sender: str | None, recipient: str | None) -> dict[str, object]:
     """Whom a row names: HELO, reverse-path, recipient and their domains."""
-    who: dict[str, object] = {"helo": helo, "sender": "<>" if sender == "" else sender}
-    who |= {"sender_domain": domain_of(sender), "recipient": recipient}
-    return who | {"recipient_domain": domain_of(recipient)}
+    return {
+        "helo": helo, "sender": "<>" if sender == "" else sender, "sender_domain": domain_of(sender),
+        "recipient": recipient, "recipient_domain": domain_of(recipient),
+    }  # fmt: skip
 
 
 def dead_ends(route: MxRoute, base: Mapping[str, object], port: int, net: Network) -> list[Job]:

@@ -176,6 +176,8 @@ def _starter(scenario: str, about: str) -> dict[str, Any]:
     cells = [("markdown", f"# {scenario}\n\n{about}"), ("code", _FIRST.format(scenario=scenario))]
     cells += [("code", "sk.plot.grid(frame)"), ("code", "sk.diagnose(frame)"), ("code", "lab.truth")]
     more: dict[str, dict[str, Any]] = {"markdown": {}, "code": {"outputs": [], "execution_count": None}}
-    made = [{"cell_type": kind, "metadata": {}, "source": text, **more[kind]} for kind, text in cells]
-    named = [cell | {"id": f"lab-{number}"} for number, cell in enumerate(made)]
-    return {"cells": named, "metadata": {"kernelspec": _KERNEL}, "nbformat": 4, "nbformat_minor": 5}
+    made = [
+        {"cell_type": kind, "id": f"lab-{n}", "metadata": {}, "source": text, **more[kind]}
+        for n, (kind, text) in enumerate(cells)
+    ]
+    return {"cells": made, "metadata": {"kernelspec": _KERNEL}, "nbformat": 4, "nbformat_minor": 5}

@@ -242,16 +242,18 @@ def secure() -> Generator[Effect, Got, None]:
 
 def _encrypt(talk: Talk, greeting: Reply, offered: dict[str, str]) -> Greeted:
     """STARTTLS where it is offered; what was offered in clear is forgotten (RFC 3207 4.2)."""
-    end: Verdict | None = Verdict("starttls", "failed", error="not_offered")
-    if "STARTTLS" in offered:
-        end = judge("starttls", (yield Ask(b"STARTTLS\r\n", ("starttls",))))
-    if end is None:
-        yield from secure()
-        return (yield from greet(talk.helo))
-    refused = end.error is None and end.reply is not None and end.reply.code != 421
-    if talk.tls == "may" and (refused or end.error == "not_offered"):
+    must = talk.tls != "may"
+    if "STARTTLS" not in offered:
+        if must:
+            raise Over(Verdict("starttls", "failed", error="not_offered"))
         return greeting, offered
-    raise Over(end)
+    end = judge("starttls", (yield Ask(b"STARTTLS\r\n", ("starttls",))))
+    if end and not must and end.error is None and end.reply and end.reply.code != 421:
+        return greeting, offered
+    if end:
+        raise Over(end)
+    yield from secure()
+    return (yield from greet(talk.helo))
 
 
 NOT_OFFERED = Verdict("mail", "failed", error="not_offered")
