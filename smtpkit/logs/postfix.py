@@ -208,8 +208,8 @@ def _told(tries: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
 
 def _explained(tries: pl.DataFrame) -> pl.DataFrame:
     """`explain` for each text; plain acceptances are read at once."""
-    plain = tries.select((pl.col("status") == "sent") & pl.col("text").str.contains(r"^2\d\d ")).to_series()
-    plain = plain.fill_null(False)
+    accepted = (pl.col("status") == "sent") & pl.col("text").str.contains(r"^2\d\d ")
+    plain = tries.select(accepted.fill_null(False)).to_series()
     sent, rest = tries.filter(plain), tries.filter(~plain)
     sent = sent.with_columns(
         stage=pl.lit("body"), outcome=pl.lit("accepted"), maybe_delivered=pl.lit(True), reply="text",

@@ -136,14 +136,10 @@ def _a_label(name: str) -> str:
 
 
 def to_pandas(rows: pl.DataFrame) -> pd.DataFrame:
-    """The attempts frame: pandas dtypes, closed lists, reasons and back ends' names. It empties `rows`."""
-    rows = whole(rows, ["reply", "mx_host"])
-    hosts, height = _reply_hosts(rows.with_columns(pl.col("mx_host").cast(pl.String))), rows.height
-    columns: dict[str, pd.Series] = {}
-    for name, dtype in SCHEMA.items():
-        none = pl.repeat(None, height, dtype=dtype, eager=True).alias(name)
-        columns[name] = _column(rows.drop_in_place(name) if name in rows.columns else none)
-    table = pd.DataFrame(columns, copy=False)
+    """The attempts frame: pandas dtypes, closed lists, reasons and back ends' names."""
+    rows = whole(rows)
+    hosts = _reply_hosts(rows.with_columns(pl.col("mx_host").cast(pl.String)))
+    table = pd.DataFrame({name: _column(rows.drop_in_place(name)) for name in SCHEMA}, copy=False)
     told = reasons.classify_frame(table)
     for name in attempts.COMPUTED:
         table[name] = attempts.column(name, told[name])
