@@ -67,10 +67,11 @@ def replies(name: str = "replies_held.csv") -> list[Reply]:
 
 def blind(name: str = "replies_blind.csv") -> str:
     """What `classify` gets on replies that were gathered and labelled by somebody who did not know its rules."""
-    rows = [(ours(row), row["label"], row["also"]) for row in replies(name)]
-    told = [(reason == label, reason in (label, also)) for reason, label, also in rows if reason]
-    right, near = (sum(column) / len(told) for column in zip(*told, strict=True))
-    alike = [ours(row) == row["label"] for row in replies(name) if row.get("reader") == row["label"] and ours(row)]
+    rows = replies(name)
+    told = [(row, reason) for row in rows if (reason := ours(row))]
+    right = sum(reason == row["label"] for row, reason in told) / len(told)
+    near = sum(reason in (row["label"], row["also"]) for row, reason in told) / len(told)
+    alike = [reason == row["label"] for row, reason in told if row.get("reader") == row["label"]]
     both = f"; {sum(alike) / len(alike):.0%} of the {len(alike)} on which two readers agree" if alike else ""
     return (
         f"labelled {len(told) / len(rows):.0%}, right {right:.0%} of those (or the second label: {near:.0%}){both}"
@@ -82,13 +83,17 @@ def agreement(name: str) -> tuple[float, float, int]:
 
     No rules can do better than labellers among themselves.
     """
-    letters = re.compile(r"[^a-z]+")
-    known = {letters.sub("", row["text"].lower())[:120]: row for row in replies(name)}
+    known = {template(row): row for row in replies(name)}
     said = [row for table in OTHERS for row in replies(table)]
-    pairs = [(row, known[key]) for row in said if (key := letters.sub("", row["text"].lower())[:120]) in known]
+    pairs = [(row, known[template(row)]) for row in said if template(row) in known]
     same = [a["label"] == b["label"] for a, b in pairs]
     near = [a["label"] in (b["label"], b["also"]) or b["label"] == a.get("also") for a, b in pairs]
     return sum(same) / len(pairs), sum(near) / len(pairs), len(pairs)
+
+
+def template(row: Reply) -> str:
+    """The letters of a text: what stays of it where addresses, ids and numbers differ."""
+    return re.sub(r"[^a-z]+", "", row["text"].lower())[:120]
 
 
 def ours(row: Reply) -> str:
