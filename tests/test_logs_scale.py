@@ -67,9 +67,14 @@ def test_a_data_set_by_day_and_host_is_read_lazily(week: list[Path], tmp_path: P
     assert sorted(path.name for path in (tmp_path / "set").iterdir())[0] == "day=2026-03-01"
     assert {path.name for path in (tmp_path / "set").glob("*/*")} == {"host=relay1"}
     assert len(kept.frame()) == len(alone)
-    assert kept.frame().sender.notna().all(), "senders that an earlier file named are joined"
+    final = [t[t.kind == "final"] for t in (kept.frame(), alone)]
+    assert rows(final[0]) == rows(final[1]), "what an earlier file said of a message is joined"
     day = kept.frame(day="2026-03-02", host="relay1")
     assert len(day) == (alone.started_at.dt.strftime("%Y-%m-%d") == "2026-03-02").sum()
+    tries = alone.set_index("attempt_id").try_number
+    for part in (kept.frame(), day):
+        assert part.set_index("attempt_id").try_number.equals(tries[part.attempt_id])
+    assert (day.try_number > 1).any(), "a first try of the day before counts"
     assert day.dtypes.equals(alone.dtypes)
     one = kept.frame(mx_ip=["192.0.2.14", "192.0.2.13"], outcome="accepted")
     assert set(one.mx_ip) == {"192.0.2.14", "192.0.2.13"}

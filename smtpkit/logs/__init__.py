@@ -89,7 +89,7 @@ def _work(path: str, number: int, told: Told, folder: Path | None) -> tuple[Told
     made = pl.concat([rows.KNOWN, *parts], how="diagonal")
     open_ = pl.concat([rows.KNOWN, *(reader.known() for reader in readers.values())])
     if folder is not None:
-        orphan = pl.col("sender").is_null() & pl.col("queue_id").is_not_null()
+        orphan = pl.col("queue_id").is_not_null() & (pl.col("sender").is_null() | pl.col("message_id").is_null())
         sets.write(made.filter(~orphan), folder, f"{number:06}")
         made = made.filter(orphan)
     return told, made, open_

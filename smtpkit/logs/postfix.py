@@ -32,12 +32,7 @@ _AT = re.compile(
     r"(\S+?)\[([^\]\s]+)\](?::(\d+))?"
 )
 _VIA = re.compile(r"delivery via \S+: ")
-_TOLD = [
-    "told_host",
-    "told_ip",
-    "told_port",
-    *"stage outcome maybe_delivered code enhanced reply error".split(),
-]
+_TOLD = "told_host told_ip told_port stage outcome maybe_delivered code enhanced reply error".split()
 _ODD_TYPES = {"told_port": pl.Int32, "maybe_delivered": pl.Boolean, "code": pl.Int16}
 _KEPT = (
     """recipient orig_to conn_use queue_s connect_s body_s dsn_log lossy mx_host mx_ip port sender size_bytes

@@ -15,22 +15,14 @@ from smtpkit.address import host_name
 from smtpkit.errors import InvalidInput
 from smtpkit.escape import visible
 
-_TYPES: dict[str, Any] = {
-    "str": pl.String,
-    "category": pl.String,
-    "float64": pl.Float64,
-    "boolean": pl.Boolean,
-}
-_TYPES |= {
-    "Int16": pl.Int16,
-    "Int32": pl.Int32,
-    "Int64": pl.Int64,
-    "datetime64[us, UTC]": pl.Datetime("us", "UTC"),
-}
+_TYPES: dict[str, Any] = {"str": pl.String, "category": pl.String, "float64": pl.Float64, "boolean": pl.Boolean}
+_TYPES |= {"Int16": pl.Int16, "Int32": pl.Int32, "Int64": pl.Int64, "datetime64[us, UTC]": pl.Datetime("us", "UTC")}
 OWN: dict[str, Any] = dict.fromkeys("kind file dsn_log orig_to tls_trust".split(), pl.String)
 OWN |= {"line": pl.Int64, "lossy": pl.Boolean, "conn_use": pl.Int32, "queue_s": pl.Float64}
 """A log's columns beside the schema. kind: final, intermediate (no recipient named), connect_fail."""
 SCHEMA: dict[str, Any] = {name: _TYPES[kind] for name, kind in attempts.COLUMNS.items()} | OWN
+MESSAGE = ["vantage", "queue_id", "message_id", "recipient"]
+"""What tries of one message to one recipient have in common."""
 SHIFT = 40
 """Lines are numbered through all files: `n` is the file's number << SHIFT, plus the line's."""
 _HIDDEN = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}&&[^\t\n]]"
@@ -72,7 +64,7 @@ def fill(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 def numbered(rows: pl.DataFrame) -> pl.DataFrame:
     """try_number of each recipient of each message, by order of time."""
     rows = whole(rows, ["recipient", "try_number"])
-    same = rows.select(pl.struct("vantage", "queue_id", "message_id", "recipient").hash().alias("same"))
+    same = rows.select(pl.struct(MESSAGE).hash().alias("same"))
     often = same["same"].is_duplicated()
     counts = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("same")
     number = pl.repeat(1, len(same), dtype=pl.Int32, eager=True)

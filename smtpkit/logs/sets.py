@@ -14,6 +14,8 @@ import polars as pl
 from smtpkit.errors import refuse
 from smtpkit.logs import rows
 
+_ORDER = ["started_at", "file", "line"]
+
 
 def write(part: pl.DataFrame, folder: Path, name: str) -> None:
     """Add rows to the set below `folder`; `name` keeps the parts of one file apart from others'."""
@@ -50,6 +52,12 @@ class LogSet:
             self.folder / "day=*/host=*/*.parquet", hive_partitioning=True, try_parse_hive_dates=False
         )
 
+    def _tries(self, part: pl.DataFrame) -> pl.DataFrame:
+        """try_number of these rows' messages; tries that stand under other days or servers count as well."""
+        same = self.lazy().join(part.lazy().select(rows.MESSAGE), on=rows.MESSAGE, how="semi", nulls_equal=True)
+        tries = same.select(*rows.MESSAGE, *_ORDER, "attempt_id", "try_number").sort(_ORDER).collect()
+        return rows.numbered(tries).select("attempt_id", "try_number")
+
     def frame(self, **wanted: Any) -> pd.DataFrame:
         """The rows whose columns have these values (or one of a list), as an attempts frame.
 
@@ -62,6 +70,7 @@ class LogSet:
         for name, value in wanted.items():
             values = value if isinstance(value, list | tuple | set) else [value]
             whole = whole.filter(pl.col(name).is_in(list(values)))
-        made = rows.to_pandas(whole.select(list(rows.SCHEMA)).sort("started_at", "file", "line").collect())
+        part = whole.select(list(rows.SCHEMA)).sort(_ORDER).collect()
+        made = rows.to_pandas(part.update(self._tries(part), on="attempt_id") if wanted else rows.numbered(part))
         made.attrs = {"smtpkit": {"source": "log"}, **self.attrs}
         return made
