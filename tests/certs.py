@@ -3,6 +3,8 @@
 Belongs here: making and keeping PEM files. Not here: servers.
 """
 
+import atexit
+import shutil
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -36,7 +38,9 @@ def make(folder: Path, name: str) -> Path:
 @cache
 def kept(name: str = "mx.fault.example") -> Path:
     """The same, made once a test run."""
-    return make(Path(mkdtemp(prefix="smtpkit-certs-")), name)
+    folder = Path(mkdtemp(prefix="smtpkit-certs-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return make(folder, name)
 
 
 def _key() -> Key:
