@@ -6,6 +6,7 @@ lines (a module each), Parquet (sets).
 
 import os
 from concurrent.futures import BrokenExecutor, Executor, Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,21 @@ def _in_turn(found: list[str], told: Told, folder: Path | None) -> list[pl.DataF
     return parts
 
 
-def _work(path: str, number: int, told: Told, folder: Path | None) -> tuple[Told, pl.DataFrame, pl.DataFrame]:
-    """One file on a worker: rows whose message began in an earlier file come back, the others are stored."""
+def _work(
+    path: str, number: int, told: Told, folder: Path | None, after: str | None
+) -> tuple[Told, pl.DataFrame, pl.DataFrame]:
+    """One file on a worker: rows whose message began in an earlier file come back, the others are stored.
+
+    Tries that are open at its end find their delivery in the next file's first block.
+    """
     readers: dict[str, Any] = {}
-    parts = list(parse(path, number, told, readers, last=True))
-    made = pl.concat([rows.KNOWN, *parts], how="diagonal")
+    parts = list(parse(path, number, told, readers, last=after is None))
     open_ = pl.concat([rows.KNOWN, *(reader.known() for reader in readers.values())])
+    if after is not None:
+        ahead = replace(told.blank(), names={number: told.names[number]})
+        more = parse(after, number + 1, ahead, readers, last=True, most=1)
+        parts += [part.filter(pl.col("file") == told.names[number]) for part in more]
+    made = pl.concat([rows.KNOWN, *parts], how="diagonal")
     if folder is not None:
         orphan = pl.col("queue_id").is_not_null() & (pl.col("sender").is_null() | pl.col("message_id").is_null())
         sets.write(made.filter(~orphan), folder, f"{number:06}")
@@ -97,21 +107,22 @@ def _work(path: str, number: int, told: Told, folder: Path | None) -> tuple[Told
 
 def _by_workers(found: list[str], told: Told, folder: Path | None, executor: Executor) -> list[pl.DataFrame]:
     """Each file on some worker; a file whose worker was lost is read here."""
-    asked: list[tuple[int, str, Future[Any] | None]] = []
-    for number, path in enumerate(found):
+    asked: list[tuple[Any, Future[Any] | None]] = []
+    for number, (path, after) in enumerate(zip(found, [*found[1:], None], strict=True)):
+        work = path, number, told.blank(), folder, after
         try:
-            asked.append((number, path, executor.submit(_work, path, number, told.blank(), folder)))
+            asked.append((work, executor.submit(_work, *work)))
         except BrokenExecutor:
-            asked.append((number, path, None))
+            asked.append((work, None))
     known, parts = rows.KNOWN, []
-    for number, path, future in asked:
+    for number, (work, future) in enumerate(asked):
         try:
             if future is None:
                 raise BrokenExecutor("no worker is left")
             theirs, made, open_ = future.result()
         except _LOST as why:
-            told.problem(f"a worker was lost ({type(why).__name__}); the file was read here", path, 0, "")
-            theirs, made, open_ = _work(path, number, told.blank(), folder)
+            told.problem(f"a worker was lost ({type(why).__name__}); the file was read here", work[0], 0, "")
+            theirs, made, open_ = _work(*work)
         told.add(theirs)
         made = rows.fill(made, known)
         known = rows.newest(pl.concat([known, open_]))

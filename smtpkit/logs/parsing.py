@@ -6,6 +6,7 @@ Belongs here: which MTA, problems, what was skipped and assumed. Not here: files
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import polars as pl
@@ -88,12 +89,14 @@ class Told:
         return {"problems": list(self.problems.values()), "skipped": self.skipped, "notes": notes}
 
 
-def parse(path: str, number: int, told: Told, readers: dict[str, Any], last: bool) -> Iterator[pl.DataFrame]:
-    """The rows of one file; `readers` keep what is open, and give it up when the file is the `last`."""
+def parse(
+    path: str, number: int, told: Told, readers: dict[str, Any], last: bool, most: int | None = None
+) -> Iterator[pl.DataFrame]:
+    """The rows of one file (of its first `most` blocks); `readers` keep what is open till the `last` file's end."""
     clock = headers.Clock(files.written(path), told.tz, told.year)
     broken: list[tuple[str, int, str]] = []
     told.names[number] = files.name(path)
-    blocks = files.blocks(path, broken)
+    blocks = islice(files.blocks(path, broken), most)
     for mta, heads, odd in files.ahead(_heads(blocks, (number << rows.SHIFT) + 1, clock, told, readers)):
         made, unread = readers[mta].feed(heads)
         for why, bad in (odd | unread).items():

@@ -279,13 +279,9 @@ def _last(kind: str, name: str) -> pl.Expr:
 
 def _with_message(tries: pl.DataFrame, infos: pl.DataFrame) -> pl.DataFrame:
     """Sender, size, message-id and session: the last that was said of the queue id in its present life."""
-    both = pl.concat(
-        [
-            infos.select("n", "kind", _H).with_row_index("j"),
-            tries.select(pl.coalesce("asof", "n").alias("n"), "h").with_row_index("r"),
-        ],
-        how="diagonal",
-    ).sort("h", "n", maintain_order=True)
+    said = tries.select(pl.coalesce("asof", "n").alias("n"), "h").with_row_index("r")
+    both = pl.concat([infos.select("n", "kind", _H).with_row_index("j"), said], how="diagonal")
+    both = both.sort("h", "n", maintain_order=True)
     for kind in ("from", "id", "removed"):
         both = both.with_columns(_last(kind, name).alias(f"{kind}_{name}") for name in "jnh")
     gone = (pl.col("removed_h") == pl.col("h")).fill_null(False)
@@ -308,13 +304,9 @@ def _with_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
 
     Among the TLS lines stand the last rows of earlier blocks, with their session.
     """
-    both = pl.concat(
-        [
-            tls.select("n", "session", _PEER).with_row_index("j"),
-            tries.select("n", "peer", "session", "conn_use").with_row_index("r"),
-        ],
-        how="diagonal",
-    ).sort("peer", "n", maintain_order=True)
+    used = tries.select("n", "peer", "session", "conn_use").with_row_index("r")
+    both = pl.concat([tls.select("n", "session", _PEER).with_row_index("j"), used], how="diagonal")
+    both = both.sort("peer", "n", maintain_order=True)
     j, r, session = pl.col("j"), pl.col("r"), pl.col("session")
     other = pl.col("peer").ne_missing(pl.col("peer").shift(1))
     line = j.is_not_null() & session.is_null()

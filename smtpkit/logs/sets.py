@@ -19,15 +19,9 @@ _ORDER = ["started_at", "file", "line"]
 
 def write(part: pl.DataFrame, folder: Path, name: str) -> None:
     """Add rows to the set below `folder`; `name` keeps the parts of one file apart from others'."""
-    days = (
-        rows.whole(part)
-        .select(list(rows.SCHEMA))
-        .cast(rows.EMPTY.schema)
-        .with_columns(
-            day=pl.col("started_at").dt.strftime("%Y-%m-%d").fill_null("none"),
-            host=pl.col("vantage").fill_null("none"),
-        )
-    )
+    days = rows.whole(part).select(list(rows.SCHEMA)).cast(rows.EMPTY.schema).with_columns(
+        day=pl.col("started_at").dt.strftime("%Y-%m-%d").fill_null("none"), host=pl.col("vantage").fill_null("none")
+    )  # fmt: skip
     for (day, host), group in days.partition_by("day", "host", as_dict=True, include_key=False).items():
         place = folder / f"day={day}" / f"host={str(host).replace('/', '_')}"
         place.mkdir(parents=True, exist_ok=True)
