@@ -316,7 +316,7 @@ class FaultServer:
             self._threads.append(thread)
             thread.start()
 
-    def settled(self, seconds: float = 5) -> list[Session]:
+    def settled(self, seconds: float = 20) -> list[Session]:
         """The sessions, once each is over; AssertionError if the server itself failed in one."""
         self._stop.set()  # who only waits or is deaf need not do so any longer: the client is done
         deadline = time.monotonic() + seconds
