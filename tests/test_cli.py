@@ -135,7 +135,7 @@ def test_the_lab_command_opens_jupyterlab_with_a_lab_up(tmp_path: Path) -> None:
             files = sorted((tmp_path / "JUPYTER_RUNTIME_DIR").glob(f"kernel-{session['id']}*.json"))
             client = BlockingKernelClient(connection_file=str(files[0]))
             client.load_connection_file()
-            client.hb_channel.time_to_dead = 30  # a kernel that imports pandas on a busy machine is silent for seconds
+            client.hb_channel.time_to_dead = 30  # seconds; importing pandas on a busy machine is silence
             client.start_channels()
             client.wait_for_ready(timeout=60)
             code = "print(len(sk.probe(lab.domain, network=lab.network, rounds=1)))"
