@@ -177,6 +177,8 @@ if __name__ == "__main__":
     print(f"{len(replies(second))} more, on which rules were mended afterwards: {blind(second)}")
     third = "replies_third.csv"
     print(f"{len(replies(third))} more, the same: {blind(third)}")
+    fourth = "replies_fourth.csv"
+    print(f"{len(replies(fourth))} more, the same; 101 of them are what servers' sources say: {blind(fourth)}")
     same, near, count = agreement(third)
     print(f"its labeller and earlier ones agree on {same:.0%} of {count} texts (with second labels {near:.0%})")
     seconds, kinds = million()
