@@ -27,7 +27,7 @@ _MASK = re.compile(
     re.IGNORECASE,
 )
 _SAME = {  # masks for finding equal replies, in RE2's syntax: addresses, IPs, ids and times, small numbers
-    r"[^\s<>()\[\]\"',;:]+@[\w.-]+": "@",
+    r"[^\s<>()\[\]\"',;:]+@[\w-]+(?:\.[\w-]+)*": "@",
     r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b(?:[0-9A-Fa-f]{1,4}:){3,7}[0-9A-Fa-f:]+": "#",
     r"\b[A-Za-z]{0,2}\d[0-9A-Za-z]{9,}\b|\b[A-Za-z]{3,}\d[0-9A-Za-z]{5,}\b|\b[0-9A-F]{9,}\b"
     r"|\b\w{6}-\w{6,11}-\w{2,4}\b|\b\d\d:\d\d(?::\d\d)?\b": "*",

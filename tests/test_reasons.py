@@ -401,6 +401,12 @@ def test_an_index_of_any_kind_is_kept_and_an_empty_frame_has_the_columns() -> No
     assert attempts.classified(frame()).dtypes.astype("str")["reason"] == "category"
 
 
+def test_replies_that_differ_after_an_address_and_dots_are_read_apart() -> None:
+    texts = ["550 user@b.example...greylisted", "550 user@b.example...spam"]
+    told = reasons.classify_frame(pd.DataFrame({"reply": texts}))
+    assert list(told["reason"]) == ["greylisted", "content"]
+
+
 def test_what_differs_from_reply_to_reply_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     inner = reasons._row
