@@ -84,7 +84,7 @@ def _in_turn(found: list[str], told: Told, folder: Path | None) -> list[pl.DataF
 
 
 def _work(
-    path: str, number: int, told: Told, folder: Path | None, after: str | None
+    told: Told, path: str, number: int, folder: Path | None, after: str | None
 ) -> tuple[Told, pl.DataFrame, pl.DataFrame]:
     """One file on a worker: rows whose message began in an earlier file come back, the others are stored.
 
@@ -107,27 +107,27 @@ def _work(
 
 def _by_workers(found: list[str], told: Told, folder: Path | None, executor: Executor) -> list[pl.DataFrame]:
     """Each file on some worker; a file whose worker was lost is read here."""
-    asked: list[tuple[Any, Future[Any] | None]] = []
+    asked: list[tuple[tuple[str, int, Path | None, str | None], Future[Any] | None]] = []
     for number, (path, after) in enumerate(zip(found, [*found[1:], None], strict=True)):
-        work = path, number, told.blank(), folder, after
+        work = path, number, folder, None if after == "-" else after  # stdin can be read once
         try:
-            asked.append((work, executor.submit(_work, *work)))
+            asked.append((work, executor.submit(_work, told.blank(), *work)))
         except BrokenExecutor:
             asked.append((work, None))
     known, parts = rows.KNOWN, []
-    for number, (work, future) in enumerate(asked):
+    for work, future in asked:
         try:
             if future is None:
                 raise BrokenExecutor("no worker is left")
             theirs, made, open_ = future.result()
         except _LOST as why:
             told.problem(f"a worker was lost ({type(why).__name__}); the file was read here", work[0], 0, "")
-            theirs, made, open_ = _work(*work)
+            theirs, made, open_ = _work(told.blank(), *work)
         told.add(theirs)
         made = rows.fill(made, known)
         known = rows.newest(pl.concat([known, open_]))
         if folder is None:
             parts.append(made)
         elif len(made):
-            sets.write(made, folder, f"{number:06}-joined")
+            sets.write(made, folder, f"{work[1]:06}-joined")
     return parts
