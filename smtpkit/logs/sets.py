@@ -50,7 +50,7 @@ class LogSet:
         """try_number of these rows' messages; tries that stand under other days or servers count as well."""
         same = self.lazy().join(part.lazy().select(rows.MESSAGE), on=rows.MESSAGE, how="semi", nulls_equal=True)
         tries = same.select(*rows.MESSAGE, *_ORDER, "attempt_id", "try_number").sort(_ORDER).collect()
-        return rows.numbered(tries).select("attempt_id", "try_number")
+        return rows.numbered(tries).select("attempt_id", "try_number").unique("attempt_id")
 
     def frame(self, **wanted: Any) -> pd.DataFrame:
         """The rows whose columns have these values (or one of a list), as an attempts frame.
