@@ -83,7 +83,7 @@ def majority(name: str, part: str) -> str:
     rows = [row for row in replies(name) if row["set"] == part]
     told = [(reason, [row["label"], row["reader"], row["third_reader"]]) for row in rows if (reason := ours(row))]
     right = [said.count(reason) > 1 for reason, said in told if len(set(said)) < 3]
-    return f"labelled {len(told) / len(rows):.0%} of {len(rows)}, right by most readers {sum(right)} of {len(right)}"
+    return f"labelled {len(told) / len(rows):.0%} of {len(rows)}, most readers: right {sum(right)} of {len(right)}"
 
 
 def agreement(name: str) -> tuple[float, float, int]:
