@@ -30,8 +30,7 @@ def refuse_controls(what: str, text: str) -> str:
     """
     if not isinstance(text, str):
         raise refuse(what, text, f"is {type(text).__name__}, not text", "give a str")
-    found = _CONTROL.search(text)
-    if found:
+    if found := _CONTROL.search(text):
         where = f"has the control character U+{ord(found[0]):04X} at position {found.start()}"
         raise refuse(what, text, where, "leave it out; nothing was sent")
     return text

@@ -162,8 +162,7 @@ class Engine:
             self._receive(session)  # what has come already must not count for this command
         if session.reader.pending and ask.data and ask.wait != "quit":
             session.anomalies.append("early_bytes")
-            early = session.reader.next()
-            if early:
+            if early := session.reader.next():
                 session.heard.append(Heard("early", "", early, session.asked_utc, 0.0))
             return Lost("protocol", len(ask.data), (early,) if early else ())
         if ask.decided and self.on_decided:

@@ -45,6 +45,7 @@ MOST = 2_000
 """Characters of a reply that are read for its meaning: time grows with their square, as hostile servers know."""
 _OURS = ("guard", "paced", "stopped", "interrupted")
 """Errors that say nothing about the other side."""
+_TOLD = ["reason", "scope", "rule"]
 _KEYS = ("reply", "code", "enhanced", "stage", "mx_host", "outcome", "error")
 _MINE: list[Mapping[str, str]] = []
 
@@ -231,13 +232,15 @@ def classify_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
     keys = frame.reindex(columns=list(_KEYS)).reset_index(drop=True)
     failed = ~keys["outcome"].isin(("accepted", "passed", "withheld")) & ~keys["error"].isin(_OURS)
     keys = keys[failed & keys[["reply", "code", "error"]].notna().any(axis=1)]
+    if keys.empty:
+        return pd.DataFrame(index=frame.index, columns=_TOLD, dtype="str")
     keys = keys.astype({name: "Int16" if name == "code" else "str" for name in _KEYS})
     ends = {host: next(iter(_ends(host)), None) for host in keys["mx_host"].dropna().unique()}
     keys = keys.assign(mx_host=keys["mx_host"].map(ends))  # all hosts of one provider are read alike
     number = keys.assign(reply=_same(keys["reply"])).groupby(list(_KEYS), dropna=False, sort=False).ngroup()
     firsts = keys[~number.duplicated()].astype("object")
     told = [_row(**row) for row in firsts.where(firsts.notna(), None).to_dict("records")]
-    made = pd.DataFrame(told, columns=["reason", "scope", "rule"], dtype="str").take(number)
+    made = pd.DataFrame(told, columns=_TOLD, dtype="str").take(number)
     return made.set_axis(keys.index).reindex(range(len(frame))).set_axis(frame.index)
 
 

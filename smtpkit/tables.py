@@ -52,8 +52,7 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     odd = [name for name in given if name not in table] + [n for n in given.values() if n not in attempts.COLUMNS]
     if odd:
         raise refuse("columns", odd, "are neither in the table nor in the schema", f"the table has {list(table)}")
-    guessed = _guess(table, set(given), set(given.values()))
-    if guessed:
+    if guessed := _guess(table, set(given), set(given.values())):
         said = ", ".join(f"{theirs!r} as {ours}" for theirs, ours in guessed.items())
         warnings.warn(f"read_table guessed: {said}; columns= settles it", stacklevel=2)
     named = table.rename(columns=given | guessed).reset_index(drop=True)

@@ -74,8 +74,7 @@ def ending(text: str, said: str = "", at: str | None = None) -> dict[str, Any]:
     >>> ending("lost connection while sending end of data")["outcome"]
     'unknown'
     """
-    replied = answer(said)
-    if replied:
+    if replied := answer(said):
         outcome = OUTCOMES.get(str(replied["code"])[0], "failed")
         where = at or stage(text) or ("body" if outcome == "accepted" else None)
         return {"stage": where, "outcome": outcome, "maybe_delivered": outcome == "accepted", **replied}

@@ -33,8 +33,7 @@ _HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been
 def _unescape(text: str) -> str:
     """Exim writes line ends as `\\n` and octets outside ASCII in octal."""
     return _ESCAPED.sub(
-        lambda m: "\n" if m[0] == r"\n" else decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])),
-        text,
+        lambda m: "\n" if m[0] == r"\n" else decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])), text
     )
 
 

@@ -132,10 +132,8 @@ def to_pandas(rows: pl.DataFrame) -> pd.DataFrame:
     rows = whole(rows)
     hosts = _reply_hosts(rows.with_columns(pl.col("mx_host").cast(pl.String)))
     table = pd.DataFrame({name: _column(rows.drop_in_place(name)) for name in SCHEMA}, copy=False)
-    told = reasons.classify_frame(table)
-    for name in attempts.COMPUTED:
-        table[name] = attempts.column(name, told[name])
-    return table.assign(reply_host=hosts)
+    told = {name: attempts.column(name, says) for name, says in reasons.classify_frame(table).items()}
+    return table.assign(**told, reply_host=hosts)
 
 
 def _column(values: pl.Series) -> pd.Series:

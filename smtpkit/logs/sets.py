@@ -58,8 +58,7 @@ class LogSet:
         `day` ("2026-03-02") and `host` open only their parts. Raises InvalidInput for an unknown column.
         """
         whole = self.lazy()
-        odd = sorted(set(wanted) - set(whole.collect_schema()))
-        if odd:
+        if odd := sorted(set(wanted) - set(whole.collect_schema())):
             raise refuse("frame", odd, "are no columns of the set", "filter by day, host or columns of the schema")
         for name, value in wanted.items():
             values = value if isinstance(value, list | tuple | set) else [value]
