@@ -13,6 +13,7 @@ import pytest
 import smtpkit as sk
 from smtpkit import escape, evidence, plot, words
 from tests import frames
+from tests.sampling import some
 
 OCTETS = 65_536
 UNITS = {
@@ -57,7 +58,7 @@ def refusing(texts: list[str]) -> pd.DataFrame:
 
 
 @pytest.mark.timeout(40)
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", some(UNITS))
 def test_a_long_reply_is_read_at_once(unit: str) -> None:
     text = endless(unit)
     found = sk.diagnose(refusing([text] * 5))
@@ -79,7 +80,7 @@ def test_a_long_reply_is_drawn_and_shown_at_once(unit: str) -> None:
 
 
 @pytest.mark.timeout(40)
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", some(UNITS))
 def test_a_long_text_is_shown_and_kept_at_once(unit: str, tmp_path: Path) -> None:
     text = endless(unit)
     assert escape.visible(text).startswith(escape.visible(text[:9]))

@@ -20,6 +20,7 @@ from smtpkit.escape import options
 from tests.frames import OURS2, Cause, Diagnosis, join, only, pairs, rounds, row, simpson, staircase
 
 CHARTS = [plot.grid, plot.forest, plot.heatmap, plot.lanes, plot.timeline]
+SLOW = pytest.mark.slow
 each = pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.__name__)
 STALE = Diagnosis(
     (Cause("mx_block", "mx_ip", ("192.0.2.14",)),),
@@ -344,11 +345,11 @@ def test_a_bare_table_is_enough(chart):
     "change",
     [
         pytest.param({"started_at": stale().started_at.where(stale().index > 3)}, id="some without a time"),
-        pytest.param({"started_at": TIME}, id="all at once"),
-        pytest.param({"started_at": stale().started_at.dt.tz_convert("Asia/Seoul")}, id="in Seoul"),
+        pytest.param({"started_at": TIME}, id="all at once", marks=SLOW),
+        pytest.param({"started_at": stale().started_at.dt.tz_convert("Asia/Seoul")}, id="in Seoul", marks=SLOW),
         pytest.param({"started_at": stale().started_at.astype("str")}, id="times as text"),
-        pytest.param({"code": stale().code.astype("str"), "mx_pref": "ten"}, id="numbers as text"),
-        pytest.param({"mx_ip": stale().mx_ip.astype("category")}, id="categories"),
+        pytest.param({"code": stale().code.astype("str"), "mx_pref": "ten"}, id="numbers as text", marks=SLOW),
+        pytest.param({"mx_ip": stale().mx_ip.astype("category")}, id="categories", marks=SLOW),
     ],
 )
 def test_odd_columns_are_drawn(chart, change):
