@@ -22,6 +22,10 @@ _SEALED = {
     "notes": "at, text",
 }
 """What the checksum of each table's rows is made of."""
+_CUT = "instr({}.result, '\"interrupted\"')"
+_LATER = f"""select o.attempt_id from other.attempts o join main.attempts m using (attempt_id)
+where o.state = 'final' and not {_CUT.format("o")} and {_CUT.format("m")}"""
+"""Attempts that were taken over while they ran, hence as interrupted, and whose ending is known by now."""
 
 
 class Casebook:
@@ -106,7 +110,8 @@ class Casebook:
     def merge(self, paths: Iterable[str | Path]) -> int:
         """Take over the attempts, replies and notes of other casebooks; how many attempts were new.
 
-        For probes from several sending hosts, each with a casebook of its own. The others stay as they are.
+        For probes from several sending hosts, each with a casebook of its own. The others stay as they are, but
+        what killed runs left open there is ended; an ending that a copy of a running one lacked comes later.
         """
         new = 0
         for path in paths:
@@ -116,6 +121,8 @@ class Casebook:
             with self._open() as base:
                 base.execute("attach ? as other", (str(other.path),))
                 base.execute("begin immediate")
+                for table in ("claims", "attempts"):
+                    base.execute(f"delete from {table} where attempt_id in ({_LATER})")
                 before = base.total_changes
                 base.execute("insert or ignore into attempts select * from other.attempts where state = 'final'")
                 new += base.total_changes - before

@@ -99,6 +99,7 @@ class Lock:
     """A lock file beside the casebook; free once its process is gone, whatever happened to it."""
 
     def __init__(self, casebook: Path, run: str) -> None:
+        casebook = casebook.resolve()  # by whatever link it was reached
         self.path = casebook.with_name(f".{casebook.name}.{run}.lock")
         self._file: IO[bytes] | None = None
 

@@ -28,6 +28,7 @@ from smtpkit.escape import decode
 _KNOWN = {word: row["column"] for row in catalogue.rows("table_columns.csv") for word in row["written"].split()}
 _KOREAN = {r"(\d+)년\s*(\d+)월\s*(\d+)일": r"\1-\2-\3", r"오전\s*([\d:]+)": r"\1 AM", r"오후\s*([\d:]+)": r"\1 PM"}
 _ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
+_SHORT = "dates such as 26.03.04 were read as year.month.day; write them as 2026-03-04 if they are not"
 _DATES = "dates such as 03/04/2026 were read as month/day/year; write them as 2026-03-04 if they are not"
 
 
@@ -99,7 +100,7 @@ def _by_name(name: str, values: pd.Series) -> str | None:
     plain = re.sub(r"[\s.-]+", "_", name.strip().lower())
     ours = plain if plain in attempts.COLUMNS else _KNOWN.get(plain) or _KNOWN.get(plain.replace("_", ""))
     numbers = pd.to_numeric(values.dropna(), errors="coerce").notna()
-    return None if ours == "code" and not numbers.all() else ours
+    return None if ours == "code" and numbers.mean() <= 0.5 else ours
 
 
 def _by_content(name: str, values: pd.Series) -> str | None:
@@ -150,10 +151,16 @@ def _times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
     if pd.api.types.is_datetime64_any_dtype(column) and column.dt.tz is not None:
         return column.dt.tz_convert("UTC")
     number = pd.to_numeric(column, errors="coerce")
+    number = number.where(number.between(1e8, 1e10) | number.between(1e11, 1e13))  # seconds; milliseconds
     if number.notna().any() and not pd.api.types.is_datetime64_any_dtype(column):
         return pd.to_datetime(number, unit="ms" if number.median() > 1e11 else "s", utc=True)
     texts = column.astype("str").replace(_KOREAN, regex=True)
-    aware = texts.str.contains(r"\d(?:Z|[+-]\d\d:?\d\d)$", na=False)
+    if (short := texts.str.match(r"\d\d\.\s?\d\d?\.\s?\d\d?(?!\d)", na=False)).any():
+        texts, notes[:] = (
+            texts.where(~short, "20" + texts.str.replace(r"\.\s?", "-", n=2, regex=True)),
+            [*notes, _SHORT],
+        )
+    aware = texts.str.contains(r":\d\d(?:[.,]\d+)? ?(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$", na=False)
     parsed = pd.to_datetime(texts.where(aware), errors="coerce", utc=True, format="mixed")
     local = pd.to_datetime(texts.where(~aware), errors="coerce", format="mixed")
     if texts.str.match(r"\d\d?[/.]\d\d?[/.]\d{4}", na=False).any():
@@ -198,7 +205,7 @@ def _joined(named: pd.DataFrame) -> pd.DataFrame:
 
 
 _SMTP = re.compile(r"(?:x-)?smtp[^;]*;\s*", re.I)
-_SERVER = re.compile(r"(?:host |with |to )?([\w.-]+\.[\w.-]+)? ?[\[(]((?:IPv6:)?[0-9A-Fa-f.:]{4,45})[\])]")
+_SERVER = re.compile(r"(?:host |with |to )?([\w.-]+\.[\w.-]+)? ?[\[(]((?:IPv6:)?[0-9A-Fa-f.:]{4,45})[\]),]")
 _CODED = re.compile(r"(?m)(?:^|[\s:>])([245]\d\d[ -](?:.*\n?)(?:\s*[245]\d\d[ -].*\n?)*)")
 _FAILED = re.compile(r"(?m)^[ \t]*<?([^\s<>@:]+@[\w.-]+\w)>?(?::|[ \t]*$|\s*\()")
 _OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
@@ -272,7 +279,7 @@ def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
             at = _when(str(fields.get("Last-Attempt-Date") or whole.get("Arrival-Date") or message["Date"]))
             yield {
                 "recipient": _word(fields, "Final-Recipient") or _word(fields, "Original-Recipient"),
-                "mx_host": _word(fields, "Remote-MTA").split(" ")[0] or None,
+                "mx_host": _word(fields, "Remote-MTA").split(" ")[0].rstrip(".") or None,
                 "vantage": _word(whole, "Reporting-MTA") or None,
                 "started_at": at, "said": said, "text": f"{_word(fields, 'Remote-MTA')} {said}",
                 "action": str(fields.get("Action", "")).strip().lower(), "dsn_log": _word(fields, "Status") or None,
@@ -309,7 +316,7 @@ def _original(message: EmailMessage) -> dict[str, Any]:
 def _ended(row: dict[str, Any]) -> dict[str, Any]:
     """The deciding columns: from the server's words, else from the report's Action."""
     text, said = row.pop("text"), row.pop("said")
-    server = _SERVER.search(text)
+    server = _SERVER.search(text[: m.start(1)] if (m := _CODED.search(text)) else text)  # a reply names us
     coded = said if words.answer(said) else (m[1] if (m := _CODED.search(said)) else "")
     told = words.ending(text, coded)
     if "code" not in told and not told["error"]:

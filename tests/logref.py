@@ -22,7 +22,8 @@ RELAY = re.compile(r"([^\[]*)\[([0-9A-Fa-f.:]+)\]:(\d+)")
 FROM = re.compile(r"from=<(.*)>, size=(\d+), nrcpt=")
 MESSAGE_ID = re.compile(r"(?:resent-)?message-id=<(.*?)>?$")
 SAID = re.compile(
-    r"host (\S+?)\[([^\]\s]+)\](?::(\d+))? (said|refused to talk to me): (.*?)"
+    r"(?:TLS is required, but |SASL authentication failed; )?(?:host|server) (\S+?)\[([^\]\s]+)\](?::(\d+))? "
+    r"(said|refused to talk to me|refused to start TLS): (.*?)"
     r"(?: \(in reply to ([^()]+?)(?: command)?\))?$"
 )
 LOST = re.compile(r"(?:lost connection|conversation) with (\S+?)\[([^\]\s]+)\](?::(\d+))?")
@@ -35,7 +36,11 @@ Row = dict[str, Any]
 def server(text: str) -> Row:
     """The server that a text names, and how the try ended."""
     if m := SAID.match(text):
-        at = "banner" if m[4] != "said" else None
+        at = (
+            "auth"
+            if "SASL" in m[0].split(";")[0]
+            else {"said": None, "refused to talk to me": "banner"}.get(m[4], "starttls")
+        )
         told = ending(f"in reply to {m[6]}" if m[6] else "", m[5], at)
     else:
         m = CONNECT.match(text) or LOST.match(text) or UNMET.match(text)

@@ -36,9 +36,10 @@ def read_log(
 
     `paths`: paths, globs, folders, "-" for stdin; .gz, .xz, .zst; rotated sets are read from the oldest.
     `mta`: postfix, exim, sendmail, opensmtpd, kumomta, powermta; auto tells them apart block by block.
-    `year` of the first line and `tz` ("Asia/Seoul") for stamps without them (default: by the file's date; UTC,
-    with a note). `started_at` is the line's time; `vantage` the host that logged; `kind`, `file`, `line`,
-    `dsn_log`, `lossy`, `orig_to`, `conn_use`, `queue_s`, `tls_trust` stand beside the schema.
+    `year` of a set's first line (with `executor` of each file's) and `tz` ("Asia/Seoul") for stamps without them
+    (default: by the file's date; UTC, with a note). `started_at` is the line's time; `vantage` the host that
+    logged; `kind`, `file`, `line`, `dsn_log`, `lossy`, `orig_to`, `conn_use`, `queue_s`, `tls_trust` stand beside
+    the schema.
 
     `executor` (any concurrent.futures.Executor, such as Dask's `client.get_executor()`) parses file by file.
     `into`: a folder for Parquet parts by day and host, however big the logs are; a `LogSet` comes back.

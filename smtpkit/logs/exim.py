@@ -5,9 +5,8 @@ Belongs here: which H= line a final line repeats, what is no try. Not here: othe
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import Any, ClassVar
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -27,6 +26,8 @@ _REPLY = re.compile(r' C="((?:[^"\\]|\\.)*)"')
 _TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)? ")
 _ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.compile(r" I=\[([^\]]+)\]")
 _ESCAPED = re.compile(r"(?:\\[0-7]{3})+|\\n")
+_RUN = timedelta(minutes=5)
+"""H= lines that lie longer before a final line are of an earlier queue run."""
 _HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been failing")
 
 
@@ -54,13 +55,16 @@ class Reader(Lines):
         self._early: dict[str, list[dict[str, Any]]] = {}
 
     def heads(self, lines: pl.DataFrame, clock: Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
-        return self._heads(lines, ZoneInfo(clock.tz)), {}
+        return self._heads(lines, clock), {}
 
-    def _heads(self, lines: pl.DataFrame, zone: ZoneInfo) -> Iterator[Head]:
+    def _heads(self, lines: pl.DataFrame, clock: Clock) -> Iterator[Head]:
         for n, line in lines.iter_rows():
-            if m := _LINE.match(line):
-                at = datetime.fromisoformat(m[1] + (m[2] or ""))
-                yield n, (at if m[2] else at.replace(tzinfo=zone)).astimezone(UTC), None, m[4], m[5]
+            if not (m := _LINE.match(line)):
+                continue
+            if at := clock.instant(m[1] + (m[2] or "")):
+                yield n, at, None, m[4], m[5]
+            else:
+                self._odd.append((n, line))
 
     def line(self, head: Head) -> None:
         _, _, _, key, text = head
@@ -108,7 +112,7 @@ class Reader(Lines):
         }
         host = _HOST.search(text)
         good = mark in ("=>", "->", ">>")
-        early = self._early.get(qid, [])
+        early = [row for row in self._early.get(qid, []) if head[1] - row["started_at"] < _RUN]
         for row in early:
             row.setdefault("domain", facts["recipient"].rpartition("@")[2].lower())
         if good:

@@ -56,6 +56,11 @@ def _age(path: str) -> tuple[str, str, int]:
     return base, date or ("~" if number is None else "!"), -int(number or 0)
 
 
+def base(path: str) -> str:
+    """What the files of one rotated set share."""
+    return _age(path)[0]
+
+
 def written(path: str) -> datetime:
     """When the file was last written; now for stdin."""
     return datetime.now(UTC) if path == "-" else datetime.fromtimestamp(os.stat(path).st_mtime, UTC)

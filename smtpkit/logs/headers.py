@@ -8,8 +8,9 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -23,6 +24,8 @@ _OTHER = re.compile(
 )
 _REPEAT = re.compile(r"message repeated (\d+) times: \[ ?(.*?)\]?$")
 _MONTHS = {m: n for n, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_RECORD = r'^[{].*"(?:__[A-Z_]+|MESSAGE)"'
+UNREAD = "a journal record that cannot be read"
 LINE, MSG = pl.col("line"), pl.col("msg")
 
 
@@ -42,6 +45,16 @@ class Clock:
     tz: str = "UTC"
     year: int | None = None
     month: int = 0
+    zoneless: bool = False
+
+    def instant(self, text: str) -> datetime | None:
+        """An ISO stamp, in `tz` if it names no zone; None if it is no time."""
+        try:
+            at = datetime.fromisoformat(text.replace(",", ".").replace(" +", "+"))
+        except ValueError:
+            return None
+        self.zoneless |= at.tzinfo is None
+        return at.replace(tzinfo=at.tzinfo or ZoneInfo(self.tz)).astimezone(UTC)
 
     def stamps(self, texts: pl.Series) -> pl.DataFrame:
         """`at` (UTC) and `twice` (an hour that a clock change repeats) of stamps such as `Mar  2 09:14:05`."""
@@ -53,7 +66,7 @@ class Clock:
             self.year = self._first(texts[0])
         step = months - months.shift(1, fill_value=self.month or months[0])
         years = (step < -6).cast(pl.Int32).cum_sum() - (step > 6).cast(pl.Int32).cum_sum() + self.year
-        self.year, self.month = int(years[-1]), int(months[-1])
+        self.year, self.month, self.zoneless = int(years[-1]), int(months[-1]), True
         local = (years.cast(pl.String) + " " + texts).str.to_datetime(
             "%Y %b %e %H:%M:%S", strict=False, time_unit="us"
         )
@@ -70,14 +83,14 @@ class Clock:
         return self.latest.year - (day > (self.latest.month, self.latest.day + 1))
 
 
-def canonical(line: str) -> Iterator[str]:
+def canonical(line: str, clock: Clock) -> Iterator[str]:
     """An odd line as `STAMP HOST TAG[PID]: MESSAGE`, once for each repeat; none if it has no header.
 
-    >>> list(canonical("<22>1 2026-03-02T00:14:05Z relay1 postfix 4121 - - 4Xk: removed"))
+    >>> list(canonical("<22>1 2026-03-02T00:14:05Z relay1 postfix 4121 - - 4Xk: removed", Clock(datetime.now(UTC))))
     ['2026-03-02T00:14:05+00:00 relay1 postfix[4121]: 4Xk: removed']
     """
-    if line.startswith("{"):
-        found = _journal(line)
+    if found := _journal(line):
+        pass
     elif m := _5424.match(line):
         found = m[1], m[2], m[3], m[4], m[5]
     elif m := _OTHER.match(line):
@@ -86,28 +99,30 @@ def canonical(line: str) -> Iterator[str]:
         return
     stamp, host, tag, pid, text = found
     if stamp[:1].isdigit():
-        at = datetime.fromisoformat(stamp.replace(",", ".").replace(" +", "+"))
-        stamp = at.replace(tzinfo=at.tzinfo or UTC).isoformat()
+        at = clock.instant(stamp)
+        stamp = at.isoformat() if at else stamp.replace(" ", "T")
     repeat = _REPEAT.match(text)
     for _ in range(min(int(repeat[1]), 10_000) if repeat else 1):
         yield f"{stamp} {host} {tag}[{pid}]: {repeat[2] if repeat else text}"
 
 
-def _journal(line: str) -> tuple[str, str, str, str, str]:
+def _journal(line: str) -> tuple[str, str, str, str, str] | None:
+    """Stamp, host, tag, process and message of a journald record; octets, or values, may come as a list."""
     try:
-        entry: dict[str, Any] = json.loads(line)
+        entry: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
         at = datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1e6, UTC)
         text = entry.get("MESSAGE") or ""
-    except (ValueError, KeyError, TypeError):
-        return "", "-", "-", "", ""
-    text = decode(bytes(text)) if isinstance(text, list) else text
+        if isinstance(text, list):
+            text = text[0] if isinstance(text[0], str) else decode(bytes(text))
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
     pid = str(entry.get("_PID") or entry.get("SYSLOG_PID") or "")
     tag = str(entry.get("SYSLOG_IDENTIFIER", "-")).replace(" ", "_")
     return at.isoformat(), str(entry.get("_HOSTNAME", "-")), tag, pid, text.replace("\n", " ")
 
 
-def _odd(lines: pl.DataFrame) -> pl.DataFrame:
-    pairs = [(n, made) for n, line in lines.iter_rows() for made in canonical(line)]
+def _odd(lines: pl.DataFrame, clock: Clock) -> pl.DataFrame:
+    pairs = [(n, made) for n, line in lines.iter_rows() for made in canonical(line, clock)]
     return pl.DataFrame(pairs, schema=lines.schema, orient="row")
 
 
@@ -143,12 +158,15 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
     The two common forms are read by literal splits; the others are brought into these first.
     """
     plain, odd = _plain(lines, clock, pl.col("at").is_not_null())
-    mended = _odd(odd)
+    mended = _odd(odd, clock)
     rest, _ = _plain(mended, clock, pl.lit(True))
     bare = odd.join(mended, on="n", how="anti").with_columns(msg=LINE)
     made = pl.concat([plain, rest, bare], how="diagonal").sort("n") if len(odd) else plain
     headed = MSG != LINE
+    late = pl.lit(clock.latest + timedelta(days=1))
     problems = {
+        UNREAD: bare.filter(LINE.str.contains(_RECORD)),
+        "a time later than its file: give year= of the first line": made.filter(pl.col("at") > late),
         "an hour that came twice (clock change): read as its first": made.filter("twice"),
         "a time that is none (clock change, or a wrong year or zone)": made.filter(pl.col("at").is_null() & headed),
     }

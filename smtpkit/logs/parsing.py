@@ -44,6 +44,8 @@ class Told:
     names: dict[int, str] = field(default_factory=dict)
     zoneless: bool = False
     tries: int = 0
+    ended: tuple[str, int | None, int] = ("", None, 0)
+    """With `year`: the set last read, and its last year and month."""
 
     def blank(self) -> "Told":
         """The same way to read, with nothing told yet."""
@@ -93,7 +95,9 @@ def parse(
     path: str, number: int, told: Told, readers: dict[str, Any], last: bool, most: int | None = None
 ) -> Iterator[pl.DataFrame]:
     """The rows of one file (of its first `most` blocks); `readers` keep what is open till the `last` file's end."""
-    clock = headers.Clock(files.written(path), told.tz, told.year)
+    base = files.base(path)
+    begins = told.ended[1:] if base == told.ended[0] else (told.year, 0)
+    clock = headers.Clock(files.written(path), told.tz, *begins)
     broken: list[tuple[str, int, str]] = []
     told.names[number] = files.name(path)
     blocks = islice(files.blocks(path, broken), most)
@@ -102,7 +106,9 @@ def parse(
         for why, bad in (odd | unread).items():
             _note(told, why, path, bad)
         yield _rows(made.with_columns(source=pl.lit(mta if mta in _SOURCES else "other")), told)
-    told.zoneless |= clock.month > 0
+    told.zoneless |= clock.zoneless
+    if told.year and clock.month:
+        told.ended = base, clock.year, clock.month
     for why, line, text in broken:
         told.problem(why, path, line, text)
     if last:
@@ -118,8 +124,11 @@ def _heads(
         lines = files.lines(block, first)
         first += len(lines)
         told.lines["all"] = told.lines.get("all", 0) + len(lines)
+        again: set[str] = set()
         for mta in _mtas(block, told, readers):
-            yield mta, *readers[mta].heads(_wanted(mta, lines), clock)
+            made, odd = readers[mta].heads(_wanted(mta, lines), clock)
+            yield mta, made, {why: bad for why, bad in odd.items() if why not in again}
+            again |= {headers.UNREAD} & set(odd)  # each reader sees every record
 
 
 def _note(told: Told, why: str, path: str, bad: pl.DataFrame) -> None:
@@ -130,8 +139,8 @@ def _note(told: Told, why: str, path: str, bad: pl.DataFrame) -> None:
 
 
 def _mtas(block: bytes, told: Told, readers: dict[str, Any]) -> list[str]:
-    """The MTAs whose lines stand at this block's ends; each that was seen once is read from then on."""
-    seen = block[:_SAMPLE] + block[-_SAMPLE:]
+    """The MTAs whose lines stand at this block's ends, or anywhere in it while none is known; kept from then on."""
+    seen = block[:_SAMPLE] + block[-_SAMPLE:] if readers else block
     for name, reader in READERS.items():
         if any(mark in seen for mark in reader.marks):
             told.lines[name] = told.lines.get(name, 0) + 1

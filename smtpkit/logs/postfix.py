@@ -24,7 +24,8 @@ _INFO = r"^from=<(?P<sender>.*)>, size=(?P<size_bytes>\d+), nrcpt="
 _TLS = r"^(?P<tls_trust>\w+) TLS connection \w+ to (?P<mx_host>\S+?)\[(?P<mx_ip>[^\]]+)\]:\d+"
 _CIPHER = r"^(?P<tls>\S+) with cipher (?P<tls_cipher>\S+)"
 _SAID = re.compile(
-    r"host (\S+?)\[([^\]\s]+)\](?::(\d+))? (said|refused to talk to me): (.*?)"
+    r"(?:SASL authentication failed; server|TLS is required, but host|host) (\S+?)\[([^\]\s]+)\](?::(\d+))? "
+    r"(said|refused to talk to me|refused to start TLS): (.*?)"
     r"(?: \(in reply to ([^()]+?)(?: command)?\))?$"
 )
 _AT = re.compile(
@@ -43,7 +44,8 @@ _HEADS = "n at host pid kind key line".split()
 _FIELDS = "recipient orig_to relay conn_use delays dsn_log status text".split()
 _WORDS = (
     ": to=<|: from=<|message-id=<|: removed| said: |refused to talk to me|connect to |lost connection with |"
-    "conversation with | TLS connection |TLS is required|SSL_connect error to "
+    "conversation with | TLS connection |TLS is required|SSL_connect error to |SASL authentication failed; |"
+    "Server certificate not "
 )
 _H = pl.struct("host", "key").hash().alias("h")
 _PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
@@ -60,7 +62,8 @@ def explain(text: str) -> dict[str, Any]:
     'banner'
     """
     if m := _SAID.match(text):
-        at = "banner" if m[4] != "said" else None
+        at = {"to talk to me": "banner", "to start TLS": "starttls"}.get(m[4].removeprefix("refused "))
+        at = "auth" if text.startswith("SASL") else at
         told = ending(f"in reply to {m[6]}" if m[6] else "", m[5], at)
     else:
         m = _AT.search(text)
@@ -120,7 +123,7 @@ def _named(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _kind() -> pl.Expr:
     key, rest, queued = pl.col("key"), pl.col("rest"), pl.col("queued")
-    said = ("host ", "lost connection with ", "conversation with ", "TLS is required, but was not")
+    said = "host |lost connection with |conversation with |TLS is required, but |SASL auth|Server cert".split("|")
     kinds = {
         "final": queued & rest.str.starts_with("to=<"),
         "from": queued & rest.str.starts_with("from=<"),

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, ClassVar
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -76,7 +75,7 @@ class Power(Lines):
         self._names: list[str] = []
 
     def heads(self, lines: pl.DataFrame, clock: Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
-        self._zone = ZoneInfo(clock.tz)
+        self._clock = clock
         return ((n, None, None, None, line) for n, line in lines.iter_rows()), {}
 
     def line(self, head: Head) -> None:
@@ -85,11 +84,10 @@ class Power(Lines):
             self._names = values
             return
         row = dict(zip(self._names, values, strict=False))
-        if len(values) != len(self._names) or not row.get("timeLogged"):
+        at = self._clock.instant(row.get("timeLogged") or "")
+        if len(values) != len(self._names) or at is None:
             self.odd(head)
             return
-        at = datetime.fromisoformat(row["timeLogged"])
-        at = (at if at.tzinfo else at.replace(tzinfo=self._zone)).astimezone(UTC)
         peer, said = _PEER.match(row.get("dsnMta", "")), row.get("dsnDiag", "").removeprefix("smtp;")
         told = ending(said, said if answer(said) else "", "body" if row["type"] == "d" else None)
         if row["type"] == "d":

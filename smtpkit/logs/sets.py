@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pandas as pd
 import polars as pl
@@ -25,7 +26,8 @@ def write(part: pl.DataFrame, folder: Path, name: str) -> None:
     for (day, host), group in days.partition_by("day", "host", as_dict=True, include_key=False).items():
         place = folder / f"day={day}" / f"host={str(host).replace('/', '_')}"
         place.mkdir(parents=True, exist_ok=True)
-        group.write_parquet(place / f"{name}-{group['line'][0]}.parquet")
+        first = f"{crc32(str(group['file'][0]).encode()):08x}-{group['line'][0]}"  # rows may be an earlier file's
+        group.write_parquet(place / f"{name}-{first}.parquet")
 
 
 @dataclass(frozen=True)
