@@ -73,11 +73,15 @@ def failures(frame: pd.DataFrame) -> pd.Series:
 def sessions(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with rows of one session counted once up to MAIL: one refused connection is one refusal.
 
-    Rows that were decided at RCPT or later stay, one a recipient; so do rows without `session`.
+    Rows that were decided at RCPT or later stay, one a recipient; so do rows without `session`. An attempt that two
+    joined frames hold (`attempt_id`) counts once.
 
     >>> len(sessions(pd.DataFrame({"session": ["a", "a", "b"], "stage": ["banner", "banner", "rcpt"]})))
     2
     """
+    if {"attempt_id", "mx_ip"} <= set(frame):
+        again = frame.duplicated(["attempt_id", "mx_ip"]) & frame.attempt_id.notna()
+        frame = frame[~again] if again.any() else frame
     if not {"session", "stage"} <= set(frame):
         return frame
     early = frame.stage.isin(_EARLY) & frame.session.notna()

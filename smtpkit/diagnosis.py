@@ -107,6 +107,7 @@ def diagnose(frame: pd.DataFrame) -> Diagnosis:
     """
     if not isinstance(frame, pd.DataFrame):
         raise refuse("frame", frame, "is no DataFrame", "give what probe, send, read_log or read_table gave")
+    frame = frame if frame.index.is_unique else frame.reset_index(drop=True)
     read = Reading(frame)
     first, sure, found, considered = _best(read, np.ones(len(read.t), bool))
     chosen = [] if first is None else [(first, sure)]

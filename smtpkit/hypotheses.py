@@ -301,6 +301,8 @@ def recoveries(scale: Scale) -> Iterator[Found]:
 def allowed(scale: Scale, f: Found) -> bool:
     """What may not be named however well it scores: a server or sender without another to compare with."""
     spoken, everything = {scale.sounds[v] for v in f.voices}, bool(f.mask.all())
+    if "tls" in spoken and "tls" not in scale.p["sounds"][f.kind]:  # who fails TLS refuses nobody
+        return False
     if everything and f.kind in scale.p["in_words"]:
         return spoken == {scale.p["in_words"][f.kind]}
     if everything and f.kind == "outage":

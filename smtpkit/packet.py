@@ -164,10 +164,11 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
     known = frame if frame is not None else getattr(evidence, "frame", None)
     if known is None or not len(known):
         raise refuse("diagnosis", evidence.verdict, "brings no attempts", "give them as frame=")
+    known = sessions(known if known.index.is_unique else known.reset_index(drop=True))  # as diagnose numbers them
     table = attempts.conform(known.reset_index(drop=True))
     if table.attempt_id.isna().any() or not table.attempt_id.is_unique:
         table["attempt_id"] = pd.Series([f"row {label}" for label in known.index], dtype="str")
-    return evidence, sessions(table).reset_index(drop=True)
+    return evidence, table
 
 
 def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tuple[Diagnosis, Any]:

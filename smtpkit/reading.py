@@ -26,6 +26,7 @@ _JOINED = {"pair": "sender_ip mx_ip", "triplet": "sender_ip recipient", "triplet
 class Reading:
     """A frame's evidence, one row a try, in order of time; columns as codes (-1: missing) with their names.
 
+    undated: rows left out as they have no time; unasked: MX IPs whose sessions all ended by us or not yet.
     rows: the frame's rows; codes, names: by dimension; t: seconds; voice: of each row (-1: got through); slow: 0
     where a row that got through was slow; site: the receiver (domains that share an MX address are one).
     """
@@ -37,7 +38,9 @@ class Reading:
         if not {"outcome", "code"} & set(rows) and "error" in rows:  # no error: it got through
             rows = rows.assign(outcome=np.where(rows.error.isna(), "accepted", "failed"))
         at = _times(rows.started_at)
-        kept = (counts.endings(rows).notna() & at.notna()).to_numpy()
+        ended = counts.endings(rows).notna()
+        kept, self.undated = (ended & at.notna()).to_numpy(), int((ended & at.isna()).sum())
+        self.unasked = sorted(set(rows.mx_ip[~ended].dropna().astype("str")) - set(rows.mx_ip[kept].astype("str")))
         seconds = at[kept].to_numpy("datetime64[us]").astype("int64") / 1e6
         order = np.argsort(seconds, kind="stable")
         self.rows, self.t = rows[kept].iloc[order], seconds[order]

@@ -28,6 +28,9 @@ from smtpkit.escape import decode
 _KNOWN = {word: row["column"] for row in catalogue.rows("table_columns.csv") for word in row["written"].split()}
 _KOREAN = {r"(\d+)년\s*(\d+)월\s*(\d+)일": r"\1-\2-\3", r"오전\s*([\d:]+)": r"\1 AM", r"오후\s*([\d:]+)": r"\1 PM"}
 _ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
+_ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
+_SAID = re.compile(r"(?s)(?:^|[:;])\s*([245]\d\d)[ :-]\s*(.*?)(?: \(in reply to .*)?$")
+"""A reply behind the words of a log, or a report's type: `host mx said: 550 no`, `smtp; 550 no`."""
 _SHORT = "dates such as 26.03.04 were read as year.month.day; write them as 2026-03-04 if they are not"
 _DATES = "dates such as 03/04/2026 were read as month/day/year; write them as 2026-03-04 if they are not"
 
@@ -66,9 +69,15 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     written = named.reindex(columns=["reply", "code", "enhanced"]).astype(object)
     written = written.where(written.notna(), None)
     told = pd.DataFrame([_told(*row) for row in written.itertuples(index=False)], dtype=object)
+    vague = named.get("outcome", pd.Series(None, named.index, dtype=object)).eq("failed")  # a reply says how
     for name in told:
         stays = name in named and name not in ("reply", "code")
-        named[name] = named[name].fillna(told[name]) if stays else told[name]
+        given = named[name].mask(vague) if name == "outcome" and stays else named.get(name)
+        named[name] = given.fillna(told[name]) if stays else told[name]
+    if "outcome" in named:
+        named["outcome"] = named["outcome"].mask(vague & named["outcome"].isna(), "failed")
+    mute = written.notna().any(axis=1) & named.reindex(columns=["outcome", "error"]).isna().all(axis=1)
+    _note("reply", written["reply"], mute, problems)
     made = attempts.classified(attempts.conform(_joined(named)))
     made.attrs = {"smtpkit": {"source": "table"}, "guessed": guessed, "problems": problems, "notes": notes}
     return made
@@ -100,6 +109,8 @@ def _by_name(name: str, values: pd.Series) -> str | None:
     plain = re.sub(r"[\s.-]+", "_", name.strip().lower())
     ours = plain if plain in attempts.COLUMNS else _KNOWN.get(plain) or _KNOWN.get(plain.replace("_", ""))
     numbers = pd.to_numeric(values.dropna(), errors="coerce").notna()
+    if ours in ("reply", "code") and len(numbers) and _outcomes(values.dropna()).notna().all():
+        return "outcome"
     return None if ours == "code" and numbers.mean() <= 0.5 else ours
 
 
@@ -122,17 +133,15 @@ def _is_ip(text: object) -> bool:
 
 def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, Any]], notes: list[str]) -> None:
     """Times, codes and IPs in place; what cannot be read is missing, and a problem."""
-    readers = {
+    readers: dict[str, Any] = {
         "started_at": lambda column: _times(column, tz, notes),
         "code": lambda column: _codes(pd.to_numeric(column, errors="coerce")),
+        "outcome": _outcomes,
         "mx_ip": lambda column: column.astype("str").str.strip().str.strip("[]").where(column.map(_is_ip)),
     }  # fmt: skip
     for name in [name for name in readers if name in named]:
         read = readers[name](named[name])
-        bad = list(named.index[read.isna() & named[name].notna()])
-        if bad:
-            first = str(named[name][bad[0]])[:100]
-            problems.append({"why": f"{name} cannot be read", "count": len(bad), "lines": bad[:20], "text": first})
+        _note(name, named[name], read.isna() & named[name].notna(), problems)
         named[name] = read
     for name in set(named) & set(attempts.COLUMNS) - set(readers):
         kind = attempts.COLUMNS[name]
@@ -141,6 +150,17 @@ def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, A
             named[name] = named[name].where(named[name].isna(), stripped).replace("", None)
         else:
             named[name] = pd.to_numeric(named[name], errors="coerce")
+
+
+def _note(name: str, column: pd.Series, bad: pd.Series, problems: list[dict[str, Any]]) -> None:
+    rows, first = list(column.index[bad]), str(next(iter(column[bad]), ""))[:100]
+    if rows:
+        problems.append({"why": f"{name} cannot be read", "count": len(rows), "lines": rows[:20], "text": first})
+
+
+def _outcomes(column: pd.Series) -> pd.Series:
+    """Outcomes as the schema or as people call them; what is neither is missing."""
+    return column.astype("str").str.strip().str.lower().map(_ENDS)
 
 
 def _codes(numbers: pd.Series) -> pd.Series:
@@ -177,6 +197,10 @@ def _times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
 def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str, Any]:
     """What a reply, or a code and its words, say: the deciding columns."""
     text = str(reply or "").strip()
+    found = None if words.answer(text) else _SAID.search(text)
+    if found and (code is None or int(code) == int(found[1])):
+        told = words.ending(text, f"{found[1]} {found[2]}")
+        return told | {"stage": told["stage"] if "in reply to" in text else None}
     if code is not None and not words.answer(text):
         text = " ".join(filter(None, [str(int(code)), None if enhanced and enhanced in text else enhanced, text]))
     told = words.ending(text, text)

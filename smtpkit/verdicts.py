@@ -24,14 +24,16 @@ SURE, CLEAR, EHLO = 0.8, 5, {"connect", "banner", "ehlo", "starttls"}
 def say(read: Reading, chosen: Sequence[tuple[Found, float]], sure: float, more: Mapping[str, int]) -> str:
     """The verdict: one sentence a cause, and what must be added to it."""
     texts, asked = priors()["say"], set(read.column("asked").dropna())
+    left = [str(texts["undated"]).format(n=read.undated)] * (read.undated > 0)
+    left += [str(texts["unasked"]).format(ips=_list(read.unasked))] * bool(read.unasked)
     if not len(read.t):
-        return str(texts["nothing"])
+        return " ".join([texts["nothing"], *left])
     said = [_one(read, f, c) for f, c in chosen] or [_healthy(read, sure)]
     if more:
         by_count = pd.Series(more).groupby(pd.Series(more)).groups
         parts = [f"{k} more of {_list(ips)}" for k, ips in sorted(by_count.items(), reverse=True)]
         said.append(f"Sessions that would tell: {'; '.join(parts)}.")
-    return " ".join(said + [texts["ehlo"]] * (bool(asked) and asked <= EHLO))
+    return " ".join(said + left + [texts["ehlo"]] * (bool(asked) and asked <= EHLO))
 
 
 def _healthy(read: Reading, sure: float) -> str:
@@ -47,7 +49,8 @@ def _one(read: Reading, f: Found, sure: float) -> str:
     texts, suspect = priors()["say"], f.detail.get("suspect")
     fields = _fields(read, suspect or f)
     if f.kind == "inconclusive" and suspect is None:
-        return str(texts["path" if "path" in f.detail else "no_server"].format(**fields))
+        none = "no_server" if fields["errors"] else "no_ip"
+        return str(texts["path" if "path" in f.detail else none].format(**fields))
     if suspect is not None:
         return str(texts["inconclusive"].format(**fields)) + _one(read, suspect, 1)
     text = texts[f.kind]

@@ -24,6 +24,7 @@ _OTHER = re.compile(
 )
 _REPEAT = re.compile(r"message repeated (\d+) times: \[ ?(.*?)\]?$")
 _MONTHS = {m: n for n, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_FRONT = r"\w\[\d+\]: .*(?:\bto=<|said: |connect to |\bstat(?:us)?=|result=)"
 _RECORD = r'^[{].*"(?:__[A-Z_]+|MESSAGE)"'
 UNREAD = "a journal record that cannot be read"
 LINE, MSG = pl.col("line"), pl.col("msg")
@@ -165,6 +166,7 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
     headed = MSG != LINE
     late = pl.lit(clock.latest + timedelta(days=1))
     problems = {
+        "a line of a mail server whose front cannot be read": bare.filter(LINE.str.contains(_FRONT)),
         UNREAD: bare.filter(LINE.str.contains(_RECORD)),
         "a time later than its file: give year= of the first line": made.filter(pl.col("at") > late),
         "an hour that came twice (clock change): read as its first": made.filter("twice"),

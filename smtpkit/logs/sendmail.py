@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from smtpkit.escape import decode
 from smtpkit.logs.plain import Head, Lines
-from smtpkit.words import answer, ending
+from smtpkit.words import OUTCOMES, answer, ending
 
 _LINE = re.compile(r"([0-9A-Za-z]{12,20}): (.*)", re.S)
 _FROM = re.compile(r"from=<?(.*?)>?, size=(\d+),(?:.*?, msgid=<?(.*?)>?(?:,|$))?")
@@ -50,13 +50,15 @@ class Reader(Lines):
             self._refused[qid] = self.add(head, qid, kind="connect_fail", open=True, **facts, **told)
         elif m := _TO.match(text):
             self._final(head, qid, m)
-        elif text.startswith("to="):
+        elif text.startswith("to=") and ", status=" not in text and ", delays=" not in text:  # else Postfix's
             self.odd(head)
 
     def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
         to, _, took, mailer, relay, dsn, reply, stat = m.groups()
         server = _RELAY.search(relay or "")
         told = self._told(reply, stat)
+        if server and "code" not in told and not told.get("error") and (dsn or "")[:1] in ("4", "5"):
+            told["outcome"] = OUTCOMES[dsn[0]]  # a refusal whose code was not logged
         facts: dict[str, Any] = {"kind": "final", "dsn_log": dsn, "latency_s": _seconds(took), **told}
         facts["lossy"] = "\n" not in (told.get("reply") or "") and (told.get("reply") or "")[3:4] == "-"
         early = self._refused.pop(qid, None)
