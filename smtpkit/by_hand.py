@@ -68,6 +68,8 @@ class Dialogue(Hands):
 
     def connect(self) -> Answer:
         """Connect and read the greeting, where `connect=False` has left that to you."""
+        if self.over or self._session:
+            raise InvalidInput("this dialogue has begun; open another with sk.Dialogue(...)")
         return self._start(self._tls == "implicit")
 
     def command(self, text: str) -> Answer:

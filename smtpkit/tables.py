@@ -11,6 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC
 from email import policy
 from email.message import EmailMessage
@@ -88,7 +89,12 @@ def _opened(path: Path) -> pd.DataFrame:
         raise refuse("table", str(path), "is no file", "give a CSV or Excel file, or a frame")
     if path.suffix.lower() in (".xlsx", ".xlsm"):
         return pd.read_excel(path, dtype=object)
-    text = decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    octets, text = path.read_bytes().removeprefix(b"\xef\xbb\xbf"), ""
+    wide = octets[:2] in (b"\xff\xfe", b"\xfe\xff")  # Excel's "Unicode text"
+    for name in ["utf-16"] if wide else ["utf-8", "euc-kr", "cp949"]:  # CP949: EUC-KR as Korean Excel writes it
+        with suppress(UnicodeError):
+            text = text or octets.decode(name)
+    text = text or decode(octets)
     return pd.read_csv(io.StringIO(text), sep=None, engine="python", dtype=object, skipinitialspace=True)
 
 

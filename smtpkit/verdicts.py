@@ -188,4 +188,5 @@ def more_probes(read: Reading, chosen: Sequence[tuple[Found, float]], found: Seq
         short = rival + priors()["temperature"] * math.log(9) - f.score
         for ip in np.flatnonzero(np.isin(read.names["mx_ip"], read.named(f))):
             need[int(ip)] = max(1, math.ceil(short / max(gain, 0.05)))
-    return {str(read.names["mx_ip"][ip]): k for ip, k in need.items()}
+    unasked = {} if servers else dict.fromkeys(read.unasked, CLEAR)
+    return {str(read.names["mx_ip"][ip]): k for ip, k in need.items()} | unasked

@@ -341,3 +341,46 @@ def test_simulated_incidents_are_named(kind: str, seed: int) -> None:
 def test_only_a_frame_is_diagnosed(frame: object) -> None:
     with pytest.raises(InvalidInput, match="is no DataFrame"):
         sk.diagnose(frame)  # type: ignore[arg-type]  # the caller's mistake is what is tested
+
+
+def test_tls_that_fails_at_all_servers_is_no_refusal() -> None:
+    with sk.Lab("healthy") as lab:
+        found = sk.diagnose(sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network, tls="verify"))
+    assert [(cause.kind, cause.dimension) for cause in found.causes] == [("mx_tls", "domain")]
+    assert "refused" not in found.verdict
+
+
+def test_tls_of_three_servers_and_a_block_of_the_fourth_are_told_apart() -> None:
+    with sk.Lab("stale_421") as lab:
+        found = sk.diagnose(sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network, tls="verify"))
+    assert {cause.kind: set(cause.evidence.mx_ip) for cause in found.causes}["mx_tls"] == {
+        f"192.0.2.{n}" for n in (11, 12, 13)
+    }
+    assert "refused 20 of 20" not in found.verdict
+
+
+def test_a_server_that_was_only_broken_off_is_not_told_as_clean() -> None:
+    frame = rounds({})
+    frame.loc[frame.mx_ip.eq("192.0.2.12"), ["outcome", "error", "code"]] = "failed", "stopped", None
+    found = sk.diagnose(frame)
+    assert "Nothing is known of 192.0.2.12" in found.verdict
+    assert found.more_probes["192.0.2.12"] == 5
+
+
+def test_attempts_without_a_time_or_an_address_are_told() -> None:
+    frame = rounds({1: "bad"})
+    assert "left out: 20" in sk.diagnose(frame.assign(started_at=pd.NaT)).verdict
+    assert "No row names the MX IP" in sk.diagnose(frame.assign(mx_ip=None)).verdict
+
+
+def test_frames_that_are_joined_count_an_attempt_once() -> None:
+    frame = rounds({1: "bad"})
+    twice = pd.concat([frame, frame])
+    assert sk.diagnose(twice).verdict == sk.diagnose(frame).verdict
+    assert sk.report(twice).subject == sk.report(frame).subject
+
+
+def test_two_tables_with_the_same_labels_make_one_letter() -> None:
+    frame = rounds({1: "bad"}).drop(columns=["attempt_id", "session"])
+    later = frame.assign(started_at=frame.started_at + pd.Timedelta("1h"))
+    assert "10 of 10 attempts" in sk.report(pd.concat([frame, later])).subject

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
+from smtpkit.errors import InvalidInput
 from smtpkit.journal import Journal
 
 POSTFIX = "2026-03-02T09:14:05.000000+09:00 relay1 postfix/smtp[41]: "
@@ -233,3 +234,84 @@ def test_times_as_people_write_them(text: str, instant: str | None, others: list
     read = sk.read_table(table, tz="Asia/Seoul")
     assert values(read, "started_at")[0] == [None if instant is None else pd.Timestamp(instant, tz="UTC")]
     assert len(read.attrs["problems"]) == (instant is None or bool(others))
+
+
+FRONTS = {
+    "docker": "mail-1  | Nov 20 09:14:05 relay1 ",
+    "milliseconds": "Nov 20 09:14:05.123 relay1 ",
+    "a year in front": "2026 Nov 20 09:14:05 relay1 ",
+    "kubernetes": "2026-11-20T00:14:05.1Z stdout F ",
+}
+
+
+@pytest.mark.parametrize("front", FRONTS.values(), ids=FRONTS)
+def test_lines_whose_front_is_of_no_known_form_are_read_or_counted(front: str, tmp_path: Path) -> None:
+    (tmp_path / "mail.log").write_text(GOOD + f"{front}postfix/smtp[41]: {KEY}{SENT}\n" * 5)
+    read = sk.read_log(tmp_path / "mail.log", tz="UTC")
+    assert len(read) - 1 + sum(one["count"] for one in read.attrs["problems"]) == 5
+
+
+def test_postfix_in_a_journal_is_no_broken_sendmail(tmp_path: Path) -> None:
+    (tmp_path / "mail.log").write_text(json.dumps(RECORD | {"MESSAGE": KEY + SENT}) + "\n")
+    read = sk.read_log(tmp_path / "mail.log")
+    assert (len(read), read.attrs["problems"]) == (1, [])
+
+
+def test_sendmail_s_dsn_says_whether_a_refusal_without_code_was_final(tmp_path: Path) -> None:
+    line = (
+        "Nov 20 09:10:0{} mail sendmail[1000]: 5AK0E5xx00000{}: to=<k@d.example>, delay=00:00:01, xdelay=00:00:01, "
+    )
+    line += "mailer=esmtp, pri=121234, relay=mx.d.example. [192.0.2.11], dsn={}, stat=Service unavailable\n"
+    (tmp_path / "mail.log").write_text(line.format(1, 1, "5.7.1") + line.format(2, 2, "4.7.1"))
+    read = sk.read_log(tmp_path / "mail.log", tz="UTC", year=2026)
+    assert values(read, "outcome", "code", "dsn_log") == [["rejected", None, "5.7.1"], ["deferred", None, "4.7.1"]]
+
+
+def test_a_year_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mail.log").write_text("Jan  1 01:00:00" + OLD)
+    with pytest.raises(InvalidInput, match="year"):
+        sk.read_log(tmp_path / "mail.log", year="2025")
+
+
+SAYS = {
+    "a log's words": (
+        "host mx[192.0.2.1] said: 550 5.7.1 no (in reply to MAIL FROM command)",
+        ["rejected", "mail", 550],
+    ),
+    "a report's type": ("smtp; 554 5.7.1 no", ["rejected", None, 554]),
+    "a colon": ("550: no", ["rejected", None, 550]),
+    "nothing": ("sent 250 messages", [None, None, None]),
+}
+
+
+@pytest.mark.parametrize(("reply", "told"), SAYS.values(), ids=SAYS)
+def test_a_reply_behind_other_words_is_found_and_none_is_a_problem(reply: str, told: list[object]) -> None:
+    table = pd.DataFrame({"started_at": ["2026-03-02 09:14"], "mx_ip": "192.0.2.1", "reply": reply})
+    read = sk.read_table(table, tz="UTC")
+    assert values(read, "outcome", "stage", "code") == [told]
+    assert [one["why"] for one in read.attrs["problems"]] == ["reply cannot be read"] * (told[0] is None)
+
+
+@pytest.mark.filterwarnings("ignore:read_table guessed")
+def test_endings_as_people_call_them() -> None:
+    table = {"ip": "192.0.2.1", "결과": ["성공", "실패", "실패", "Bounced"], "사유": ["", "550 5.1.1 no", None, ""]}
+    read = sk.read_table(pd.DataFrame(table))
+    assert values(read, "outcome", "code") == [
+        ["accepted", None],
+        ["rejected", 550],
+        ["failed", None],
+        ["rejected", None],
+    ]
+    odd = sk.read_table(pd.DataFrame({"mx_ip": ["192.0.2.1"], "how": ["odd"]}), {"how": "outcome"})
+    assert [one["why"] for one in odd.attrs["problems"]] == ["outcome cannot be read"]
+
+
+@pytest.mark.filterwarnings("ignore:read_table guessed")
+@pytest.mark.parametrize("charset", ["utf-8", "utf-8-sig", "utf-16", "cp949"])
+def test_a_file_as_excel_writes_it(charset: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("수신IP,응답\n192.0.2.1,550 뷁 차단\n".encode(charset))
+    assert values(sk.read_table(tmp_path / "a.csv"), "mx_ip", "code") == [["192.0.2.1", 550]]
+
+
+def test_a_table_without_rows_is_an_empty_frame() -> None:
+    assert sk.read_table(pd.DataFrame({"started_at": [], "mx_ip": [], "reply": []})).empty

@@ -58,6 +58,8 @@ def read_log(
     found = files.expand(paths)
     if mta != "auto" and mta not in READERS:
         raise refuse("mta", mta, "is not known", f"use one of auto, {', '.join(READERS)}")
+    if year is not None and not isinstance(year, int):
+        raise refuse("year", year, "is no year", "write it as a number, such as year=2026")
     told = Told(mta, year, attempts.zone(tz or "UTC"), tz is not None)
     folder = None if into is None else Path(into)
     parts = _in_turn(found, told, folder) if executor is None else _by_workers(found, told, folder, executor)
