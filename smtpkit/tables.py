@@ -30,7 +30,7 @@ _KNOWN = {word: row["column"] for row in catalogue.rows("table_columns.csv") for
 _KOREAN = {r"(\d+)년\s*(\d+)월\s*(\d+)일": r"\1-\2-\3", r"오전\s*([\d:]+)": r"\1 AM", r"오후\s*([\d:]+)": r"\1 PM"}
 _ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
 _ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
-_SAID = re.compile(r"(?s)(?:^|[:;])\s*([245]\d\d)[ :-]\s*(.*?)(?: \(in reply to .*)?$")
+_SAID = re.compile(r"(?s)(?:^|;|:(?!\s*2))\s*([245]\d\d)[ :-]\s*(.*?)(?: \(in reply to .*)?$")
 """A reply behind the words of a log, or a report's type: `host mx said: 550 no`, `smtp; 550 no`."""
 _SHORT = "dates such as 26.03.04 were read as year.month.day; write them as 2026-03-04 if they are not"
 _DATES = "dates such as 03/04/2026 were read as month/day/year; write them as 2026-03-04 if they are not"
@@ -43,7 +43,7 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     in a warning and in `.attrs["guessed"]`. "550 5.7.1 text" becomes code, enhanced and reply; outcome, domain
     and MX host follow from what is there. `tz` is the zone of times that have none (else UTC, with a note).
 
-    `.attrs["problems"]` names the rows (by position) whose time, code or IP cannot be read; other columns stay.
+    `.attrs["problems"]` names the rows (by position) whose time, code, IP, reply or outcome cannot be read.
     Raises InvalidInput if a column is not there, or if there is nothing like a reply or code.
 
     >>> made = pd.DataFrame({"when": ["2026-03-02 09:00"], "ip": ["192.0.2.1"], "reply": ["550 5.7.1 no"]})
@@ -182,10 +182,8 @@ def _times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
         return pd.to_datetime(number, unit="ms" if number.median() > 1e11 else "s", utc=True)
     texts = column.astype("str").replace(_KOREAN, regex=True)
     if (short := texts.str.match(r"\d\d\.\s?\d\d?\.\s?\d\d?(?!\d)", na=False)).any():
-        texts, notes[:] = (
-            texts.where(~short, "20" + texts.str.replace(r"\.\s?", "-", n=2, regex=True)),
-            [*notes, _SHORT],
-        )
+        texts = texts.where(~short, "20" + texts.str.replace(r"\.\s?", "-", n=2, regex=True))
+        notes.append(_SHORT)
     aware = texts.str.contains(r":\d\d(?:[.,]\d+)? ?(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$", na=False)
     parsed = pd.to_datetime(texts.where(aware), errors="coerce", utc=True, format="mixed")
     local = pd.to_datetime(texts.where(~aware), errors="coerce", format="mixed")
