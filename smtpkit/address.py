@@ -15,7 +15,8 @@ from smtpkit.errors import InvalidInput, refuse
 
 # C0, DEL, C1, line separators, bidi marks, lone surrogates: none ever reaches the wire.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-_DOT_STRING = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*\Z")  # RFC 5321 4.1.2, RFC 6531
+_ATOM = r"(?:[\w!#$%&'*+/=?^`{|}~-]|[^\x00-\x7f\s@])+"  # RFC 5321 4.1.2; RFC 6531 3.3: any letter and mark
+_DOT_STRING = re.compile(rf"{_ATOM}(\.{_ATOM})*\Z")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"\Z')
 _NAMED = re.compile(r'\s*(?:"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<([^<>]*)>\s*\Z')
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
@@ -65,9 +66,9 @@ def numeric(name: str) -> bool:
 
 
 def ip_or_none(text: str) -> IPv4Address | IPv6Address | None:
-    """`text` as an IP address; None if it is none."""
+    """`text` as an IP address; None if it is none, or has a zone (`fe80::1%eth0`), which may be any text."""
     try:
-        return ip_address(text)
+        return None if "%" in text else ip_address(text)
     except ValueError:
         return None
 

@@ -55,8 +55,9 @@ class Reading:
 
     def __init__(self, octets: bytes, sender: str | None = None, size_limit: int | None = None) -> None:
         self.octets, self.sender, self.size_limit = octets, sender, size_limit
-        self.mail = message_from_bytes(octets, policy=compat32)
-        self.header, self.body = split(octets)
+        whole = re.sub(rb"\r\n|\r|\n", b"\r\n", octets)  # as `send` would write it
+        self.mail = message_from_bytes(whole, policy=compat32)
+        self.header, self.body = split(whole)
         self.fields = list(read(self.header))
         self.texts: list[tuple[str, str, int]] = []
         self.odd_charsets: list[str] = []
@@ -84,7 +85,10 @@ class Reading:
 
     def domain(self) -> str | None:
         """The domain of the one address in From, as an envelope would have it; None if there is no such."""
-        text = re.sub(r'"(?:[^"\\]|\\.)*"', "", ",".join(self.values("from")))
+        raw = re.findall(
+            rb"(?im)^from[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", self.header
+        )  # RFC 2047 6.2: parse, then decode
+        text = re.sub(r'"(?:[^"\\]|\\.)*"', "", decode(b",".join(raw).replace(b"\r\n", b"")))
         boxes = re.findall(r"<([^<>]*)>", text) or [text]
         try:
             return mailbox(boxes[0].strip()).rpartition("@")[2] if len(boxes) == 1 else None

@@ -72,7 +72,7 @@ def send(
     mode, authority = checked(tls, ca_file)
     if mx not in ("first", "each"):
         raise refuse("mx", mx, "is no way to choose", "write 'first' or 'each'")
-    if not made.octets:
+    if not made.octets.strip():
         raise InvalidInput("the message is empty; nothing was sent")
     back = sender if sender is not None else made.sender
     if back is None:
@@ -113,7 +113,8 @@ class _Sending:
 
     def key(self, recipient: str, ip: str) -> str:
         """What must not be handed over twice: case, content, recipient (and IP, with a copy to each)."""
-        parts = [self.rules.case, self.message.message_id or "", self.message.body_id, recipient]
+        name = self.message.message_id or sha256(self.message.octets).hexdigest()
+        parts = [self.rules.case, name, self.message.body_id, recipient]
         parts += [ip if self.each else "", self.salt]
         return sha256("\0".join(parts).encode()).hexdigest()[:32]
 

@@ -77,8 +77,11 @@ def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any,
     ip = str(as_ip(ip)) if ip else None
     sender = getattr(message, "sender", None) if mail_from is None else mail_from
     path = (sender or "").strip().strip("<>").rpartition("@")[2]
-    path = host_name("mail_from", path) if path else name
-    return Sender(name, net, ip, helo or net.helo, path, selector, octets)
+    who = Sender(name, net, ip, helo or net.helo, name, selector, octets)
+    if path:
+        return who._replace(mail_from=host_name("mail_from", path))
+    named = "" if sender is None else who.greeting  # RFC 7208 2.4: of the null reverse-path the HELO name counts
+    return who._replace(mail_from=name if not named or named.startswith("[") else host_name("helo", named))
 
 
 def command(domain: str, *, as_json: bool = False, **more: Any) -> tuple[str, int]:

@@ -19,6 +19,7 @@ WEAKER = {"reject": "quarantine", "quarantine": "none", "none": "none"}  # t=y, 
 Told = tuple[str, str]
 """A result of SPF or DKIM, and the domain that it holds for."""
 _LEAKS = (dkim.DKIMException, ValueError, LookupError, TypeError)  # what dkimpy's parsers raise
+_SERVICES = re.compile(r"(?i);\s*s\s*=[^;]*|^\s*s\s*=[^;]*;")  # dkimpy knows no list of services
 _VERSION = re.compile(r"\s*[vV]\s*=\s*DMARC1\s*(;|$)")  # RFC 9989 4.8: the value exactly so
 
 
@@ -29,9 +30,10 @@ def key(answer: Answer) -> tuple[str, str]:
         return ("unreadable" if silent(answer) else "missing"), said
     tag, size, kind, broken = tags(said), 0, b"", ""
     try:
-        _, size, kind, _ = dkim.evaluate_pk("the key", said.encode("utf-8", "surrogateescape"))
+        _, size, kind, _ = dkim.evaluate_pk("the key", _SERVICES.sub("", said).encode("utf-8", "surrogateescape"))
     except _LEAKS as error:
         broken = str(error)
+    broken = broken or _not_for_mail(tag)
     broken = f"{len(answer.rows)} records at one name" if len(answer.rows) > 1 else broken
     faults = {"revoked": tag.get("p") == "" and len(answer.rows) == 1, "broken": broken}
     faults |= {"weak": size < 1024, "short": size < 2048} if kind == b"rsa" else {}
@@ -39,17 +41,37 @@ def key(answer: Answer) -> tuple[str, str]:
     return next(filter(faults.get, faults)), f"{broken or f'{kind.decode()}, {size} bits'}: {said}"
 
 
+def _not_for_mail(tag: dict[str, str]) -> str:
+    services = tag.get("s", "*").lower().replace(" ", "").split(":")
+    return "" if {"email", "*"} & set(services) else f"s={tag['s']}: the key is not for email"
+
+
+def _unfit(sign: dict[str, str], key: dict[str, str]) -> str:
+    """Why a signature does not count with this key, however right it is (RFC 6376 3.6.1, RFC 8301 3.1)."""
+    algorithm, flags = sign.get("a", "").lower(), key.get("t", "").lower().replace(" ", "").split(":")
+    if algorithm.endswith("-sha1"):
+        return f"{algorithm}: receivers must not verify SHA-1 (RFC 8301)"
+    if "h" in key and algorithm.rpartition("-")[2] not in key["h"].lower().replace(" ", "").split(":"):
+        return f"the key takes h={key['h']}, the signature has {algorithm}"
+    whose = sign.get("i", "").rpartition("@")[2].lower()
+    if "s" in flags and whose not in ("", sign.get("d", "").lower()):
+        return f"the key says t=s, and i= names {whose}"
+    return _not_for_mail(key)
+
+
 def verify(octets: bytes, network: Any) -> Iterator[tuple[str, str, str, str]]:
     """(domain, selector, result, why) of each signature; a key that DNS withheld makes it "unknown"."""
     for index, tag in enumerate(Reading(octets).signatures):
         domain, selector = tag.get("d", "").lower(), tag.get("s", "")
         answer = network.resolve(f"{selector}._domainkey.{domain}", "TXT")
-        told = ("unknown", silent(answer)) if silent(answer) else _verified(octets, index, answer)
+        unfit = _unfit(tag, tags(answer.rows[0])) if answer.rows else ""
+        found = ("fail", unfit) if unfit else _verified(octets, index, answer)
+        told = ("unknown", silent(answer)) if silent(answer) else found
         yield domain, selector, *told
 
 
 def _verified(octets: bytes, index: int, answer: Answer) -> tuple[str, str]:
-    key = answer.rows[0].encode("utf-8", "surrogateescape") if answer.rows else None
+    key = _SERVICES.sub("", answer.rows[0]).encode("utf-8", "surrogateescape") if answer.rows else None
     try:
         good = dkim.DKIM(octets, minkey=1024).verify(index, dnsfunc=lambda name, timeout=5: key)
     except _LEAKS as error:

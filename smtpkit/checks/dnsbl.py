@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import as_ip, numeric
+from smtpkit.address import as_ip, numeric, organisation
 from smtpkit.casebook import Casebook
 from smtpkit.catalogue import render
 from smtpkit.catalogue import rows as catalogue
@@ -76,12 +76,13 @@ def _at(subject: str, zone: str) -> str:
 def _ask(zone: dict[str, str], subject: str, network: Any) -> tuple[Any, ...]:
     key, text = dqs_key(network), ""
     name = zone["zone"].replace("<key>", key)
-    answer = network.resolve(_at(subject, name), "A")
+    whole = organisation(subject) if zone["listing_type"].startswith("URI domains") else subject  # no host is
+    answer = network.resolve(_at(whole, name), "A")
     state, meaning = read(answer, zone)
     if state in ("listed", "not listed"):
         state, meaning = _untrue(zone, numeric(subject), name, network) or (state, meaning)
     if state == "listed":
-        text = "; ".join(network.resolve(_at(subject, name), "TXT").rows)
+        text = "; ".join(network.resolve(_at(whole, name), "TXT").rows)
     shown = [masked(part, key) for part in ("; ".join(answer.rows), meaning, text)]
     return datetime.now(UTC), zone["zone"], subject, state, *shown, answer.ttl, zone["delist"], zone["source"]
 

@@ -177,6 +177,7 @@ def _record(domain: str, cost: pd.DataFrame) -> Row:
         "broken": bool(head),
         "too_many": total > MOST_TERMS,
         "everybody": "all" in top,
+        "unread": any(": DNS " in note for note in notes),
         "includes": any(not note.endswith("depends on the message") for note in notes),
         "ptr": any(term.lstrip("-~?").startswith("ptr") for term in top),
         "open_end": not any(term.endswith("all") or term.startswith("redirect=") for term in top),

@@ -69,11 +69,13 @@ def _sts(who: Sender, route: MxRoute) -> Row:
 def _policy(text: str, route: MxRoute) -> str:
     """The finding of a policy file (RFC 8461 3.2) for the MX hosts there are."""
     lines = [[part.strip() for part in line.split(":", 1)] for line in text.splitlines() if ":" in line]
-    told, patterns = dict(lines), {value.lower() for name, value in lines if name == "mx"}
+    told, patterns = dict(reversed(lines)), {value.lower() for name, value in lines if name == "mx"}
     age, mode = told.get("max_age", ""), told.get("mode", "")
     if told.get("version") != "STSv1" or not re.fullmatch(r"\d{1,10}", age) or int(age) > LONGEST_AGE:
         return "broken"
     covered = all({host.name, f"*.{host.name.partition('.')[2]}"} & patterns for host in route.hosts)
+    if mode in ("enforce", "testing") and route.status in ("servfail", "timeout"):
+        return "unreadable"
     if mode in ("enforce", "testing") and not covered:
         return "mismatch"
     return {"enforce": "ok", "testing": "testing", "none": "off"}.get(mode, "broken")
