@@ -85,9 +85,8 @@ class Reading:
 
     def domain(self) -> str | None:
         """The domain of the one address in From, as an envelope would have it; None if there is no such."""
-        raw = re.findall(
-            rb"(?im)^from[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", self.header
-        )  # RFC 2047 6.2: parse, then decode
+        # RFC 2047 6.2: a field is parsed, then decoded
+        raw = re.findall(rb"(?im)^from[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", self.header)
         text = re.sub(r'"(?:[^"\\]|\\.)*"', "", decode(b",".join(raw).replace(b"\r\n", b"")))
         boxes = re.findall(r"<([^<>]*)>", text) or [text]
         try:

@@ -59,13 +59,13 @@ def test_a_signature_counts_as_a_receiver_counts_it(octets: bytes, key: str, sta
 
 
 KEYS = {
-    f"v=DKIM1; k=rsa; s=other; p={RSA_P}": "fail",
-    f"v=DKIM1; k=ed25519; s=email:tlsrpt; p={ED_P}": "pass",
-    f"s=*; k=ed25519; p={ED_P}": "pass",
+    "another service": (f"v=DKIM1; k=rsa; s=other; p={RSA_P}", "fail"),
+    "several services": (f"v=DKIM1; k=ed25519; s=email:tlsrpt; p={ED_P}", "pass"),
+    "any service": (f"s=*; k=ed25519; p={ED_P}", "pass"),
 }
 
 
-@pytest.mark.parametrize(("key", "status"), KEYS.items())
+@pytest.mark.parametrize(("key", "status"), KEYS.values(), ids=KEYS)
 def test_a_key_says_whether_it_is_for_email(key: str, status: str) -> None:
     found = checks.preflight("ours.example", selector="s1", network=FakeNetwork(zone(key)), **OURS)
     assert found.set_index("check").status["dkim_key"] == status
