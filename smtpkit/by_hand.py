@@ -166,6 +166,8 @@ class Dialogue(Hands):
 
     def hang(self, seconds: float) -> Answer:
         """Say nothing for so long: what the server says by itself, or None."""
+        if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+            raise refuse("seconds", seconds, "is no positive number", "write one such as 30")
         return self._do(self._silence(seconds))
 
     def quit(self) -> Answer:

@@ -114,7 +114,7 @@ class Casebook:
         what killed runs left open there is ended; an ending that a copy of a running one lacked comes later.
         """
         new = 0
-        for path in paths:
+        for path in [paths] if isinstance(paths, str | Path) else paths:
             if not Path(path).exists():
                 raise InvalidInput(f"there is no casebook {str(path)!r} to merge; nothing of it was taken")
             other = Casebook(path)

@@ -4,7 +4,6 @@ Belongs here: `report`, pseudonyms, files. Not here: who is guilty (diagnosis), 
 the words (data/letter.*.md.j2, report.html.j2), addresses of postmasters (data/contacts.csv).
 """
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from smtpkit import __version__, attempts, escape, parts, plot
+from smtpkit.address import ip_or_none
 from smtpkit.catalogue import render
 from smtpkit.counts import sessions
 from smtpkit.diagnosis import Diagnosis, diagnose
@@ -185,7 +185,7 @@ def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tu
 
 def _ptr(network: Network | None, ours: pd.Series) -> str:
     """Names of our addresses as DNS has them; "" if not asked."""
-    names = [ipaddress.ip_address(ip).reverse_pointer for ip in ours.dropna().unique()[:3]]
+    names = [ip.reverse_pointer for ip in map(ip_or_none, ours.dropna().unique()[:3]) if ip]
     answers = [network.resolve(name, "PTR") for name in names] if network else []
     return several(name for found in answers for name in (found.rows or (f"none ({found.status})",)))
 

@@ -147,7 +147,8 @@ def _stairs(view: Rows, ax: Axes) -> None:
     when = back.dt.strftime("%d %b %H:%M").fillna("not yet").where(shut.notna(), "never shut")
     side = [f"{text:<12}  {of}" for text, of in zip(when, view.of(), strict=True)]
     left, room = drawing.heads(ax, view.lines, side, view.top, f"{'open since':<12}  {view.word}")
-    begun, ended = _axis(view, ax, room)
+    _axis(view, ax, room)
+    begun, ended = view.facts["at"].min(), view.facts["at"].max()  # a note may lie outside
     free, steps = back.fillna(ended).where(shut.notna(), begun), back.dropna()
     shut = shut.fillna(begun)
     ax.barh(back.index, free - shut, left=shut, height=0.6, lw=0.5, **BARS["refused"])

@@ -75,10 +75,11 @@ def port_of(server: Any) -> int:
 
 
 def facts(route: MxRoute, host: MxHost | None, ip: str | None, port: int, net: Network) -> dict[str, object]:
-    """What a row says before anything is asked."""
+    """What a row says before anything is asked; our address only where it is of the MX IP's family."""
+    ours = net.sender_ip if ip is None or (":" in ip) == (":" in (net.sender_ip or "")) else None
     return {
         "domain": route.domain, "mx_host": host.name if host else None, "mx_pref": host.pref if host else None,
-        "mx_ip": ip, "port": port, "sender_ip": net.sender_ip, "dns_s": route.dns_s,
+        "mx_ip": ip, "port": port, "sender_ip": ours, "dns_s": route.dns_s,
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ _GROUNDS |= {"#F6D5C3": "rejected failed fail unknown withheld"}
 _GROUND = {word: ground for ground, words in _GROUNDS.items() for word in words.split()}
 _BOX = re.compile(r"""("[^"@]{1,64}"|[^\s<>"'(),;:\[\]@\\]{1,64})@([\w.-]+[\w])""")
 _IP = re.compile(  # IPv6 first: it may end in an IPv4 address
-    r"(?:(?<=IPv6:)|(?<![\w.:]))(?:[0-9A-Fa-f]{0,4}:){2,}[0-9A-Fa-f.:]*|(?<![\w.:])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)"
+    r"(?:(?<=IPv6:)|(?<![\w.:]))(?:[0-9A-Fa-f]{0,4}:){2,}[0-9A-Fa-f.:]*|(?<![\w.:])\d{1,3}(?:\.\d{1,3}){3}(?![A-Za-z0-9_]|\.\d)"
 )
 _SECRET = secrets.token_bytes(16)
 

@@ -67,6 +67,7 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     k, n, k2, n2 = (int(np.count_nonzero(x)) for x in (f.mask & so, f.mask, rest & so, rest))
     low, high = percent(k, n)
     ips, sites = (len(np.unique(x[f.mask])) for x in (read.codes["mx_ip"], read.site))
+    shut = len(np.unique(read.codes["mx_ip"][f.mask & so]))
     other = np.count_nonzero(rest & ~so & failed) * (f.kind != "mx_slow")
     sounds = {read.voices.sound[v] for v in f.voices} if f.kind != "mx_slow" else set()
     onset, recovery = read.turn(f, f.onset, -1), read.turn(f, f.recovery, 1)
@@ -78,8 +79,9 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     made["how"] = priors()["how"].get(next(iter(sounds)), "") if len(sounds) == 1 else ""
     made["when"] = f" since about {_clock(read, onset)}" if onset is not None else ""
     made["when"] = f"{made['when']} until about {_clock(read, recovery)}" if recovery is not None else made["when"]
-    made["ips"] = f"all {ips} MX IPs" if ips > 1 else "the one MX IP asked"
-    made["alike"] = " alike: no single server is at fault" * (ips > 1)
+    made["ips"] = f"all {ips} MX IPs" if ips == shut else f"{shut} of {ips} MX IPs"
+    made["ips"] = made["ips"] if ips > 1 else "the one MX IP asked"
+    made["alike"] = " alike: no single server is at fault" * (ips == shut > 1)
     made["many"] = "1 recipient was" if len(f.values) == 1 else f"{len(f.values):,} recipients were"
     made["over"] = " over SPF, DKIM or DMARC" if sounds == {"auth"} else ", as when SPF, DKIM or DMARC fails"
     made["sites"] = "at this receiver" if sites == 1 else f"at {sites} receivers"

@@ -64,6 +64,11 @@ def watch(
     rules["case"] = rules["case"] or f"watch {route.domain}"
     found = Rules.of(net, **rules)
     paced = found.pace != Pace.none()
+    for name, number in (("clear", clear), ("rounds", 1 if rounds is None else rounds)):
+        if not isinstance(number, int) or number < 1:
+            raise refuse(name, number, "is no number of rounds", "write a whole number of 1 or more")
+    if not isinstance(every, int | float):
+        raise refuse("every", every, "is no number", "write seconds, such as 1800")
     if not every > 0 or (every < LEAST and paced):
         raise refuse("every", every, "is no polite interval", f"write {LEAST:g} seconds or more")
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch

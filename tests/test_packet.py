@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import smtpkit as sk
 from smtpkit import attempts, packet, rows
 from smtpkit.address import mailbox
 from smtpkit.catalogue import rows as catalogue
@@ -471,3 +472,16 @@ def test_one_file_or_a_folder_is_written_and_named(tmp_path: Path) -> None:
     made = report(STALE, tmp_path / "deep" / "x.csv", frame=incident(), **GIVEN)
     assert made.files == (tmp_path / "deep" / "x.csv",)
     assert f"written: {made.files[0]}" in repr(made)
+
+
+def test_an_ipv6_session_is_told_with_our_ipv6_address() -> None:
+    with sk.Lab("ipv6_mixed") as lab:
+        frame = sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network)
+    six = frame[frame.mx_ip.str.contains(":")]
+    assert set(six.sender_ip.dropna()) == {"2001:db8:5::7"}
+
+
+def test_a_frame_without_plain_addresses_makes_a_letter() -> None:
+    with sk.Lab("provider_block") as lab:
+        frame = sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network)
+    assert "PTR not asked" in str(sk.report(sk.redact(frame, ips=True)).letter)

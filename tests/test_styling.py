@@ -141,3 +141,8 @@ def test_a_category_of_addresses_is_redacted_too() -> None:
     made = redact(frame, key="k").who
     assert made[0] == made[2] != "jo@a.example"
     assert "jo@" not in str(made.dtype)
+
+
+def test_a_korean_particle_hides_no_address() -> None:
+    shown = redact(pd.DataFrame({"r": ["550 192.0.2.11에서 보낸 메일은 거부됩니다"]}), ips=True, key="k").r[0]
+    assert "192.0.2.11" not in shown
