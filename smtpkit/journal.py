@@ -72,13 +72,26 @@ def connect(path: Path) -> sqlite3.Connection:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         try:
-            base.execute("pragma journal_mode=wal")
+            _to_wal(base)
             base.execute("pragma synchronous=normal")
             _prepare(base, path)
         except BaseException:
             base.close()
             raise
         return base
+
+
+def _to_wal(base: sqlite3.Connection, until: float = 30) -> None:
+    """Turn to WAL; of two that do so at once with a new file, SQLite refuses one without the wait it was given."""
+    end = time.monotonic() + until
+    while True:
+        try:
+            base.execute("pragma journal_mode=wal")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def _prepare(base: sqlite3.Connection, path: Path) -> None:

@@ -468,3 +468,13 @@ def test_kernel_restart_and_run_all(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         held_rightly(tmp_path, server)
     assert outcomes == ["accepted", "withheld", "accepted", "withheld"]
     assert dots(server) == Counter({1: 1, 2: 1})
+
+
+def test_a_new_file_that_another_turns_to_wal_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "c.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("begin immediate")
+    soon = threading.Timer(0.2, other.close)
+    soon.start()
+    sk.Casebook(tmp_path / "c.sqlite").note("opened")
+    soon.join()
+    assert sk.Casebook(tmp_path / "c.sqlite").notes().text.tolist() == ["opened"]
