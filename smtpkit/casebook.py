@@ -115,8 +115,8 @@ class Casebook:
         """
         new = 0
         for path in [paths] if isinstance(paths, str | Path) else paths:
-            if not Path(path).exists():
-                raise InvalidInput(f"there is no casebook {str(path)!r} to merge; nothing of it was taken")
+            if not Path(path).exists() or Path(path).samefile(self.path):
+                raise InvalidInput(f"there is no other casebook {str(path)!r} to merge; nothing of it was taken")
             other = Casebook(path)
             with self._open() as base:
                 base.execute("attach ? as other", (str(other.path),))
@@ -152,8 +152,8 @@ class Casebook:
     def purge(self, days: int) -> int:
         """Forget attempts, replies and notes older than `days`; how many attempts went. Claims stay: what was
         sent once is still not sent twice."""
-        if not isinstance(days, int) or days < 0:
-            raise InvalidInput(f"days={days!r}: a whole number of days, 0 or more")
+        if not isinstance(days, int) or not 0 <= days <= 100_000:
+            raise InvalidInput(f"days={days!r}: a whole number of days, 0 to 100,000")
         limit = (datetime.now(UTC) - timedelta(days=days)).isoformat()
         old = "session in (select session from attempts where json_extract(planned, '$.started_at') < ?)"
         with self._open() as base:

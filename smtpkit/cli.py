@@ -49,12 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(argv)
     try:
         return _DO[asked.command](asked)
-    except SmtpkitError as error:
-        print(f"smtpkit: {escape.one_line(str(error))}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # whoever reads our output has gone, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (SmtpkitError, OSError) as error:
+        print(f"smtpkit: {escape.one_line(str(error))}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("smtpkit: interrupted", file=sys.stderr)
         return 130

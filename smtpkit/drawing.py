@@ -28,7 +28,7 @@ from smtpkit.parts import picture
 
 OK, WAIT, BAD, MUTE = "#0072B2", "#E69F00", "#B84A00", "#6B6B6B"
 INK, BAND, CROSS = "#1B1B1B", "#FBEFE7", "\u2718"
-WORDS = ("accepted", "deferred", "refused", "no answer")
+WORDS = ("accepted", "deferred", "refused", "no answer", "TLS failed")
 LOOK: dict[str, Any] = tomllib.loads(data("charts.toml").read_text(encoding="utf-8"))
 MARKS, BOXES, BARS = LOOK["marks"], LOOK["boxes"], LOOK["bars"]
 WIDTH, PAD, KEY, LETTER = 7.0, 9, 32, 0.602

@@ -202,7 +202,8 @@ def internet(
     networks = tuple(_network(one) for one in allowed)
     for end in [end for way in (reroute or {}).items() for end in way]:
         as_ip(_pair("reroute", end)[0], "reroute")
-    if socks is not None and not re.fullmatch(r"[^\s@/]+:\d{1,5}", socks):
+    port = re.fullmatch(r"[^\s@/]+:(\d{1,5})", socks or "")
+    if socks is not None and not (port and 0 < int(port[1]) < 65536):
         raise refuse("socks", socks, "is no host and port", 'write one like "127.0.0.1:1080" (ssh -D 1080 HOST)')
     return Internet(
         label=refuse_controls("label", label),

@@ -167,14 +167,17 @@ def _axis(view: Rows, ax: Axes, room: float, edges: Iterable[Any] = ()) -> tuple
     drawing.clock(ax, begun, ended, room)
     flag = {"bbox": {"boxstyle": "circle,pad=0.2", "fc": INK, "ec": "white"}, "weight": "bold"}
     flag |= ink(size=7, color="white", ha="center", xycoords=("data", "axes fraction"))
-    for number, (at, _) in enumerate(view.notes, 1):
+    level, top, before = 0, 0, begun
+    for number, (at, _) in enumerate(view.notes, 1):  # a flag too near to the one before stands above it
+        level = level + 1 if number > 1 and at - before < (ended - begun) / 40 else 0
+        top, before = max(top, level), at
         ax.axvline(at, color=INK, lw=0.8, ls=":")
-        drawing.put(ax, str(number), (at, 1), (0, 5), **flag)
+        drawing.put(ax, str(number), (at, 1), (0, 5 + 14 * level), **flag)
     said = {"onset": "turned", "recovery": "recovered"}
     words = [f"{said[name]} {a:{view.clock}} to {b:{view.clock}}" for name, (a, b) in view.turns.items()]
     for first, last in view.turns.values():
         ax.axvspan(first, last, color=INK, alpha=0.13, lw=0)
-    up = 18 if view.notes else 3
+    up = (18 + 14 * top) if view.notes else 3
     drawing.put(ax, ", ".join(words), (0.5, 1), (0, up), ha="center", **ink(size=8))
     return begun, ended
 

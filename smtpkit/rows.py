@@ -22,7 +22,7 @@ MOST, FILL = 20, 12
 """Rows drawn one by one, at most; how many are left where there are more, if the accused need no more."""
 _READ = """started_at mx_pref code mx_ip mx_host sender_ip local_ip outcome error reason domain source asked
 attempt_id reply_host banner_host ehlo_host recipient""".split()
-_WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS, strict=True))
+_WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS))  # noqa: B905  the fifth is read from the error
 _KEY = {"mx_ip": "ip", "sender_ip": "sender", "backend": "backend", "recipient": "recipient"}
 _HEAD = {"ip": "MX IP", "sender": "from", "backend": "back end", "recipient": "recipient"}
 
@@ -112,15 +112,17 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
         instead = 'started_at.dt.tz_localize("Asia/Seoul") names it'
         raise refuse("started_at", f.started_at.iloc[0], "has no time zone", instead)
     f["at"], text = pd.to_datetime(f.started_at, utc=True), f[_READ[3:]].astype("str")
-    f["word"] = endings(frame).map(_WORD).fillna("withheld").to_numpy()
+    word, tls = endings(frame).map(_WORD).fillna("withheld"), text.error.isin(["tls_handshake", "tls_verify"])
+    f["word"] = np.where(word.eq("no answer").to_numpy() & tls, "TLS failed", word)
     f["ip"], f["host"] = text.mx_ip.fillna("no address"), text.mx_host.str.rstrip(".")
     f["sender"] = text.sender_ip.fillna(text.local_ip)
     f["backend"] = text.reply_host.fillna(text.banner_host).fillna(text.ehlo_host)
     said = pd.to_numeric(f.code, errors="coerce").astype("Int64").astype("str")
-    f["says"] = said.fillna(text.error).fillna(text.outcome).fillna("?")
+    said = said.fillna(text.error).fillna(text.outcome).fillna("?")
+    f["says"] = said.where(f.word.ne("TLS failed"), "TLS")
     f["why"] = text.reason.where(f.reason.ne("unknown")).fillna(text.error).fillna(f.says)
     kind = f.why.where(f.word.ne("accepted"), "accepted")
-    f["kind"] = kind.where(kind.eq(f.says), kind + " " + f.says)
+    f["kind"] = kind.where(kind.eq(said), kind + " " + said).where(f.says.ne("TLS"), said)
     f["pref"] = pd.to_numeric(f.mx_pref, errors="coerce").astype("float64")
     return f.sort_values("at", kind="stable", ignore_index=True)
 
@@ -212,7 +214,7 @@ def _title(made: pd.DataFrame, held: int, verdict: str) -> str:
     """The verdict's first sentences that fit above a chart; without one, the counts and nothing else."""
     if verdict.strip():  # intervals are for the forest and the letter; of a list the head is enough
         text = re.sub(r" ?\(95 % [^()]*\)", "", " ".join(verdict.split()))
-        said = [re.sub(r": .{120,}", ".", one) for one in re.split(r"(?<=[.!?]) ", text)]
+        said = [re.sub(r"(?<!yet): .{120,}", ".", one) for one in re.split(r"(?<=[.!?]) ", text)]
         while len(said) > 1 and len(" ".join(said)) > 220:
             said.pop()
         return " ".join(said).removesuffix(".")

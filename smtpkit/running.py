@@ -49,17 +49,25 @@ def find(notebook: str) -> Path:
 
 def read(path: Path) -> Any:
     """The notebook as papermill wants it; one that names no kernel gets Python's."""
+    from nbformat import ValidationError
     from papermill.iorw import load_notebook_node
 
-    notebook: Any = load_notebook_node(str(path))
+    try:
+        notebook: Any = load_notebook_node(str(path))
+    except (ValueError, ValidationError) as error:
+        why = f"cannot be read: {str(error).partition(chr(10))[0][:120]}"
+        raise refuse("notebook", str(path), why, "open it in JupyterLab and save it") from error
     notebook.metadata.setdefault("kernelspec", dict(_KERNEL))
     return notebook
 
 
 def values(name: str, notebook: Any, given: dict[str, str]) -> dict[str, Any]:
     """Parameters as Python values (JSON where it reads as JSON, else text); refuses names the notebook lacks."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    python: Any = TransformerManager  # makes Python of %magics
     tagged = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
-    nodes = [node for source in tagged for node in ast.walk(ast.parse(source))]
+    nodes = [node for source in tagged for node in ast.walk(ast.parse(python().transform_cell(source)))]
     known = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
     if lacking := sorted(set(given) - set(known)):
         has = ", ".join(known) or "none (no cell is tagged 'parameters')"

@@ -237,6 +237,8 @@ def _outcome(made: Any) -> str:
     said = next((text for text in (made.reply, made.error) if isinstance(text, str)), "")
     if made.outcome != "withheld":
         return f"{made.recipient} {made.outcome} by {where}: {said}"
+    why = getattr(made, "why", None)
+    said = f"{said}: {why}" if said and isinstance(why, str) else said
     return f"{made.recipient} withheld by us: {said}" if said else f"{made.recipient} would go to {where}."
 
 

@@ -207,6 +207,8 @@ def test_merging_takes_each_attempt_once(book: sk.Casebook, tmp_path: Path) -> N
     assert other.verify().empty
     with pytest.raises(InvalidInput, match="absent"):
         other.merge([tmp_path / "absent.sqlite"])
+    with pytest.raises(InvalidInput, match="no other casebook"):
+        other.merge(other.path)
     assert not (tmp_path / "absent.sqlite").exists()
 
 
@@ -232,6 +234,8 @@ def test_purge_forgets_what_is_old(book: sk.Casebook) -> None:
     assert book.replies().empty
     with pytest.raises(InvalidInput):
         book.purge(days=-1)
+    with pytest.raises(InvalidInput, match="1000000000"):
+        book.purge(days=10**9)
 
 
 class TestAttempt:

@@ -64,6 +64,9 @@ WRONG = {
     "no such notebook": (["run", "nowhere.ipynb"], "nowhere.ipynb"),
     "no such scenario": (["lab", "nonesuch"], "nonesuch"),
     "no such port": (["lab", "healthy", "--port", "99999"], "99999"),
+    "a folder that cannot be made": (["demo", "--out", "/proc/nowhere"], "/proc/nowhere"),
+    "a SOCKS port beyond the last": (["probe", "daum.example", "--socks", "127.0.0.1:65536"], "127.0.0.1:65536"),
+    "a file that is no notebook": (["run", "plain.ipynb"], "plain.ipynb"),
     "a bad TLS mode": (["probe", "daum.example", "--tls", "yes"], "yes"),
 }
 
@@ -71,6 +74,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_usage_says_what_was_wrong(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     argv, word = WRONG[name]
+    Path("plain.ipynb").write_text("plain", "utf-8")
     assert main(argv) == 2
     said = capsys.readouterr().err
     assert word in said
@@ -86,7 +90,8 @@ def test_a_probe_without_any_server_is_a_row_and_exit_1(capsys: pytest.CaptureFi
 
 @pytest.mark.slow
 def test_a_notebook_is_run_with_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
-    made = notebook(Path("walk.ipynb"), "rounds = 1\nwhere = 'here'", "print(where, rounds + 1)")
+    cells = "%matplotlib inline\nrounds = 1\nwhere = 'here'", "print(where, rounds + 1)"
+    made = notebook(Path("walk.ipynb"), *cells)
     assert main(["run", made, "-p", "rounds", "41", "-p", "where", "there", "--html"]) == 0
     done = _nbformat().read("walk.done.ipynb", as_version=4)
     assert done.cells[-1].outputs[0].text == "there 42\n"

@@ -253,6 +253,30 @@ def test_a_probe_of_a_millisecond_fills_an_axis_of_milliseconds(chart):
     assert (high - low) * 86_400_000 == pytest.approx(1, abs=0.1)
 
 
+def test_flags_of_close_notes_stand_above_each_other():
+    hour = stale().assign(started_at=pd.date_range(TIME, periods=20, freq="3min"))
+    notes = [(TIME + pd.Timedelta(after), "x") for after in ("5min", "6min", "30min")]
+    fig = plot.timeline(hour, STALE, notes=notes)
+    fig.draw_without_rendering()
+    flags = [text.get_window_extent() for text in fig.axes[0].texts if text.get_text() in ("1", "2", "3")]
+    assert len(flags) == 3
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(flags, 2))
+
+
+def test_a_title_without_enough_evidence_says_what_is_seen():
+    verdict = "Not enough evidence yet: " + ", ".join(f"192.0.2.{n}" for n in range(11, 41)) + " refused all."
+    assert "192.0.2.40" in rows.Rows(stale(), Diagnosis((), verdict)).title
+
+
+@each
+def test_tls_that_failed_is_no_missing_answer(chart):
+    table = pd.DataFrame({"mx_ip": ["192.0.2.11", "192.0.2.12"] * 4, "outcome": "failed"})
+    table["error"] = ["tls_handshake", "timeout_reply"] * 4
+    table["started_at"] = pd.date_range(TIME, periods=8, freq="5s")
+    assert rows.Rows(table, None).facts.word.value_counts().to_dict() == {"TLS failed": 4, "no answer": 4}
+    assert "4 without answer, 4 TLS failed" in chart(table).alt
+
+
 def test_a_note_without_zone_is_refused():
     with pytest.raises(InvalidInput, match="no time zone"):
         plot.timeline(stale(), notes=[(pd.Timestamp("2026-11-24 01:00"), "x")])
@@ -579,7 +603,7 @@ def cielab(colour, kind):
 
 
 @pytest.mark.parametrize("kind", MACHADO)
-def test_the_four_verdicts_stay_apart_for_every_eye(kind):
+def test_the_verdicts_stay_apart_for_every_eye(kind):
     colours = [cielab(look["color"], kind) for look in drawing.MARKS.values()]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(colours, 2)) >= 15
 
@@ -590,4 +614,5 @@ def test_never_by_colour_alone():
     assert len(set(cells)) == len(cells)  # refused cells carry ✘ and bold white ink
     assert len({look.get("hatch", "") for look in drawing.BARS.values()}) == len(drawing.WORDS)
     assert drawing.MARKS["deferred"]["mec"] == drawing.INK
-    assert {look["color"] for look in drawing.MARKS.values()} == {"#0072B2", "#E69F00", "#B84A00", "#6B6B6B"}
+    shown = {look["color"] for look in drawing.MARKS.values()}
+    assert shown == {drawing.OK, drawing.WAIT, drawing.BAD, drawing.MUTE, drawing.INK}

@@ -49,7 +49,7 @@ def test_a_mail_is_written_tried_confirmed_and_delivered(notebook):
     mail = form(found)
     type_in(mail, From="Jo <me@ours.example>", To="r@daum.example", Subject="안녕", Text="hello")
     expect(found.page.locator(STATUS)).to_have_text("Ready for a dry run.")
-    expect(mail.locator("code")).to_contain_text("text='hello'")  # fields that wait for the kernel come after a click
+    expect(mail.locator("code")).to_contain_text("text='hello'")  # a click would overtake a waiting field
     mail.get_by_role("button", name=re.compile("Dry run")).press("Enter")
     expect(found.page.locator(STATUS)).to_contain_text("nothing left this machine", timeout=30_000)
     expect(mail.get_by_role("alert")).to_contain_text("to r@daum.example, through mx1.daum.example [192.0.2.11]?")
