@@ -21,7 +21,10 @@ from smtpkit.parts import on_text
 _GROUNDS = {"#E6F0F7": "accepted passed pass", "#FBE3B0": "deferred warn"}
 _GROUNDS |= {"#F6D5C3": "rejected failed fail unknown withheld"}
 _GROUND = {word: ground for ground, words in _GROUNDS.items() for word in words.split()}
-_BOX = re.compile(r"""("[^"@]{1,64}"|[^\s<>"'(),;:\[\]@\\]{1,64})@([\w.-]+[\w])""")
+_ATOM = r"""[^\s<>"'(),;:\[\]@\\]{1,64}"""
+_BOX = re.compile(  # a Korean particle behind a domain is no part of it
+    rf"""("[^"@]{{1,64}}"|{_ATOM}(?:'{_ATOM}){{0,3}})@((?:[\w-]+\.)*(?:[A-Za-z0-9-]*[A-Za-z0-9](?!\.\w)|[\w-]*\w))"""
+)
 _IP = re.compile(  # IPv6 first: it may end in an IPv4 address
     r"(?:(?<=IPv6:)|(?<![\w.:]))(?:[0-9A-Fa-f]{0,4}:){2,}[0-9A-Fa-f.:]*|(?<![\w.:])\d{1,3}(?:\.\d{1,3}){3}(?![A-Za-z0-9_]|\.\d)"
 )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import smtpkit as sk
 from smtpkit import attempts
 from smtpkit.styling import redact, style
 from tests.frames import only, rounds
@@ -117,6 +118,9 @@ def test_an_attempts_frame_keeps_its_schema() -> None:
         pytest.param("mailto:jo@daum.example?x", "jo@", id="mailto"),
         pytest.param("SRS0=ab=cd=ours.example=jo@relay.example", "jo@", id="srs"),
         pytest.param("a@b@daum.example", "a@b@", id="two signs"),
+        pytest.param("o'neil@daum.example", "o'", id="apostrophe"),
+        pytest.param("jo@localhost", "jo@", id="one label"),
+        pytest.param("jo@메일.한국", "jo@", id="Korean domain"),
     ],
 )
 def test_addresses_are_found_in_running_text(text: str, gone: str) -> None:
@@ -146,3 +150,14 @@ def test_a_category_of_addresses_is_redacted_too() -> None:
 def test_a_korean_particle_hides_no_address() -> None:
     shown = redact(pd.DataFrame({"r": ["550 192.0.2.11에서 보낸 메일은 거부됩니다"]}), ips=True, key="k").r[0]
     assert "192.0.2.11" not in shown
+    both = pd.DataFrame({"r": ["jo@daum.example에게 보낸 메일", "me@daum.example에서", "jo@메일.한국"]})
+    to_jo, kept, idn = redact(both, keep=["me@daum.example"], key="k").r
+    assert to_jo == redact(pd.DataFrame({"r": ["jo@daum.example"]}), key="k").r[0] + "에게 보낸 메일"
+    assert kept == "me@daum.example에서"
+    assert idn.endswith("@메일.한국")
+
+
+def test_a_redacted_reply_means_what_it_meant() -> None:
+    text = "554 5.7.1 [198.51.100.7] blocked: too many connections"
+    shared = redact(pd.DataFrame({"r": [text]}), ips=True).r[0]
+    assert sk.classify(shared).reason == sk.classify(text).reason == "ip_blocked"
