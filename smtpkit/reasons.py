@@ -232,8 +232,11 @@ def classify_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     keys = frame.reindex(columns=list(_KEYS)).reset_index(drop=True)
+    if "dsn_log" in frame:  # what the sender's MTA decided by itself has its own code and no more
+        bare = keys[["reply", "code", "enhanced", "error"]].isna().all(axis=1)
+        keys["enhanced"] = keys["enhanced"].where(~bare, frame["dsn_log"].to_numpy())
     failed = ~keys["outcome"].isin(("accepted", "passed", "withheld")) & ~keys["error"].isin(_OURS)
-    keys = keys[failed & keys[["reply", "code", "error"]].notna().any(axis=1)]
+    keys = keys[failed & keys[["reply", "code", "enhanced", "error"]].notna().any(axis=1)]
     if keys.empty:
         return pd.DataFrame(index=frame.index, columns=_TOLD, dtype="str")
     keys = keys.astype({name: "Int16" if name == "code" else "str" for name in _KEYS})

@@ -315,3 +315,20 @@ def test_a_file_as_excel_writes_it(charset: str, tmp_path: Path) -> None:
 
 def test_a_table_without_rows_is_an_empty_frame() -> None:
     assert sk.read_table(pd.DataFrame({"started_at": [], "mx_ip": [], "reply": []})).empty
+
+
+OWN_WORDS = {
+    "too big": ("5.3.4", "message size 9 exceeds size limit 5 of server mx2.d.example[192.0.2.2]", "too_big"),
+    "no UTF-8": ("5.6.7", "SMTPUTF8 is required, but was not offered by host mx2.d.example[192.0.2.2]", "protocol"),
+    "no code of its own": ("5.0.0", "unheard-of words of mx2.d.example[192.0.2.2]", "unknown"),
+}
+
+
+@pytest.mark.parametrize("name", OWN_WORDS)
+def test_what_our_mta_refused_by_itself_has_the_reason_of_its_code(name: str, tmp_path: Path) -> None:
+    code, words, reason = OWN_WORDS[name]
+    line = SENT.replace("dsn=2.0.0", f"dsn={code}").replace("sent (250 2.0.0 Ok)", f"bounced ({words})")
+    (tmp_path / "mail.log").write_text(POSTFIX + KEY + line + "\n")
+    assert values(sk.read_log(tmp_path / "mail.log"), "outcome", "code", "enhanced", "reason") == [
+        ["failed", None, None, reason]
+    ]
