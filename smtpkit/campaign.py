@@ -322,7 +322,10 @@ class Worker:
         chosen = getattr(session.effect, "recipients", ())
         keys = session.job.keys or ("",) * len(session.attempt_ids)
         ids = [session.attempt_ids[n] for n in chosen]
-        return None if self.journal.claim(ids, [keys[n] for n in chosen]) else Lost("guard", text="sent before")
+        if self.journal.claim(ids, [keys[n] for n in chosen]):
+            return None
+        session.problem = "another run serves one of these recipients, or did; send again for the others"
+        return Lost("guard", text=session.problem)
 
     def _decided(self, session: Session, verdicts: tuple[Verdict, ...]) -> None:
         """What is certain is written before QUIT is answered."""
@@ -363,6 +366,7 @@ class Worker:
     def _leave(self, job: Job, name: str, verdicts: tuple[Verdict, ...]) -> None:
         ip = job.ip or ""
         self._live[ip] -= 1
+        self._messages -= job.live * sum(v.outcome not in ("accepted", "unknown") for v in verdicts)
         said = [v for v in verdicts if v.outcome in ("deferred", "rejected")]
         stop = any(v.reply and _STOP.search(v.reply.text) for v in said)
         self.run.refused += bool(said)

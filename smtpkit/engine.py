@@ -168,7 +168,10 @@ class Engine:
         if ask.decided and self.on_decided:
             self.on_decided(session, ask.decided)
         if session.link is not None:
-            session.link.write(ask.data)
+            try:
+                session.link.write(ask.data)
+            except HandshakeError:
+                return Lost(session.ended or "lost", len(ask.data))
         session.out = memoryview(ask.data if session.link is None else session.link.outgoing())
         waits = {"final": session.limits.final, "quit": session.limits.quit}
         self._until(session, session.asked_at + waits.get(ask.wait, session.limits.reply), ask.wait != "final")
@@ -247,13 +250,10 @@ class Engine:
         """Clear text out of TLS."""
         if session.link is None or session.handshaking:
             return
-        try:
-            clear, ended = session.link.read()
-        except HandshakeError as error:
-            session.ended, session.problem = "lost", str(error)
-            return
+        clear, ended = session.link.read()
         session.reader.feed(clear)
-        session.ended = session.ended or ("lost" if ended else None)
+        session.problem = ended or session.problem
+        session.ended = session.ended or (None if ended is None else "lost")
 
     def _push(self, session: Session) -> None:
         """Write what can be written now; the end of the connection is kept, not raised."""
@@ -309,7 +309,7 @@ class Engine:
         latency = time.monotonic() - session.asked_at
         if ask.wait != "quit":
             session.anomalies.extend(reply.anomalies)
-            session.times[stage] = session.times.get(stage, 0.0) * (stage == "rcpt") + latency
+            session.times[stage] = session.times.get(stage, 0.0) * (ask.stages == ("rcpt",)) + latency
         shown = ask.shown or _shown(ask, len(session.replies))
         session.heard.append(Heard(stage, shown, reply, session.asked_utc, latency))
         session.replies.append(reply)

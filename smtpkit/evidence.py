@@ -33,7 +33,7 @@ def seen_ip(text: str) -> str | None:
     >>> seen_ip("mx1.example Hello c.example [198.51.100.7]")
     '198.51.100.7'
     """
-    found = (ip_or_none(match[1]) for match in _BRACKETED.finditer(text))
+    found = (ip_or_none(match[1]) for match in _BRACKETED.finditer(re.sub(r"(?i)\bhost \S+\[", "", text)))
     return next((str(ip) for ip in found if ip), None)
 
 
@@ -64,6 +64,7 @@ def row(result: Result, number: int) -> dict[str, object]:
         "seen_ip": seen,
         "sender_ip": job.fields[number].get("sender_ip") or seen,
         **decision(verdict),
+        **({"why": result.tls_problem} if verdict.outcome == "withheld" and result.tls_problem else {}),
         "anomalies": ",".join(result.anomalies) or None,
         **_tls(result),
         "latency_s": result.times.get("latency"),
@@ -91,8 +92,8 @@ def decision(verdict: Verdict) -> dict[str, object]:
 def _tls(result: Result) -> Mapping[str, object]:
     facts = result.tls
     if facts is None:
-        clear = "plain" if result.local_ip else None
-        return {"tls": clear, "tls_problem": result.tls_problem and visible(result.tls_problem)}
+        clear, ours = "plain" if result.local_ip else None, result.verdicts[0].outcome == "withheld"
+        return {"tls": clear, "tls_problem": None if ours else result.tls_problem and visible(result.tls_problem)}
     known = {"tls": facts.version, "tls_cipher": facts.cipher, "tls_verified": facts.verified}
     return known | {"tls_problem": facts.problem and visible(facts.problem)}
 

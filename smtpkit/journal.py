@@ -89,7 +89,7 @@ def _to_wal(base: sqlite3.Connection, until: float = 30) -> None:
             base.execute("pragma journal_mode=wal")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+            if "locked" not in str(error) or time.monotonic() > end:
                 raise
             time.sleep(0.01)
 
@@ -279,24 +279,24 @@ class Ledger:
         with loud(path, "cannot open pacing ledger"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-            self.base.execute("pragma journal_mode=wal")
+            _to_wal(self.base)
             self.base.executescript(data("ledger.sql").read_text("utf-8"))
 
     def ask(self, pace: Pace, receiver: str, ip: str, now: float) -> tuple[float, int | None]:
         """(0.0, number of the visit), or (seconds to wait, None)."""
         with loud(self.path, "cannot write pacing ledger"):
             self.base.execute("begin immediate")
-            wait = pace.wait(self.visits(receiver, now), ip, now)
+            wait = pace.wait(self.visits(receiver, ip, now), ip, now)
             sql = "insert into visits (receiver, ip, at, pid) values (?, ?, ?, ?)"
             row = (receiver, ip, now, os.getpid())
             number = self.base.execute(sql, row).lastrowid if wait <= 0 else None
             self.base.execute("commit")
             return max(wait, 0.0), number
 
-    def visits(self, receiver: str, now: float) -> list[Visit]:
-        """The last day's visits; a clock that was set back counts visits of the future as now."""
-        sql = "select at, ip, ended, refused, stop, pid from visits where receiver = ? and at > ?"
-        found = self.base.execute(sql, (receiver, now - DAY)).fetchall()
+    def visits(self, receiver: str, ip: str, now: float) -> list[Visit]:
+        """The last day's visits to either; a clock that was set back counts visits of the future as now."""
+        sql = "select at, ip, ended, refused, stop, pid from visits where (receiver = ? or ip = ?) and at > ?"
+        found = self.base.execute(sql, (receiver, ip, now - DAY)).fetchall()
         return [
             Visit(min(at, now), ip, _ended(at, ended, pid, now), bool(refused), bool(stop))
             for at, ip, ended, refused, stop, pid in found

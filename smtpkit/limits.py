@@ -91,6 +91,10 @@ class Pace:
         for name in ("receiver_gap", "ip_gap", "receiver_rest", "patience"):
             if not isinstance(getattr(self, name), int | float) or not getattr(self, name) >= 0:
                 raise InvalidInput(f"{name}={getattr(self, name)!r}: a gap is 0 or more seconds")
+        if not (isinstance(self.rests, tuple) and all(isinstance(s, int | float) and s >= 0 for s in self.rests)):
+            raise InvalidInput(f"rests={self.rests!r}: a tuple of seconds, such as (60, 120, 300)")
+        if not (isinstance(self.asks_after_refusal, int) and self.asks_after_refusal >= 0):
+            raise InvalidInput(f"asks_after_refusal={self.asks_after_refusal!r}: a whole number, 0 or more")
         for name in ("at_once", "per_hour", "per_day"):
             limit = getattr(self, name)
             if limit is not None and not (isinstance(limit, int) and limit >= 1):

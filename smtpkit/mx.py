@@ -145,9 +145,10 @@ def _host(pref: int, name: str, net: Network) -> MxHost:
     answers = [net.resolve(name, "A"), net.resolve(name, "AAAA")]
     ips = tuple(dict.fromkeys(ip for answer in answers for ip in answer.rows))[:MAX_ADDRESSES]
     cname = next((answer.canonical for answer in answers if answer.canonical), None)
-    error = None if ips else _why(answers)
+    why = _why(answers)
+    error = None if ips and why == "dns_nxdomain" else why
     detail = "; ".join(dict.fromkeys(answer.detail for answer in answers if answer.detail))
-    return MxHost(name, pref, ips, error, receiver_of(name), cname, "" if ips else detail)
+    return MxHost(name, pref, ips, error, receiver_of(name), cname, detail if error else "")
 
 
 def _why(answers: list[Answer]) -> str:

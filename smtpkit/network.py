@@ -194,14 +194,12 @@ def internet(
     ('127.0.0.1', 2511)
     """
     servers = [nameservers] if isinstance(nameservers, str) else nameservers
-    asked = [(one, 53) if isinstance(one, str) else _pair("nameserver", one) for one in servers]
-    for what, ip in [("source_ip", source_ip), ("sender_ip", sender_ip), *(("nameserver", a) for a, _ in asked)]:
-        if ip is not None:
-            as_ip(ip, what)
+    asked = [_pair("nameserver", (one, 53) if isinstance(one, str) else one) for one in servers]
+    source_ip = None if source_ip is None else str(as_ip(source_ip, "source_ip"))
+    sender_ip = None if sender_ip is None else str(as_ip(sender_ip, "sender_ip"))
     allowed = [allow_networks] if isinstance(allow_networks, str) else allow_networks
     networks = tuple(_network(one) for one in allowed)
-    for end in [end for way in (reroute or {}).items() for end in way]:
-        as_ip(_pair("reroute", end)[0], "reroute")
+    ways = [(_pair("reroute", one), _pair("reroute", other)) for one, other in (reroute or {}).items()]
     port = re.fullmatch(r"[^\s@/]+:(\d{1,5})", socks or "")
     if socks is not None and not (port and 0 < int(port[1]) < 65536):
         raise refuse("socks", socks, "is no host and port", 'write one like "127.0.0.1:1080" (ssh -D 1080 HOST)')
@@ -212,12 +210,12 @@ def internet(
         timeouts=timeouts or Timeouts(),
         casebook=Path(casebook),
         ledger=Path(ledger) if ledger else _state_folder() / "ledger.sqlite",
-        sender_ip=sender_ip or source_ip,
+        sender_ip=sender_ip or (source_ip if source_ip and is_public(source_ip) else None),
         helo=helo_name(helo) if helo else None,
         source_ip=source_ip,
         nameservers=tuple(asked),
         allow_networks=networks,
-        reroute=dict(reroute or {}),
+        reroute=dict(ways),
         socks=socks,
         dns_timeout=dns_timeout,
     )
@@ -243,7 +241,7 @@ def _pair(what: str, pair: Any) -> tuple[str, int]:
     ok = isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[1], int) and 0 < pair[1] < 65536
     if not ok:
         raise refuse(what, pair, "is no address with a port", 'write one like ("192.0.2.1", 53)')
-    return pair[0], pair[1]
+    return str(as_ip(pair[0], what)), pair[1]
 
 
 def own_ip(net: Network, far: str = "192.0.2.1") -> str | None:

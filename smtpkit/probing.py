@@ -33,6 +33,10 @@ def checked(tls: str, ca_file: str | Path | None) -> tuple[Tls, Path | None]:
     path = Path(ca_file) if ca_file else None
     if path and not path.is_file():
         raise refuse("ca_file", str(path), "is not there", "give the path of a PEM file")
+    if path:
+        from smtpkit.tls import read_authorities
+
+        read_authorities(path)
     return tls, path  # type: ignore[return-value]  # checked in the line above
 
 
@@ -91,11 +95,14 @@ def parties(helo: str, sender: str | None, recipient: str | None) -> dict[str, o
     }  # fmt: skip
 
 
-def dead_ends(route: MxRoute, base: Mapping[str, object], port: int, net: Network) -> list[Job]:
-    """A row of stage dns for a domain, or a host, that has no address."""
+def dead_ends(
+    route: MxRoute, base: Mapping[str, object], port: int, net: Network, partly: bool = False
+) -> list[Job]:
+    """A row of stage dns for a domain, or a host, that has no address (`partly`: or none of one family)."""
     ends: list[tuple[MxHost | None, str, str]] = [(None, NO_MAIL.get(route.status, ""), route.detail)]
     if route.hosts:
-        ends = [(host, host.error or "", host.detail) for host in route.hosts if not host.ips]
+        dead = [host for host in route.hosts if not host.ips or (partly and host.error)]
+        ends = [(host, host.error or "", host.detail) for host in dead]
     jobs = []
     for host, error, detail in ends:
         row = {**facts(route, host, None, port, net), **base} | ({"why": one_line(detail)} if detail else {})
@@ -162,7 +169,7 @@ class Question:
 
     def dead_ends(self, route: MxRoute) -> list[Job]:
         """Rows for what has no address."""
-        return dead_ends(route, self.row, self.port, self.network)
+        return dead_ends(route, self.row, self.port, self.network, partly=True)
 
     def job(self, route: MxRoute, host: MxHost, ip: str, number: int) -> Job:
         """One session with `ip`; `number` counts them."""
@@ -198,7 +205,8 @@ def question(
     named = envelope.recipients if envelope else ()
     row = parties(name, envelope.sender if envelope else None, named[0] if named else None)
     row |= {"source": "probe", "asked": depth, "tls_asked": mode}
-    talk = Talk(helo=name, tls=mode, until=depth, envelope=envelope)
+    utf8 = envelope is not None and envelope.needs_smtputf8
+    talk = Talk(helo=name, tls=mode, until=depth, envelope=envelope, needs_smtputf8=utf8)
     return Question(talk, net, port_of(server), authority, row, named), route
 
 

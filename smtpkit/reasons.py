@@ -267,7 +267,7 @@ def _row(**row: Any) -> tuple[str | None, ...]:
     told = _tell(said) if said[0] and said[2][:1] not in ("2", "3") else None
     if row["error"] and (told is None or told.reason == "unknown"):
         for kind in _kinds().values():
-            if row["error"] in kind["errors"].split():
+            if row["error"] in kind["errors"].split() and (row["error"], row["stage"]) != ("not_offered", "mail"):
                 return kind["reason"], kind["scope"], f"error:{row['error']}"
     return (told.reason, told.scope, told.rule or None) if told else (None, None, None)
 

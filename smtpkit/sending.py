@@ -53,8 +53,8 @@ def send(
 ) -> "pd.DataFrame | Run":
     """Hand `message` to the recipients' MX; without `live=True` show what would be done, and deliver nothing.
 
-    `mx`: "first" tries IPs by preference until accepted, rejected or unknown; "each" sends one copy to each
-    IP. Recipients of several domains are refused: send once a domain. What this case has sent already (or may
+    `mx`: "first" tries IPs by preference until accepted, rejected or unknown, hosts of equal preference by name
+    (an MTA takes turns; here the same server is met again); "each" sends one copy to each IP. Recipients of several domains are refused: send once a domain. What this case has sent already (or may
     have) is withheld unless `again=True`. So is, from a public address (`sender_ip` of the network, or this
     machine's), a message whose sender domain's SPF says fail for it; `spoof_ok="the reason"` sends it all the same.
     A row that is withheld says in column `why` what to do; a dry run's has the message's lints there.
@@ -107,15 +107,15 @@ class _Sending:
         self.message, self.envelope, self.route, self.port, self.net = message, envelope, route, port, net
         self.tls, self.ca_file, self.helo, self.rules, self.each = tls, ca_file, helo, rules, each
         self.ids = {"message_id": message.message_id, "body_id": message.body_id, "size_bytes": message.size}
-        self.salt = ""
+        self.again = False
         self.why: dict[str, str] = {}
         """Columns of every row: `why` all is withheld, or why a forbidden sender was used (`spoof_ok`)."""
 
-    def key(self, recipient: str, ip: str) -> str:
+    def key(self, recipient: str, ip: str, salt: str = "") -> str:
         """What must not be handed over twice: case, content, recipient (and IP, with a copy to each)."""
         name = self.message.message_id or sha256(self.message.octets).hexdigest()
         parts = [self.rules.case, name, self.message.body_id, recipient]
-        parts += [ip if self.each else "", self.salt]
+        parts += [ip if self.each else "", salt]
         return sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def rows(self, way: Way, who: Sequence[str], number: int) -> tuple[Mapping[str, object], ...]:
@@ -124,7 +124,7 @@ class _Sending:
         base |= {"source": "send", "asked": "body", "tls_asked": self.tls, "try_number": number, **self.why}
         return tuple(base | parties(self.helo, self.envelope.sender, one) for one in who)
 
-    def job(self, way: tuple[MxHost, str], who: Sequence[str], number: int) -> Job:
+    def job(self, way: tuple[MxHost, str], who: Sequence[str], number: int, keys: tuple[str, ...]) -> Job:
         """One try to hand it to one IP."""
         host, ip = way
         part = Envelope(self.envelope.sender, tuple(who))
@@ -136,7 +136,7 @@ class _Sending:
         return Job(
             session(talk), ip, self.port, host.receiver, host.name if "[" not in host.name else None, self.tls,
             self.ca_file, self.rows(way, who, number), live=True, named=tuple(who),
-            keys=tuple(self.key(one, ip) for one in who),
+            keys=keys,
         )  # fmt: skip
 
     def withheld(self, way: Way, who: Sequence[str], why: str, error: str | None = "guard") -> Job:
@@ -164,7 +164,7 @@ class _Sending:
 
     def plan(self, again: bool) -> Plan:
         """Try by try: the next IP gets those recipients that no server has decided about."""
-        self.salt = new_id() if again else ""
+        self.again = again
         stop, may = "why" in self.why, self.rules.guard.may_deliver
         barred = [one for one in self.envelope.recipients if stop or not may(one)]
         allowed = [one for one in self.envelope.recipients if one not in barred]
@@ -188,9 +188,12 @@ class _Sending:
         """Jobs for recipients not served yet; those served before become withheld rows."""
         keys = {one: self.key(one, way[1]) for one in who}
         before = book.claimed([*keys.values()])
+        if self.again:  # a key of its own only for what was sent: a first copy leaves the plain one behind
+            keys |= {one: self.key(one, way[1], new_id()) for one in who if keys[one] in before}
+            before = set()
         done, new = [one for one in who if keys[one] in before], [one for one in who if keys[one] not in before]
         jobs = [self.withheld(way, done, _SENT)] if done else []
-        return jobs + ([self.job(way, new, number)] if new else [])
+        return jobs + ([self.job(way, new, number, tuple(keys[one] for one in new))] if new else [])
 
 
 def _forged(sender: str, net: Network, route: MxRoute, port: int) -> dict[str, str]:

@@ -106,7 +106,7 @@ def judge(stage: str, got: Got, dot: bool = False) -> Verdict | None:
     ('rejected', None)
     """
     if isinstance(got, Lost):
-        early = got.replies[-1] if got.replies and stage == "body" else None
+        early = got.replies[-1] if got.replies and (stage == "body" or got.replies[-1].code == 421) else None
         if early and not early.broken and early.code in range(400, 600):
             return replace(judge(stage, [early]) or Verdict(stage, "failed"), maybe=False, cut=True)
         maybe, ended = dot and not got.unsent, "withheld" if got.error in ("guard", "paced") else "failed"
@@ -305,13 +305,18 @@ def transaction(talk: Talk, envelope: Envelope, offered: Offers) -> Step:
     return (yield from _hand_over(talk, batch))
 
 
+def _told(rcpts: Sequence[Verdict | None], end: Verdict, count: int) -> list[Verdict]:
+    """Each recipient's own refusal, for the others `end`."""
+    return [said or end for said in [*rcpts, *[None] * count][:count]]
+
+
 def _one_by_one(talk: Talk, rcpts: Sequence[bytes]) -> Generator[Effect, Got, tuple[_Batch, tuple[Verdict, ...]]]:
     batch, passed = _Batch(), []
     for command in rcpts:
         got = yield Ask(command, ("rcpt",))
         end = judge("rcpt", got)
         if end and not leaves_politely(end):
-            raise Over(end)
+            raise Over(*_told(batch.rcpts, end, len(rcpts)))
         batch.rcpts.append(end)
         passed.append(end or Verdict("rcpt", "passed", got[-1] if isinstance(got, list) else None))
     if talk.until != "rcpt" and batch.open:
@@ -334,10 +339,12 @@ def _at_once(mail: bytes, rcpts: Sequence[bytes]) -> Generator[Effect, Got, _Bat
     for stage, reply in zip(stages, replies, strict=False):
         ends.append(judge(stage, [reply]))
         if (end := ends[-1]) and not leaves_politely(end):
-            raise Over(end)
+            refused = ends[0] and replace(ends[0], cut=True)
+            raise Over(*_told([] if refused else ends[1:], refused or end, len(rcpts)))
     if lost:
         failed = judge(stages[min(len(replies), len(stages) - 1)], lost)
-        raise Over(ends[0] if ends and ends[0] else failed or Verdict("mail", "failed", error=lost.error))
+        end = ends[0] if ends and ends[0] else failed or Verdict("mail", "failed", error=lost.error)
+        raise Over(*_told([] if ends and ends[0] else ends[1:], end, len(rcpts)))
     return _Batch(ends[0], ends[1:-1], ends[-1], True)
 
 

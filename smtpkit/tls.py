@@ -1,6 +1,7 @@
 """tls: TLS over a memory BIO: octets in, octets out, and the facts that it leaves. Not here: sockets (engine)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -68,6 +69,12 @@ def _context(ca_file: Path | None) -> SSL.Context:
     return context
 
 
+def read_authorities(ca_file: Path) -> None:
+    """Read the file anew; InvalidInput if it holds no certificates."""
+    _context.cache_clear()
+    _context(ca_file)
+
+
 def _note(link: SSL.Connection, cert: Any, number: int, depth: int, ok: int) -> bool:
     """OpenSSL's callback: keep the first problem, let the handshake go on."""
     if not ok:
@@ -115,24 +122,27 @@ class TlsLink:
         """Clear text for the server; what it becomes is in `outgoing`."""
         view = memoryview(octets)
         while view:
-            view = view[self._link.send(view[:16384]) :]
+            try:
+                view = view[self._link.send(view[:16384]) :]
+            except SSL.Error:  # TLS is over, or the server wants a new handshake: no answer will come
+                raise HandshakeError("TLS takes no more octets") from None
 
-    def read(self) -> tuple[bytes, bool]:
-        """Clear text that has come, and whether the server ended TLS. Raises HandshakeError."""
+    def read(self) -> tuple[bytes, str | None]:
+        """Clear text that has come, and how TLS ended, if it did."""
         made = b""
         while True:
             try:
                 made += self._link.recv(65536)
             except SSL.WantReadError:
-                return made, False
+                return made, None
             except SSL.ZeroReturnError:
-                return made, True
+                return made, ""
             except SSL.Error as error:
-                raise HandshakeError(_words(error)) from None
+                return made, _words(error)
 
     def facts(self) -> TlsFacts:
         """Version, cipher, chain, and whether the chain and the name are good."""
-        chain = tuple(map(_certificate, self._link.get_peer_cert_chain() or ()))
+        chain = _readable(self._link.get_peer_cert_chain() or ())
         problem = self._problems[0] if self._problems else _wrong_name(self._name, chain)
         version, cipher = self._link.get_protocol_version_name(), self._link.get_cipher_name() or ""
         return TlsFacts(version, cipher, not problem, problem, chain)
@@ -141,6 +151,14 @@ class TlsLink:
 def _words(error: SSL.Error) -> str:
     found = error.args[0] if error.args else ()
     return "; ".join(str(one[-1]) for one in found) or type(error).__name__
+
+
+def _readable(certs: Sequence[Any]) -> tuple[Certificate, ...]:
+    """The chain up to the first certificate that cannot be read: a server may show anything."""
+    made: list[Certificate] = []
+    with suppress(Exception):
+        made.extend(map(_certificate, certs))
+    return tuple(made)
 
 
 def _certificate(cert: Any) -> Certificate:
@@ -158,7 +176,7 @@ def _certificate(cert: Any) -> Certificate:
 def _wrong_name(name: str | None, chain: Sequence[Certificate]) -> str | None:
     """Why the certificate is not for `name` (RFC 6125 6.4: a wildcard is the whole left-most label)."""
     if not chain:
-        return "no certificate"
+        return "no certificate that can be read"
     if name is None:
         return "no server name to check the certificate against"
     wild = "*." + name.partition(".")[2]
