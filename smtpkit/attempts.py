@@ -155,7 +155,9 @@ class Attempt:
     @property
     def transcript(self) -> Transcript:
         """The dialogue in swaks' notation."""
-        note = f"{self.mx_host or '?'} [{self.mx_ip}]:{self.port}, {self.started_at:%Y-%m-%d %H:%M:%S} UTC"
+        nobody = f"{self.mx_host or self.domain}: no server asked ({self.error or self.outcome})"
+        whom = f"{self.mx_host or '?'} [{self.mx_ip}]:{self.port}" if self.mx_ip else nobody
+        note = f"{whom}, {self.started_at:%Y-%m-%d %H:%M:%S} UTC"
         return from_replies(self._stored(), note, implicit=self.tls_asked == "implicit")
 
     def __repr__(self) -> str:

@@ -78,7 +78,11 @@ class Form(W.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.fields[name] = made.add_class("sk-field").add_class(f"sk-{name}")
 
     def _button(self, name: str, made: W.Button, **_: bool) -> None:
-        made.on_click(lambda _button: self.begin(getattr(self, name)(), made))
+        def pressed(_button: W.Button) -> None:
+            if not made.disabled:
+                self.begin(getattr(self, name)(), made)
+
+        made.on_click(pressed)
         self.buttons[name] = made
 
     def value(self, name: str) -> Any:
@@ -93,7 +97,8 @@ class Form(W.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Called when work has ended: which buttons may be pressed now."""
 
     def begin(self, work: Work, button: W.Button) -> None:
-        """Start work; the reference is kept, else it might be collected."""
+        """Start work; the reference is kept, else it might be collected. A double click starts it once."""
+        button.disabled = True
         task = asyncio.get_running_loop().create_task(self.watched(work, button))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -69,7 +69,7 @@ def who_and_where(
     """Our HELO name and their route, with a progress line where DNS is slow."""
     whose = domain.domain if isinstance(domain, MxRoute) else domain or server
     asking: list[Any] = [partial(our_helo, helo, net), partial(find_route, domain, server, server_name, net)]
-    name, route = during(f"DNS for {whose}", "answers", *asking)
+    name, route = during(f"DNS for {whose}", "lookups", *asking)
     return name, route
 
 

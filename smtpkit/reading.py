@@ -145,7 +145,7 @@ class Reading:
 
     def middle(self, before: int, after: int) -> pd.Timestamp:
         """The time between two rows."""
-        return pd.Timestamp((self.t[before] + self.t[after]) / 2, unit="s", tz="UTC").round("s")
+        return pd.Timestamp((self.t[before] + self.t[after]) / 2, unit="s", tz="UTC").round("ms")
 
     @cached_property
     def first_try(self) -> Array:

@@ -89,6 +89,8 @@ def run_notebook(notebook: str, given: dict[str, str], out: str | None, *, page:
     """
     path = find(notebook)
     target = Path(out) if out else Path(f"{path.stem}.done.ipynb")
+    if target.is_dir() or not target.parent.is_dir():
+        raise refuse("out", str(target), "cannot be written", "give a file in a folder that is there")
     made = read(path)
     error = _execute(path.stem, made, target, values(path.name, made, given))
     return Done((target, _page(target)) if page else (target,), error)

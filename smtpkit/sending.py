@@ -54,9 +54,10 @@ def send(
     """Hand `message` to the recipients' MX; without `live=True` show what would be done, and deliver nothing.
 
     `mx`: "first" tries IPs by preference until accepted, rejected or unknown, hosts of equal preference by name
-    (an MTA takes turns; here the same server is met again); "each" sends one copy to each IP. Recipients of several domains are refused: send once a domain. What this case has sent already (or may
-    have) is withheld unless `again=True`. So is, from a public address (`sender_ip` of the network, or this
-    machine's), a message whose sender domain's SPF says fail for it; `spoof_ok="the reason"` sends it all the same.
+    (an MTA takes turns; here the same server is met again); "each" sends one copy to each IP. Recipients of
+    several domains are refused: send once a domain. What this case has sent already (or may have) is withheld
+    unless `again=True`. So is, from a public address (`sender_ip` of the network, or this machine's), a message
+    whose sender domain's SPF says fail for it; `spoof_ok="the reason"` sends it all the same.
     A row that is withheld says in column `why` what to do; a dry run's has the message's lints there.
     Raises InvalidInput before anything is sent.
 

@@ -33,7 +33,8 @@ def say(read: Reading, chosen: Sequence[tuple[Found, float]], sure: float, more:
         by_count = pd.Series(more).groupby(pd.Series(more)).groups
         parts = [f"{k} more of {_list(ips)}" for k, ips in sorted(by_count.items(), reverse=True)]
         said.append(f"Sessions that would tell: {'; '.join(parts)}.")
-    return " ".join(said + left + [texts["ehlo"]] * (bool(asked) and asked <= EHLO))
+    short = bool(asked) and asked <= EHLO and read.column("outcome").eq("passed").any()
+    return " ".join(said + left + [texts["ehlo"]] * short)
 
 
 def _healthy(read: Reading, sure: float) -> str:

@@ -161,9 +161,13 @@ class SendForm(Form):
         }
         for name, inner in pages.items():
             self.pages[name].value = inner
-        said = ", ".join(f"{name}={value!r}" for name, value in self.said().items())
+        files = [file["name"] for file in self.value("attachments")]
+        given = self.said() | ({"attachments": files} if files else {})
+        said = ", ".join(f"{name}={value!r}" for name, value in given.items())
         more = {"live": True, "guard": self.guard and Raw("guard")} | self.how()
-        self.show_call("send", Raw(f"sk.build_message({said})"), **more)
+        key, domain = self.value("key"), (message.sender or "").rpartition("@")[2]
+        signed = f".sign(Path({key!r}), {self.value('selector')!r}, {domain!r})" * bool(key)
+        self.show_call("send", Raw(f"sk.build_message({said}){signed}"), **more)
         return message
 
     async def lookup(self) -> None:
@@ -177,8 +181,10 @@ class SendForm(Form):
         """Ask sk.send what it would do; then offer the real delivery, in words."""
         message, state, frame = self.message, self._state(), await self._hand_over(live=False)
         assert message is not None, "the button is off without a message"
-        first = frame.iloc[0]
-        via = f"{first.mx_host} [{first.mx_ip}]" if len(frame) == 1 else f"each of {len(frame)} MX addresses"
+        first, ways = frame.iloc[0], frame.mx_ip.nunique()
+        if not ways:
+            return
+        via = f"{first.mx_host} [{first.mx_ip}]" if ways == 1 else f"each of {ways} MX addresses"
         to = ", ".join(message.envelope_to)
         text = f"Deliver {message.size:,} octets from {message.sender} to {to}, through {via}?"
         self.words.value = f'<div role="alert"><b>{escape.html(text)}</b></div>'
@@ -203,7 +209,7 @@ class SendForm(Form):
         self._talk(frame)
         good = frame.outcome.eq("accepted") | (frame.outcome.eq("withheld") & frame.error.isna())
         before = "" if live else "Dry run: nothing left this machine. "
-        self.say(before + "; ".join(map(_outcome, frame.itertuples())), bad=not good.all())
+        self.say(before + "; ".join(map(_outcome, frame.itertuples())) + ".", bad=not good.all())
         return frame
 
     def _talk(self, frame: pd.DataFrame) -> None:
@@ -239,7 +245,7 @@ def _outcome(made: Any) -> str:
         return f"{made.recipient} {made.outcome} by {where}: {said}"
     why = getattr(made, "why", None)
     said = f"{said}: {why}" if said and isinstance(why, str) else said
-    return f"{made.recipient} withheld by us: {said}" if said else f"{made.recipient} would go to {where}."
+    return f"{made.recipient} withheld by us: {said}" if said else f"{made.recipient} would go to {where}"
 
 
 class Console(Form):
@@ -289,6 +295,9 @@ class Console(Form):
         text, self.command.value = self.command.value, ""
         if self.dialogue is None:
             raise InvalidInput("there is no session yet; Connect first")
+        blank = not text.strip() and getattr(self.dialogue.last, "code", None) != 354
+        if blank:  # as a double click sends it; in a message it is a line
+            return
         await self._hear(self.dialogue.command, text)
 
     async def stop(self) -> None:
