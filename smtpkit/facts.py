@@ -42,6 +42,8 @@ class Facts:
         like = f.counted & ~mine & _among(f.domain, self.mine.domain) & (cause is not None)
         if cause is not None and cause.dimension != "sender_ip":
             like &= _among(f.us, self.mine.us)
+        if cause is not None and cause.dimension in ("mx_ip", "backend"):
+            like &= f.ip.ne("no address")  # who is not known is no sibling
         self.rest, last = f[like], len(self.bad) - 1
         spread = {round(i * last / (LINES - 1)) for i in range(LINES) if last >= 0}
         self.quoted = self.bad.iloc[sorted(spread)]

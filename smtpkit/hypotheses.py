@@ -19,6 +19,7 @@ from smtpkit.voices import priors
 Array = np.ndarray
 _NAMES, _MILD = {"recipient"}, {"recipient", "vague5_rcpt"}
 """Sounds of replies that name the recipient, and that may be about it."""
+_PARTS = ("mx_ip", "backend", "sender_ip", "pair")
 VOICES, KEPT, LEAST, TIMES = 8, 4, 0.06, 3.0
 """Voices tried as a cause's; cells kept per kind; the rate, and how many times the rest's, worth a name."""
 
@@ -147,6 +148,12 @@ class Scale:
         rest = int(self.total[list(f.voices)].sum()) - k
         if not k or k < LEAST * n or k * (self.n - n) < TIMES * rest * n or not allowed(self, f):
             return replace(f, score=-np.inf)
+        if "cell" in f.detail and f.dimension in _PARTS:  # beside the others in the same time, too
+            first, last = np.flatnonzero(f.mask)[[0, -1]]
+            beside = ~f.detail["cell"][first : last + 1]
+            alike = beside & self.speaks(f.voices)[first : last + 1]
+            if k * beside.sum() < TIMES * alike.sum() * n:
+                return replace(f, score=-np.inf)
         gone = self.by_server(f.mask & self.speaks(f.voices))
         score = self.rate(f.kind, k, n) + self.voiced(kv, np.array(f.voices)) + self.says(f.kind, f.voices)
         score += self.noise(self.ks - gone, self.ns - gone) - self.quiet - f.ways
@@ -162,7 +169,7 @@ def groups(scale: Scale, dimension: str, kind: str, most: int) -> Iterator[Found
     n, kv = np.bincount(place), scale.by_choir(place, scale.voice[known], len(names))
     order = suspects(scale, kind, n, kv.sum(-1))[:, :most]
     kv = np.take_along_axis(kv, order[..., None], 1)
-    price = ways(np.arange(1, order.shape[1] + 1), len(names), most > 3)
+    price = ways(np.arange(1, order.shape[1] + 1), len(names), most > 11)
     scores = scale.pooled(kind, n[order].cumsum(1), kv.cumsum(1), scale.choirs[:, None]) - price
     scores[~kv.any(-1)] = -np.inf
     rank, row = np.full(len(names), len(names)), np.full(scale.n, len(names))
@@ -232,7 +239,8 @@ def wide(scale: Scale, alone: bool) -> Iterator[Found]:
             lo = int(np.argmin(total[: hi + 1]))
             if hi - lo >= 3:
                 outage = Found("outage", "time", everything, voices, 0.0)
-                yield scale.quick(between(outage, rows, lo, hi, 2 * float(np.log(scale.n + 1))))
+                price = 1 + float(np.log(scale.n + 1)) * max(1, (lo > 0) + (hi < scale.n))
+                yield scale.quick(between(outage, rows, lo, hi, price))
 
 
 def ordered(scale: Scale, kind: str, dimension: str, values: Array, price: float) -> Iterator[Found]:
@@ -255,7 +263,8 @@ def ordered(scale: Scale, kind: str, dimension: str, values: Array, price: float
 
 def rates(scale: Scale) -> Iterator[Found]:
     """Rows that come after many of ours within a minute, five, an hour, from one address to site or server."""
-    windows, t = scale.p["windows"], scale.t - scale.t[0]
+    t = scale.t - scale.t[0]  # within a window as long as the frame a count is only a clock
+    windows = [w for w in scale.p["windows"] if 2 * w < t[-1]] or scale.p["windows"][:1]
     for key in ("sender_ip", "pair"):
         codes = scale.codes[key]
         order = np.lexsort((t, codes))
@@ -263,9 +272,9 @@ def rates(scale: Scale) -> Iterator[Found]:
         for window in windows:
             before = np.empty(scale.n)
             before[order] = np.arange(1, scale.n + 1) - np.searchsorted(flat, flat - window, side="right")
-            many = np.where(before >= 3, before, np.nan)
+            many = np.where((before >= 3) & ((codes >= 0) | (key == "sender_ip")), before, np.nan)
             for f in ordered(scale, "rate_limit", "rate", many, np.log(6)):
-                yield replace(f, detail={**f.detail, "window": window})
+                yield replace(f, detail={**f.detail, "window": window, "each": key})
 
 
 def first_contacts(scale: Scale) -> Iterator[Found]:
@@ -300,8 +309,8 @@ def recoveries(scale: Scale) -> Iterator[Found]:
 
 def allowed(scale: Scale, f: Found) -> bool:
     """What may not be named however well it scores: a server or sender without another to compare with."""
-    spoken, everything = {scale.sounds[v] for v in f.voices}, bool(f.mask.all())
-    if "tls" in spoken and "tls" not in scale.p["sounds"][f.kind]:  # who fails TLS refuses nobody
+    spoken, everything = {scale.sounds[v] for v in f.voices}, np.count_nonzero(~f.mask) < 3
+    if {"tls", "dead", "lost"} & spoken - set(scale.p["sounds"][f.kind]):  # who does not answer refuses nobody
         return False
     if everything and f.kind in scale.p["in_words"]:
         return spoken == {scale.p["in_words"][f.kind]}
@@ -313,14 +322,20 @@ def allowed(scale: Scale, f: Found) -> bool:
         return spoken == {"listed"}
     if f.kind == "delist_propagation":
         return int(scale.count(f)[1].sum()) >= 2 * len(f.values)
-    if f.dimension not in ("mx_ip", "backend", "sender_ip", "pair"):
+    if f.dimension not in _PARTS:
         return True
-    if f.dimension != "sender_ip" and not like_with_like(scale, f):
+    if f.dimension != "sender_ip" and not (like_with_like(scale, f) and crossed(scale, f)):
         return False
     rest = ~np.isin(scale.codes[f.dimension], f.values)
     if f.dimension == "backend":  # one part of an address only, beside a part that answers
         rest &= np.isin(scale.server, scale.server[f.mask]) & (scale.codes["backend"] >= 0) & (scale.voice < 0)
-    return int(rest.sum()) >= 2
+    return int(rest.sum()) >= 1 + (f.dimension != "backend")
+
+
+def crossed(scale: Scale, f: Found) -> bool:
+    """Whether pairs, if it is some, are all of their MX IPs with all of their sender IPs, as they are told."""
+    theirs, ours = (len(np.unique(scale.codes[side][f.mask])) for side in ("mx_ip", "sender_ip"))
+    return f.dimension != "pair" or theirs * ours == len(f.values)
 
 
 def like_with_like(scale: Scale, f: Found) -> bool:
@@ -346,7 +361,7 @@ def like_with_like(scale: Scale, f: Found) -> bool:
 
 def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
     """All explanations of a site's failures, judged, best first, and how many were weighed."""
-    sets = [("mx_ip", ["mx_slow"], 2)] if slow else [("mx_ip", scale.p["servers"], 3), *scale.p["groups"]]
+    sets = [("mx_ip", ["mx_slow"], 2)] if slow else [("mx_ip", scale.p["servers"], 11), *scale.p["groups"]]
     made: list[tuple[Sequence[str], Iterable[Found]]] = [
         (kinds, groups(scale, dimension, kinds[0], most)) for dimension, kinds, most in sets
     ]

@@ -100,10 +100,10 @@ class Reading:
             site = new
 
     def _slow(self) -> Array:
-        """0 where an attempt that got through took more than 4 times its stage's median, else -1."""
+        """0 where an attempt that got through took over 4 times its stage's median, and 0.25 s; else -1."""
         took = pd.Series(self.number("latency_s")).where(self.voice < 0)
         usual = took.groupby(pd.factorize(self.column("stage"))[0]).transform("median")
-        return np.where(took > SLOW * usual, 0, -1)
+        return np.where(took > np.maximum(SLOW * usual, 0.25), 0, -1)
 
     def scale(self, rows: Array, slow: bool = False) -> Scale:
         """These rows (numbers) on one scale."""

@@ -33,7 +33,7 @@ def say(read: Reading, chosen: Sequence[tuple[Found, float]], sure: float, more:
         by_count = pd.Series(more).groupby(pd.Series(more)).groups
         parts = [f"{k} more of {_list(ips)}" for k, ips in sorted(by_count.items(), reverse=True)]
         said.append(f"Sessions that would tell: {'; '.join(parts)}.")
-    short = bool(asked) and asked <= EHLO and read.column("outcome").eq("passed").any()
+    short = bool(asked) and asked <= EHLO and bool(read.column("outcome").eq("passed").any())
     return " ".join(said + left + [texts["ehlo"]] * short)
 
 
@@ -57,7 +57,8 @@ def _one(read: Reading, f: Found, sure: float) -> str:
     text = texts[f.kind]
     if fields["n2"] == "0" and ";" in text:
         text = text.partition(";")[0] + "; there is nothing to compare with."
-    text += texts["uncontrolled"] * ("uncontrolled" in f.detail) + texts.get(f"{f.kind}_later", "")
+    later = texts.get(f"{f.kind}_later", "") * (fields["n2"] == "0")
+    text += texts["uncontrolled"] * ("uncontrolled" in f.detail) + later
     return ("" if sure >= SURE else "Not enough evidence yet: ") + str(text.format(**fields))
 
 
@@ -102,7 +103,7 @@ def _of_detail(read: Reading, f: Found) -> dict[str, object]:
         made["again"] = _clock(read, pd.Timestamp(last, unit="s", tz="UTC"))
     if "limit" in f.detail:
         made["limit"] = f"{f.detail['limit'][0]:,.0f}"
-        made["window"] = _duration(f.detail.get("window", 0))
+        made["window"] = _duration(f.detail.get("window", 0)) + " at one MX IP" * (f.detail.get("each") == "pair")
     if "ends" in f.detail:
         ends = {read.names["mx_ip"][ip]: end for ip, end in f.detail["ends"].items()}
         back = sorted((read.middle(*end), one_line(ip)) for ip, end in ends.items() if end)
@@ -120,6 +121,8 @@ def rest_of(read: Reading, f: Found) -> Array:
         return ~f.mask & (same | (inside.all() or f.dimension != "time"))
     since = when.min() if f.onset is not None else -np.inf
     until = when.max() if f.recovery is not None else np.inf
+    if f.dimension in ("mx_ip", "backend", "pair"):  # who is not known is no sibling
+        same &= read.codes[f.dimension] >= 0
     return np.asarray(same & ~inside & (read.t >= since) & (read.t <= until))
 
 

@@ -311,9 +311,9 @@ def test_what_another_run_serves_says_so(net: Any) -> None:
 
 
 WRONG: dict[str, Callable[[], Any]] = {
-    "rests as a number": lambda: sk.Pace(rests=60),  # type: ignore[arg-type]
-    "rests as text": lambda: sk.Pace(rests=("60",)),  # type: ignore[arg-type]
-    "asks as text": lambda: sk.Pace(asks_after_refusal="5"),  # type: ignore[arg-type]
+    "rests as a number": lambda: sk.Pace(rests=60),  # type: ignore[arg-type]  the wrong type is the point
+    "rests as text": lambda: sk.Pace(rests=("60",)),  # type: ignore[arg-type]  the wrong type is the point
+    "asks as text": lambda: sk.Pace(asks_after_refusal="5"),  # type: ignore[arg-type]  the wrong type is the point
 }
 
 
