@@ -66,6 +66,7 @@ WRONG = {
     "no such port": (["lab", "healthy", "--port", "99999"], "99999"),
     "a folder that cannot be made": (["demo", "--out", "/proc/nowhere"], "/proc/nowhere"),
     "a SOCKS port beyond the last": (["probe", "daum.example", "--socks", "127.0.0.1:65536"], "127.0.0.1:65536"),
+    "an output beside no folder": (["run", "01_one_stale_mx", "--out", "nowhere/x.ipynb"], "nowhere/x.ipynb"),
     "a file that is no notebook": (["run", "plain.ipynb"], "plain.ipynb"),
     "a bad TLS mode": (["probe", "daum.example", "--tls", "yes"], "yes"),
 }

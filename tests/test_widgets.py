@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 
 import ipywidgets as W  # noqa: N812  the name that its users write
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+import smtpkit as sk
 from smtpkit import Lab, forms, widgets
 from smtpkit.guard import Guard
 from smtpkit.limits import Pace
@@ -344,3 +347,51 @@ def test_hostile_replies_are_inert_in_a_console(lab):
     assert "&lt;img src=x" in shown
     assert "<img" not in shown
     assert "\x1b" not in shown
+
+
+# ---- what readers met
+
+
+def test_a_double_click_is_one(lab):
+    form = fill(ProbeForm(network=lab.network), domain=lab.domain, rounds=2, tls="off")
+
+    async def twice():
+        form.buttons["probe"].click()
+        form.buttons["probe"].click()
+        await asyncio.gather(*form._tasks)
+
+    run(twice())
+    assert form.error is None
+    assert len(sk.Casebook(lab.network.casebook).attempts()) == len(form.frame) == 8
+
+
+def test_a_blank_line_goes_out_in_a_message_only(lab):
+    form = console(lab)
+    click(form, form.connect)
+    before = str(say(form, "NOOP"))
+    assert say(form, "", "  ") == before
+    assert "502" not in form.said.value
+    assert len(form.dialogue.transcript) == 2
+
+
+def test_the_question_names_the_route_and_none_is_asked_without_one(lab):
+    form = mail(lab, to=f'"a,b"@{lab.domain}, r@{lab.domain}')
+    click(form, form.dry_run)
+    assert f"through {form.frame.mx_host[0]} [{form.frame.mx_ip[0]}]?" in form.words.value
+    nowhere = mail(lab, to="r@nosuch.example")
+    assert "dns_nxdomain" in click(nowhere, nowhere.dry_run)
+    assert nowhere.words.value == ""
+    assert nowhere.confirm.layout.display == "none"
+
+
+def test_the_same_call_has_attachments_and_the_signature(lab, tmp_path):
+    form = mail(lab)
+    content = {"name": "a.txt", "type": "text/plain", "size": 3, "content": memoryview(b"abc")}
+    form.fields["attachments"].value = (content | {"last_modified": datetime.now(UTC)},)
+    assert "attachments=[&#x27;a.txt&#x27;])" in form.line.value
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "k.pem").write_bytes(pem)
+    fill(form, key=str(tmp_path / "k.pem"), selector="s1")
+    assert ".sign(Path(&#x27;" in form.line.value
+    assert "&#x27;s1&#x27;, &#x27;ours.example&#x27;)" in form.line.value
