@@ -357,4 +357,5 @@ def test_the_first_pattern_that_finds_a_queue_id_is_that_of_its_server(row: dict
 def test_the_transcript_of_what_was_never_asked_says_why() -> None:
     with sk.Lab("healthy") as lab:
         made = sk.probe("nosuch.example", network=lab.network)
-    assert str(made.smtp[0].transcript).startswith("=== nosuch.example: no server asked (dns_nxdomain), 20")
+        told = str(made.smtp[0].transcript)
+    assert told.startswith("=== nosuch.example: no server asked (dns_nxdomain), 20")
