@@ -25,6 +25,7 @@ def rounds(view: Rows, ax: Axes) -> None:
     begun = f.groupby(x)["at"].min()
     if many := len(begun) > most:
         x, names = _slots(f["at"], int(max(3, min(most, room // 34))))
+        view.foot += f" \u00b7 cells: {view.word}/attempts"
     else:
         wide = room / len(begun) > 36
         times = begun.dt.strftime("%H:%M:%S" if wide else "%H:%M").fillna("")

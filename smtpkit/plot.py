@@ -39,10 +39,10 @@ def grid(frame: pd.DataFrame, diagnosis: "Diagnosis | None" = None, *, ax: Axes 
 
     Raises InvalidInput: needed columns are missing, or `started_at` has no time zone.
 
-    >>> grid(pd.DataFrame({"mx_ip": ["192.0.2.11"], "code": [250]})).alt[:75]
-    'Replies by MX IP and round. 1 of 1 attempts at 1 MX IP were accepted (1 att'
+    >>> grid(pd.DataFrame({"mx_ip": ["192.0.2.11"], "code": [250]})).alt[:74]
+    'Replies by MX IP and time. 1 of 1 attempts at 1 MX IP were accepted (1 att'
     """
-    return _chart("Replies by MX IP and round", rows.Rows(frame, diagnosis), ax, 0.32, 0.75, cells.rounds)
+    return _chart("Replies by MX IP and time", rows.Rows(frame, diagnosis), ax, 0.32, 0.75, cells.rounds)
 
 
 def forest(frame: pd.DataFrame, diagnosis: "Diagnosis | None" = None, *, ax: Axes | None = None) -> Figure:
@@ -204,7 +204,6 @@ def _chart(
     n, why = len(view.lines), ""
     if not n or (timed and view.facts["at"].isna().all()):
         why = "no row has a started_at." if n else "no attempt in this frame was made."
-    foot = [f"{i}  {at:%d %b %H:%M}  {text}" for i, (at, text) in enumerate(view.notes, 1)] + [view.foot]
     with drawing.look():
         canvas = drawing.sheet(0.75 + base + each * n * (1 if n <= rows.MOST else 0.75), ax)
         if why:
@@ -212,4 +211,5 @@ def _chart(
             drawing.put(canvas, f"Nothing to draw: {why}", (0.5, 0.5), (0, 0), ha="center", **ink(color=MUTE))
         else:
             draw(view, canvas)
+        foot = [f"{i}  {at:%d %b %H:%M}  {text}" for i, (at, text) in enumerate(view.notes, 1)] + [view.foot]
         return drawing.finish(canvas, kind, view.title, "\n".join(foot), 60 if timed else 40)

@@ -54,7 +54,8 @@ def _one(read: Reading, f: Found, sure: float) -> str:
         return str(texts["path" if "path" in f.detail else none].format(**fields))
     if suspect is not None:
         return str(texts["inconclusive"].format(**fields)) + _one(read, suspect, 1)
-    text = texts[f.kind]
+    mute = f.kind == "mx_block" and {read.voices.sound[v] for v in f.voices} <= {"dead", "lost"}
+    text = texts["mx_dead" if mute else f.kind]
     if fields["n2"] == "0" and ";" in text:
         text = text.partition(";")[0] + "; there is nothing to compare with."
     later = texts.get(f"{f.kind}_later", "") * (fields["n2"] == "0")

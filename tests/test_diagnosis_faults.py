@@ -153,3 +153,15 @@ def test_a_limit_that_each_server_keeps_says_so() -> None:
     assert found.causes[0].kind == "rate_limit"
     number = int(found.verdict.split("came as number ")[1].split()[0])
     assert ("at one MX IP" in found.verdict) == (number < 10)
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", "does not answer us"), ("ko", "응답")])
+def test_a_firewall_s_silence_is_no_refusal(lang: Any, words: str) -> None:
+    def says(i: int, ip: int) -> Said:
+        us = (i // 4) % 2
+        return (SILENT if ip == 2 and us else OK) | {"sender_ip": f"198.51.100.{7 + us}"}
+
+    found = sk.diagnose(made(160, says))
+    assert "asked from 198.51.100.8, gave no usable answer in 20 of 20 sessions" in found.verdict
+    assert "refused" not in found.verdict
+    assert words in str(sk.report(found, lang=lang).letter)

@@ -540,7 +540,7 @@ def test_a_notebook_gets_one_picture_with_alt_text(monkeypatch):
         (page, data) = shown
         assert set(page) == {"text/plain", "text/html"}
         assert set(data) == {"text/plain", "image/png"}
-        assert data["text/plain"].startswith("<Chart: Replies by MX IP and round. 192.0.2.14 refused 5 of 5")
+        assert data["text/plain"].startswith("<Chart: Replies by MX IP and time. 192.0.2.14 refused 5 of 5")
     finally:
         InteractiveShell.clear_instance()
 
