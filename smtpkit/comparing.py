@@ -48,9 +48,7 @@ def _evidence(frame: pd.DataFrame) -> pd.DataFrame:
     rows = counts.sessions(frame)
     failed = counts.failures(rows)
     kept = rows[failed.notna()]
-    made = pd.DataFrame(index=kept.index)
-    for name in LOOKED_AT:
-        made[name] = kept[name].astype("str") if name in kept else pd.Series(None, kept.index, dtype="str")
+    made = kept[kept.columns.intersection(LOOKED_AT)].reindex(columns=LOOKED_AT).astype("str")
     made["family"] = made.mx_ip.str.contains(":").map({True: "IPv6", False: "IPv4"}, na_action="ignore")
     return made.assign(failed=failed[failed.notna()].astype(bool))
 
