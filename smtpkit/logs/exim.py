@@ -4,15 +4,11 @@ Belongs here: which H= line a final line repeats, what is no try. Not here: othe
 """
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, ClassVar
 
-import polars as pl
-
 from smtpkit.escape import decode
-from smtpkit.logs.headers import Clock
-from smtpkit.logs.plain import Head, Lines
+from smtpkit.logs.plain import Bare, Head
 from smtpkit.words import ending
 
 _LINE = re.compile(
@@ -44,7 +40,7 @@ def _ending(text: str) -> dict[str, Any]:
     return ending(said[1], said[2]) if said else ending(text)
 
 
-class Reader(Lines):
+class Reader(Bare):
     """`early`: H= lines by message id, until a final line says whether it repeats them."""
 
     marks: ClassVar = (b" Completed\n", b" R=", b" <= ")
@@ -54,21 +50,15 @@ class Reader(Lines):
         super().__init__()
         self._early: dict[str, list[dict[str, Any]]] = {}
 
-    def heads(self, lines: pl.DataFrame, clock: Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
-        return self._heads(lines, clock), {}
-
-    def _heads(self, lines: pl.DataFrame, clock: Clock) -> Iterator[Head]:
-        for n, line in lines.iter_rows():
-            if not (m := _LINE.match(line)):
-                continue
-            if at := clock.instant(m[1] + (m[2] or "")):
-                yield n, at, None, m[4], m[5]
-            else:
-                self._odd.append((n, line))
-
     def line(self, head: Head) -> None:
-        _, _, _, key, text = head
-        qid = key or ""
+        if not (m := _LINE.match(head[4])):
+            return
+        if at := self.clock.instant(m[1] + (m[2] or "")):
+            self._event((head[0], at, None, m[4], m[5]), m[4], m[5])
+        else:
+            self.odd(head)
+
+    def _event(self, head: Head, qid: str, text: str) -> None:
         if text.startswith("<= "):
             sender, size, message_id = text.split(" ")[1], _SIZE.search(text), _ID.search(text)
             self.messages[qid] = {

@@ -74,3 +74,13 @@ class Lines:
             first = n
         self._sessions[key] = (first, at)
         return "/".join(map(str, (*key, first)))
+
+
+class Bare(Lines):
+    """A parser of lines without syslog's front: `line` finds the time itself, by `clock`."""
+
+    clock: headers.Clock
+
+    def heads(self, lines: pl.DataFrame, clock: headers.Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
+        self.clock = clock
+        return ((n, None, None, None, line) for n, line in lines.iter_rows()), {}

@@ -7,28 +7,21 @@ server; the fields are those of kumomta.com's log record page and of PowerMTA's 
 import csv
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-import polars as pl
-
-from smtpkit.logs.headers import Clock
-from smtpkit.logs.plain import Head, Lines
+from smtpkit.logs.plain import Bare, Head
 from smtpkit.words import answer, ending
 
 _KUMO = {"Delivery": "accepted", "Bounce": "rejected", "TransientFailure": "deferred"}
 _PEER = re.compile(r"(\S+?)\.? ?[\[(]([0-9A-Fa-f:.]+)[\])]")
 
 
-class Kumo(Lines):
+class Kumo(Bare):
     """One JSON object a line."""
 
     marks: ClassVar = (b'"egress_pool"', b'"peer_address"', b'{"type":"')
     words: ClassVar = ("{",)
-
-    def heads(self, lines: pl.DataFrame, clock: Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
-        return ((n, None, None, None, line) for n, line in lines.iter_rows()), {}
 
     def line(self, head: Head) -> None:
         try:
@@ -64,7 +57,7 @@ class Kumo(Lines):
             self.add(head, record.get("id"), recipient=one, **facts, **told)
 
 
-class Power(Lines):
+class Power(Bare):
     """CSV whose header names the columns; d delivered, b bounced, t and tq tried in vain."""
 
     marks: ClassVar = (b"type,time", b",timeLogged,")
@@ -74,17 +67,13 @@ class Power(Lines):
         super().__init__()
         self._names: list[str] = []
 
-    def heads(self, lines: pl.DataFrame, clock: Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
-        self._clock = clock
-        return ((n, None, None, None, line) for n, line in lines.iter_rows()), {}
-
     def line(self, head: Head) -> None:
         values = next(csv.reader([head[4]]), [])
         if values[:1] == ["type"]:
             self._names = values
             return
         row = dict(zip(self._names, values, strict=False))
-        at = self._clock.instant(row.get("timeLogged") or "")
+        at = self.clock.instant(row.get("timeLogged") or "")
         if len(values) != len(self._names) or at is None:
             self.odd(head)
             return
