@@ -128,7 +128,8 @@ def _by_workers(found: list[str], told: Told, folder: Path | None, executor: Exe
             theirs, made, open_ = _work(told.blank(), *work)
         told.add(theirs)
         made = rows.fill(made, known)
-        known = rows.newest(pl.concat([known, open_]))
+        same = pl.concat([known, open_]).group_by("vantage", "queue_id", maintain_order=True)
+        known = same.agg(pl.all().drop_nulls().last())
         if folder is None:
             parts.append(made)
         elif len(made):

@@ -40,6 +40,10 @@ def _ending(text: str) -> dict[str, Any]:
     return ending(said[1], said[2]) if said else ending(text)
 
 
+def _server(host: re.Match[str]) -> dict[str, Any]:
+    return {"mx_host": host[1], "mx_ip": host[2], "port": int(host[3]) if host[3] else None}
+
+
 class Reader(Bare):
     """`early`: H= lines by message id, until a final line says whether it repeats them."""
 
@@ -81,9 +85,8 @@ class Reader(Bare):
         if "code" not in told and not told["error"]:
             self.odd(head)
             return
-        facts = {"mx_host": host[1], "mx_ip": host[2], "port": int(host[3]) if host[3] else None}
         kind = "connect_fail" if told["stage"] == "connect" else "intermediate"
-        row = self.add(head, qid, kind=kind, session=f"{qid}/{head[0]}", **facts, **told)
+        row = self.add(head, qid, kind=kind, session=f"{qid}/{head[0]}", **_server(host), **told)
         if not before.startswith("TLS"):
             row["open"] = True
             self._early.setdefault(qid, []).append(row)
@@ -95,13 +98,8 @@ class Reader(Bare):
 
     def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
         mark, recipient, original, text = m.groups()
-        facts: dict[str, Any] = {
-            "kind": "final",
-            "recipient": original or recipient,
-            "orig_to": original and recipient,
-        }
-        host = _HOST.search(text)
-        good = mark in ("=>", "->", ">>")
+        facts = {"kind": "final", "recipient": original or recipient, "orig_to": original and recipient}
+        host, good = _HOST.search(text), mark in ("=>", "->", ">>")
         early = [row for row in self._early.get(qid, []) if head[1] - row["started_at"] < _RUN]
         for row in early:
             row.setdefault("domain", facts["recipient"].rpartition("@")[2].lower())
@@ -109,8 +107,7 @@ class Reader(Bare):
             self._close(qid)
             early = []
         same = next((r for r in reversed(early) if not host or r["mx_ip"] == host[2]), None)
-        if host:
-            facts |= {"mx_host": host[1], "mx_ip": host[2], "port": int(host[3]) if host[3] else None}
+        facts |= _server(host) if host else {}
         if _HELD.search(text) or not (host or same) or mark == "*>":
             kind = "suspended" if _HELD.search(text) else "local"
             told = _ending(text)

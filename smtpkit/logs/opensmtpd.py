@@ -21,15 +21,9 @@ class Reader(Lines):
 
     marks: ClassVar = (b" mta delivery ", b" mta connecting ", b'"MESSAGE"')
     words: ClassVar = (
-        " mta delivery ",
-        " mta connecting ",
-        " mta error ",
-        " mta tls ",
-        " smtp envelope ",
-        " smtp message ",
-        " mta disconnected",
-        " mta connected",
-    )
+        " mta delivery | mta connecting | mta error | mta tls | smtp envelope | smtp message | mta disconnected"
+        "| mta connected"
+    ).split("|")
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,11 +71,8 @@ class Reader(Lines):
         if early := self._early.pop(session, None):
             early["gone"] = True
         if relay := _RELAY.match(fields.get("relay", "")):
-            facts |= {
-                "mx_ip": relay[1],
-                "mx_host": facts.get("mx_host") or relay[2],
-                "local_ip": fields.get("source"),
-            }
+            host = peer.get("mx_host") or relay[2]
+            facts |= {"mx_ip": relay[1], "mx_host": host, "local_ip": fields.get("source")}
         stat, result = fields.get("stat", ""), fields.get("result", "")
         told = ending(stat, stat if answer(stat) else "")
         if result == "Ok":

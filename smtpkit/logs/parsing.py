@@ -23,7 +23,6 @@ READERS: dict[str, Any] = {
     "kumomta": records.Kumo,
     "powermta": records.Power,
 }
-_SOURCES = attempts.CATEGORIES["source"]
 _SAMPLE = 1 << 19
 TRIES = ("final", "intermediate", "connect_fail")
 _ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
@@ -105,7 +104,7 @@ def parse(
         made, unread = readers[mta].feed(heads)
         for why, bad in (odd | unread).items():
             _note(told, why, path, bad)
-        yield _rows(made.with_columns(source=pl.lit(mta if mta in _SOURCES else "other")), told)
+        yield _rows(made, mta, told)
     told.zoneless |= clock.zoneless
     if told.year and clock.month:
         told.ended = base, clock.year, clock.month
@@ -113,7 +112,7 @@ def parse(
         told.problem(why, path, line, text)
     if last:
         for mta, reader in readers.items():
-            yield _rows(reader.end().with_columns(source=pl.lit(mta if mta in _SOURCES else "other")), told)
+            yield _rows(reader.end(), mta, told)
 
 
 def _heads(
@@ -157,11 +156,11 @@ def _wanted(mta: str, lines: pl.DataFrame) -> pl.DataFrame:
     return lines.filter(headers.LINE.str.contains("^[{]|" + "|".join(words)))
 
 
-def _rows(made: pl.DataFrame, told: Told) -> pl.DataFrame:
-    is_try = pl.col("kind").is_in(TRIES)
+def _rows(made: pl.DataFrame, mta: str, told: Told) -> pl.DataFrame:
+    is_try, at = pl.col("kind").is_in(TRIES), pl.col("started_at")
     others = made.filter(~is_try).group_by("kind")
-    at = pl.col("started_at")
     told.leave(others.agg(pl.len(), at.min(), at.max().alias("last")).iter_rows())
-    made = made.filter(is_try)
+    source = mta if mta in attempts.CATEGORIES["source"] else "other"
+    made = made.filter(is_try).with_columns(source=pl.lit(source))
     told.tries += len(made)
     return rows.complete(made, told.names)

@@ -46,11 +46,6 @@ def compact(frame: pl.DataFrame) -> pl.DataFrame:
     return made
 
 
-def newest(known: pl.DataFrame) -> pl.DataFrame:
-    """One row a queue id: the last that was said of it."""
-    return known.group_by("vantage", "queue_id", maintain_order=True).agg(pl.all().drop_nulls().last())
-
-
 def fill(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Rows without sender, with what earlier files know of their queue id."""
     more = rows.select("vantage", "queue_id").join(
@@ -77,8 +72,8 @@ def numbered(rows: pl.DataFrame) -> pl.DataFrame:
 _FEW = """domain mx_host mx_ip recipient_domain stage outcome error enhanced tls tls_cipher source
 kind file dsn_log tls_trust""".split()
 """Columns of few different texts: kept as numbers while reading."""
-_NEEDED = ("vantage", "queue_id", "message_id", "sender", "size_bytes", "recipient", "mx_host", "reply", "domain",
-           "session", "try_number")  # fmt: skip
+_NEEDED = """started_at vantage queue_id message_id sender size_bytes recipient mx_host reply domain session
+try_number""".split()
 
 
 def whole(rows: pl.DataFrame, names: Iterable[str] = SCHEMA) -> pl.DataFrame:
@@ -89,7 +84,6 @@ def whole(rows: pl.DataFrame, names: Iterable[str] = SCHEMA) -> pl.DataFrame:
 def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
     """Rows in order of the lines, with file, domains, session and ids from what is known; no empty columns."""
     rows = whole(rows.select(c for c in rows if c.null_count() < len(rows) or c.name == "n"), _NEEDED)
-    rows = whole(rows, ["started_at"])
     rows = rows.sort("n", maintain_order=True)
     numbers = pl.col("n") // (1 << SHIFT)
     rows = rows.with_columns(
@@ -147,9 +141,8 @@ def _column(values: pl.Series) -> pd.Series:
         return pd.Series(pd.Categorical.from_codes(codes, categories=words))
     types = {pa.from_numpy_dtype(kind.numpy_dtype): kind for kind in _NULLABLE} | {pa.bool_(): pd.BooleanDtype()}
     types |= {pa.large_string(): pd.StringDtype(na_value=float("nan"))}
-    arrow = values.to_arrow()
-    dtype = types.get(arrow.type)
-    return pd.Series(dtype.__from_arrow__(arrow)) if dtype else arrow.to_pandas()
+    made: pd.Series = values.to_arrow().to_pandas(types_mapper=types.get)
+    return made
 
 
 def _reply_hosts(rows: pl.DataFrame) -> pd.Series:
