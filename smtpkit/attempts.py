@@ -24,6 +24,8 @@ COLUMNS = {row["column"]: row["dtype"] for row in _SCHEMA if row["frame"] == "at
 CATEGORIES = {row["column"]: tuple(row["values"].split()) for row in _SCHEMA if row["values"]}
 REPLIES = {row["column"]: row["dtype"] for row in _SCHEMA if row["frame"] == "replies"}
 """The same of a frame of replies."""
+_PLAIN = r"250 2\.0\.0 Ok: queued as \w+"
+"""What a plain Postfix says on acceptance names no back end."""
 
 
 def column(name: str, values: Any) -> pd.Series:
@@ -100,10 +102,12 @@ def classified(table: pd.DataFrame) -> pd.DataFrame:
     True
     """
     made = table.assign(**{n: column(n, says).array for n, says in reasons.classify_frame(table).items()})
-    lacking = made["reply_host"].isna() & made["reply"].notna()
-    hosts = made["mx_host"].where(made["mx_host"].notna(), None)[lacking]
-    found = [reasons.reply_host(t, h) for t, h in zip(made["reply"][lacking], hosts, strict=True)]
-    made.loc[lacking, "reply_host"] = pd.Series(found, index=hosts.index, dtype="str")
+    lacking = made["reply_host"].isna() & ~made["reply"].str.fullmatch(_PLAIN, na=True)
+    asked = made.loc[lacking, ["reply", "mx_host"]]
+    number = asked.groupby(list(asked), dropna=False, sort=False).ngroup()
+    pairs = asked[~number.duplicated()].astype("object")
+    found = [reasons.reply_host(*pair) for pair in pairs.where(pairs.notna(), None).itertuples(index=False)]
+    made.loc[lacking, "reply_host"] = pd.array(found, dtype="str").take(number)
     return made
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import polars as pl
 
-from smtpkit import attempts, reasons
+from smtpkit import attempts
 from smtpkit.address import host_name
 from smtpkit.errors import InvalidInput
 from smtpkit.escape import visible
@@ -124,10 +124,8 @@ def _a_label(name: str) -> str:
 def to_pandas(rows: pl.DataFrame) -> pd.DataFrame:
     """The attempts frame: pandas dtypes, closed lists, reasons and back ends' names."""
     rows = whole(rows)
-    hosts = _reply_hosts(rows.with_columns(pl.col("mx_host").cast(pl.String)))
-    table = pd.DataFrame({name: _column(rows.drop_in_place(name)) for name in SCHEMA}, copy=False)
-    told = {name: attempts.column(name, says) for name, says in reasons.classify_frame(table).items()}
-    return table.assign(**told, reply_host=hosts)
+    table = {name: _column(rows.drop_in_place(name)) for name in SCHEMA}
+    return attempts.classified(pd.DataFrame(table, copy=False))
 
 
 def _column(values: pl.Series) -> pd.Series:
@@ -143,17 +141,3 @@ def _column(values: pl.Series) -> pd.Series:
     types |= {pa.large_string(): pd.StringDtype(na_value=float("nan"))}
     made: pd.Series = values.to_arrow().to_pandas(types_mapper=types.get)
     return made
-
-
-def _reply_hosts(rows: pl.DataFrame) -> pd.Series:
-    """Back ends as replies name them; what a plain Postfix says on acceptance names none."""
-    plain = pl.col("reply").str.contains(r"^250 2\.0\.0 Ok: queued as \w+$")
-    asked = rows.select("reply", "mx_host").filter(pl.col("reply").is_not_null() & ~plain).unique()
-    names = [reasons.reply_host(*pair) for pair in asked.iter_rows()]
-    if not any(names):
-        return attempts.column("reply_host", []).reindex(range(rows.height))
-    found = asked.with_columns(pl.Series("name", names, dtype=pl.String)).filter(pl.col("name").is_not_null())
-    hosts = rows.select("reply", "mx_host").join(
-        found, on=["reply", "mx_host"], how="left", nulls_equal=True, maintain_order="left"
-    )
-    return attempts.column("reply_host", hosts["name"].to_list())
