@@ -90,13 +90,9 @@ def canonical(line: str, clock: Clock) -> Iterator[str]:
     >>> list(canonical("<22>1 2026-03-02T00:14:05Z relay1 postfix 4121 - - 4Xk: removed", Clock(datetime.now(UTC))))
     ['2026-03-02T00:14:05+00:00 relay1 postfix[4121]: 4Xk: removed']
     """
-    if found := _journal(line):
-        pass
-    elif m := _5424.match(line):
-        found = m[1], m[2], m[3], m[4], m[5]
-    elif m := _OTHER.match(line):
-        found = m[1], m[2] or "-", m[3], m[4] or "", m[5]
-    else:
+    plain = _5424.match(line) or _OTHER.match(line)
+    found = plain.groups("") if plain else _journal(line)
+    if not found:
         return
     stamp, host, tag, pid, text = found
     if stamp[:1].isdigit():
@@ -104,7 +100,7 @@ def canonical(line: str, clock: Clock) -> Iterator[str]:
         stamp = at.isoformat() if at else stamp.replace(" ", "T")
     repeat = _REPEAT.match(text)
     for _ in range(min(int(repeat[1]), 10_000) if repeat else 1):
-        yield f"{stamp} {host} {tag}[{pid}]: {repeat[2] if repeat else text}"
+        yield f"{stamp} {host or '-'} {tag}[{pid}]: {repeat[2] if repeat else text}"
 
 
 def _journal(line: str) -> tuple[str, str, str, str, str] | None:

@@ -14,6 +14,8 @@ from smtpkit.logs.plain import Bare, Head
 from smtpkit.words import answer, ending
 
 _KUMO = {"Delivery": "accepted", "Bounce": "rejected", "TransientFailure": "deferred"}
+_KUMO_FIELDS = {"session": "session_id", "size_bytes": "size", "tls": "tls_protocol_version"}
+_KUMO_FIELDS |= {"sender": "sender", "tls_cipher": "tls_cipher"}
 _PEER = re.compile(r"(\S+?)\.? ?[\[(]([0-9A-Fa-f:.]+)[\])]")
 
 
@@ -39,19 +41,13 @@ class Kumo(Bare):
         said = " ".join(filter(None, [str(code or ""), status, str(response.get("content") or "")]))
         told = ending(said, said if code and peer else "", "body" if kind == "Delivery" else None)
         headers, ours = record.get("headers") or {}, str(record.get("source_address") or "")
-        facts = {
-            "started_at": at,
-            "kind": "final" if peer or told.get("stage") == "dns" else "suspended",
-            "mx_host": peer.get("name"),
-            "mx_ip": peer.get("addr"),
-            "session": record.get("session_id"),
-            "size_bytes": record.get("size"),
-            "tls": record.get("tls_protocol_version"),
+        facts = {name: record.get(theirs) for name, theirs in _KUMO_FIELDS.items()} | {
+            "started_at": at, "kind": "final" if peer or told.get("stage") == "dns" else "suspended",
+            "mx_host": peer.get("name"), "mx_ip": peer.get("addr"),
             "message_id": str(headers.get("Message-ID", "")).strip("<>") or None,
             "sender_ip": ours.rpartition(":")[0].strip("[]") or None,
             "try_number": int(record.get("num_attempts") or 0) + 1,
-            **{name: record.get(name) for name in ("sender", "tls_cipher")},
-        }
+        }  # fmt: skip
         to = record.get("recipient")
         for one in to if isinstance(to, list) else [to]:
             self.add(head, record.get("id"), recipient=one, **facts, **told)
