@@ -330,7 +330,6 @@ def _read(name: str, response: "QueryMessage", kind: Kind) -> Answer:
     """The answer section as rows."""
     import dns.flags
     import dns.rcode
-    import dns.rdatatype
 
     rcode = response.rcode()
     if rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):

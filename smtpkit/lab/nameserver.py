@@ -13,12 +13,8 @@ from math import inf
 from types import SimpleNamespace
 from typing import Any
 
-import dns.exception
-import dns.message
-import dns.name
-import dns.rcode
-import dns.rdatatype
-import dns.zonefile
+from dns import exception, message, rcode, rdatatype, zonefile
+from dns.name import Name, root
 
 from smtpkit.catalogue import rows
 from smtpkit.lab.rules import Clock
@@ -99,23 +95,23 @@ class NameServer:
 
     def _serve(self) -> None:
         while (got := self._sock.recvfrom(65535))[1] != self.address:  # close writes to itself
-            with contextlib.suppress(dns.exception.DNSException):  # no question: a name server stays silent
-                query = dns.message.from_wire(got[0])
-                reply = dns.message.make_response(query, recursion_available=True)
+            with contextlib.suppress(exception.DNSException):  # no question: a name server stays silent
+                query = message.from_wire(got[0])
+                reply = message.make_response(query, recursion_available=True)
                 if all(self._answered(reply, one.name, one.rdtype) for one in query.question):
                     self._sock.sendto(reply.to_wire(), got[1])
 
-    def _answered(self, reply: dns.message.Message, owner: dns.name.Name, rdtype: Any) -> bool:
+    def _answered(self, reply: message.Message, owner: Name, rdtype: Any) -> bool:
         """Put the answer into `reply`; False where the scenario says that nobody answers."""
-        kind = dns.rdatatype.to_text(rdtype)
+        kind = rdatatype.to_text(rdtype)
         said = self._zone.answer(owner.to_text(), kind)
         if said.status in ("nxdomain", "servfail"):
-            reply.set_rcode(dns.rcode.from_text(said.status))
+            reply.set_rcode(rcode.from_text(said.status))
         name = f"{said.canonical}." if said.canonical else str(owner)
         lines = [f"{owner} CNAME {name}"] if said.canonical else []
         lines += [f"{name} {kind} {_quoted(row) if kind == 'TXT' else row}" for row in said.rows]
-        text, root = "\n".join(lines), dns.name.root
-        reply.answer += dns.zonefile.read_rrsets(text, origin=root, default_ttl=TTL, relativize=False)
+        text = "\n".join(lines)
+        reply.answer += zonefile.read_rrsets(text, origin=root, default_ttl=TTL, relativize=False)
         return said.status != "timeout"
 
 
