@@ -33,13 +33,11 @@ _AT = re.compile(
     r"(\S+?)\[([^\]\s]+)\](?::(\d+))?"
 )
 _VIA = re.compile(r"delivery via \S+: ")
-_TOLD = "told_host told_ip told_port stage outcome maybe_delivered code enhanced reply error".split()
 _ODD_TYPES = {"told_port": pl.Int32, "maybe_delivered": pl.Boolean, "code": pl.Int16}
-_KEPT = (
-    """recipient orig_to conn_use queue_s connect_s body_s dsn_log lossy mx_host mx_ip port sender size_bytes
-message_id session domain tls tls_cipher tls_trust tls_verified""".split()
-    + _TOLD[3:]
-)
+_KEPT = """recipient orig_to conn_use queue_s connect_s body_s dsn_log lossy mx_host mx_ip port sender size_bytes
+message_id session domain tls tls_cipher tls_trust tls_verified stage outcome maybe_delivered code enhanced reply
+error""".split()
+_TOLD = ["told_host", "told_ip", "told_port", *_KEPT[-7:]]
 _HEADS = "n at host pid kind key line".split()
 _FIELDS = "recipient orig_to relay conn_use delays dsn_log status text".split()
 _WORDS = (
@@ -115,10 +113,9 @@ class Reader:
 
 def _named(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows under the schema's names."""
-    names = {"at": "started_at", "key": "queue_id"}
-    return rows.select("n", "kind", "at", "key", *_KEPT, pl.col("host").replace("", None).alias("vantage")).rename(
-        names
-    )
+    vantage = pl.col("host").replace("", None).alias("vantage")
+    kept = rows.select("n", "kind", "at", "key", *_KEPT, vantage)
+    return kept.rename({"at": "started_at", "key": "queue_id"})
 
 
 def _kind() -> pl.Expr:
@@ -260,10 +257,8 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
     ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error").sort("n")
     how: Any = {"on": "n", "by": ["host", "pid"], "strategy": "forward", "check_sortedness": False}
     both = early.sort("n").join_asof(ends, suffix="_to", coalesce=False, **how)
-    found, same = (
-        pl.col("n_to").is_not_null(),
-        {n: pl.col(n) == pl.col(f"{n}_to") for n in ("key", "text", "mx_ip")},
-    )
+    found = pl.col("n_to").is_not_null()
+    same = {n: pl.col(n) == pl.col(f"{n}_to") for n in ("key", "text", "mx_ip")}
     near = (pl.col("at_to") - pl.col("at")).cast(pl.Int64).fill_null(0) < _HOUR
     mine = found & near & ((pl.col("kind") == "connect_fail") | same["key"])
     handshake = (pl.col("error") == "tls_handshake") & (pl.col("error_to") == "tls_handshake")
