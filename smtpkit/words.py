@@ -1,7 +1,7 @@
 """words: what the words of a log, a bounce or somebody's table say about one try, as columns of the schema.
 
 Belongs here: code, enhanced code, lines, stage and error of a text. Not here: the lines around it (logs,
-tables), what a reply means (reasons), which words mean which error (data/log_errors.csv).
+tables), what a reply means (reasons), which words mean which stage and error (data/log_*.csv).
 """
 
 import re
@@ -17,13 +17,7 @@ _WHEN = re.compile(
     r"(?:in reply to|in response to|after(?: sending)?|while (?:sending|performing|receiving)(?: the)?)"
     r" (?:pipelined |initial |server )*([\w -]{3,40})"
 )
-_STAGES = {
-    "(?i:end of data)|message body|data block": "body",
-    "greeting|connection|protocol": "banner",
-    "[EH]{2}LO|LHLO|handshake$": "ehlo",
-    "STARTTLS|TLS": "starttls",
-    **{verb: verb.lower() for verb in ("AUTH", "MAIL", "RCPT", "DATA")},
-}
+_STAGES = {row["words"]: row["stage"] for row in rows("log_stages.csv")}
 _ERRORS = [
     (re.compile(row["words"], re.IGNORECASE), row["error"], row["stage"] or None) for row in rows("log_errors.csv")
 ]
