@@ -13,14 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from smtpkit.address import numeric
+from smtpkit.catalogue import rows
 from smtpkit.errors import refuse
 from smtpkit.escape import Shown
 
-PROBLEMS = {  # openssl-verification-options(1), the codes that mail servers meet
-    2: "issuer certificate not found", 7: "signature wrong", 9: "not valid yet", 10: "expired",
-    18: "self-signed", 19: "self-signed authority in the chain", 20: "issuer not known here",
-    21: "leaf cannot be verified", 23: "revoked", 24: "issuer is no authority", 26: "not for this purpose",
-}  # fmt: skip
+PROBLEMS = {int(row["number"]): row["problem"] for row in rows("tls_problems.csv")}
+"""The codes of verification that mail servers meet."""
 
 
 @dataclass(frozen=True, slots=True)
