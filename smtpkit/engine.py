@@ -5,14 +5,12 @@ by one journal commit. Not here: what replies mean (steps), whom to ask when (ca
 """
 
 import errno
-import heapq
 import selectors
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import count
 from typing import Any
 
 from smtpkit.errors import NotAllowed
@@ -32,12 +30,9 @@ class Engine:
         self.network, self._done = network, done
         self.live: dict[str, Session] = {}
         self.marks: list[Session] = []
-        self.parked: dict[str, Session] = {}
         self.on_park: Callable[[Session, Park], None] | None = None
         self.on_decided: Callable[[Session, tuple[Verdict, ...]], None] | None = None
         self._selector = selectors.DefaultSelector()
-        self._timers: list[tuple[float, int, Session]] = []
-        self._number = count()
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
@@ -57,15 +52,13 @@ class Engine:
 
     def resume(self, session: Session, got: Got) -> None:
         """Answer an effect that waited for somebody else (MarkDot, Park)."""
-        self.parked.pop(session.name, None)
         session.deadline = float("inf")
         self._advance(session, got)
 
     def turn(self, patience: float) -> None:
         """Wait for octets, deadlines or a wake-up, `patience` s at the most; then move everything that can."""
-        now = time.monotonic()
-        if self._timers:
-            patience = min(patience, max(self._timers[0][0] - now, 0.0))
+        due = min((session.deadline for session in self.live.values()), default=float("inf"))
+        patience = min(patience, max(due - time.monotonic(), 0.0))
         for key, mask in self._selector.select(patience):
             if key.data is None:
                 with suppress(BlockingIOError):  # read to the end
@@ -85,7 +78,6 @@ class Engine:
         if session.name in self.live:
             if session in self.marks:
                 self.marks.remove(session)
-            self.parked.pop(session.name, None)
             self._advance(session, Lost(error, len(session.out), tuple(session.replies)))
 
     def close(self) -> None:
@@ -126,7 +118,6 @@ class Engine:
                 self.marks.append(session)
                 return _WAITING
             case Park():
-                self.parked[session.name] = session
                 self._until(session, time.monotonic() + session.limits.idle)
                 if self.on_park:
                     self.on_park(session, effect)
@@ -328,16 +319,14 @@ class Engine:
 
     def _until(self, session: Session, deadline: float, total: bool = True) -> None:
         session.deadline = min(deadline, session.total) if total else deadline
-        heapq.heappush(self._timers, (session.deadline, next(self._number), session))
 
     def _fire(self) -> None:
-        """Deadlines that passed; a timer whose session has moved on is stale and ignored."""
+        """Deadlines that passed, the earliest first."""
         now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            _, _, session = heapq.heappop(self._timers)
-            if session.name in self.live and session.deadline <= now and session not in self.marks:
-                session.deadline = float("inf")
-                self.drop(session, "timeout")
+        late = [one for one in self.live.values() if one.deadline <= now and one not in self.marks]
+        for session in sorted(late, key=lambda one: one.deadline):
+            session.deadline = float("inf")
+            self.drop(session, "timeout")
 
     def _leave(self, session: Session) -> None:
         """An orderly close: never a reset towards a real receiver."""

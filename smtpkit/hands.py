@@ -88,7 +88,8 @@ class Hands:
         self._worker, worker.engine.on_park = worker, self._parked
 
     def _resume(self, work: Any) -> None:
-        if self._session and self._session.name in self._worker.engine.parked:
+        parked = self._session and isinstance(self._session.effect, Park)
+        if parked and self._session.name in self._worker.engine.live:
             self._worker.engine.resume(self._session, work)
 
     def _parked(self, session: Session, _park: Park) -> None:
