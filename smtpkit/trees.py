@@ -12,7 +12,7 @@ from smtpkit.drawing import BAD, INK, MUTE, OK, WAIT, inert, ink
 MOST_ROWS, MOST_TERMS = 40, 10  # RFC 7208 4.6.4
 _LOOK = {"pass": ("\u2714", OK), "softfail": ("~", WAIT), "no match": ("\u00b7", MUTE), "": ("", MUTE)}
 _LOOK |= dict.fromkeys(("neutral", "temperror"), ("?", MUTE))
-_FOOT = "bars: DNS terms and all below \u00b7 \u2714 matched \u00b7 ~ softfail \u00b7 dot: no match, grey: not reached"
+_FOOT = "bars: DNS terms and all below \u00b7 \u2714 match \u00b7 ~ softfail \u00b7 dot: none, grey: not reached"
 
 
 def spf_tree(tree: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
