@@ -48,7 +48,7 @@ class Engine:
     def begin(self, session: Session) -> None:
         """Start a session whose intent is on disk."""
         self.live[session.name] = session
-        self._advance(session, None, first=True)
+        self._advance(session, None)
 
     def resume(self, session: Session, got: Got) -> None:
         """Answer an effect that waited for somebody else (MarkDot, Park)."""
@@ -89,21 +89,16 @@ class Engine:
         self._waker.close()
 
     # one session --------------------------------------------------------------------------------------------------
-    def _advance(self, session: Session, got: Any, first: bool = False) -> None:
+    def _advance(self, session: Session, got: Any) -> None:
         """Hand `got` to the step and start its next effect, as long as effects end at once."""
-        got = None if got is _NONE else got
-        while True:
+        while got is not _WAITING:
             try:
-                effect = next(session.step) if first else session.step.send(got)
+                session.effect = effect = session.step.send(None if got is _NONE else got)
             except StopIteration as end:
                 self._leave(session)
                 self._done(session, end.value)
                 return
-            first, session.effect = False, effect
-            answer = self._start(session, effect)
-            if answer is _WAITING:
-                return
-            got = None if answer is _NONE else answer
+            got = self._start(session, effect)
 
     def _start(self, session: Session, effect: Effect) -> Any:
         session.asked_at, session.asked_utc, session.replies = time.monotonic(), datetime.now(UTC), []

@@ -90,9 +90,9 @@ _LOST = {
 }  # fmt: skip
 
 
-def lost(error: OSError, unsent: int = 0) -> Lost:
+def lost(error: OSError) -> Lost:
     """An operating system's error in the words of the frame."""
-    return Lost(_LOST.get(error.errno or 0, "unreachable"), unsent, text=str(error))
+    return Lost(_LOST.get(error.errno or 0, "unreachable"), text=str(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

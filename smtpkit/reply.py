@@ -61,8 +61,7 @@ class Reply:
     @property
     def lines(self) -> tuple[str, ...]:
         """The lines' texts: UTF-8, else EUC-KR; code and separator taken off where they fit the grammar."""
-        whole = decode(self.raw.replace(b"\r\n", b"\n").removesuffix(b"\n"))
-        return tuple(_text(line) for line in whole.split("\n")) if self.raw else ()
+        return tuple(map(_text, self.shown.split("\n"))) if self.raw else ()
 
     @property
     def text(self) -> str:

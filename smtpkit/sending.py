@@ -85,7 +85,8 @@ def send(
     if len(domains) > 1 and server is None and domain is None:
         named = ", ".join(sorted(domains))
         raise InvalidInput(f"recipients of {len(domains)} domains ({named}): send once a domain")
-    rules = Rules.of(net, guard=guard, pace=pace, timeouts=timeouts, casebook=casebook, case=case)
+    given = {"guard": guard, "pace": pace, "timeouts": timeouts, "casebook": casebook, "case": case}
+    rules = Rules.of(net, **given)
     copies, most = len(envelope.recipients), rules.guard.max_messages
     if live and copies > most:
         raise InvalidInput(f"{copies} recipients are over guard.max_messages={most}; raise it, or send in parts")
@@ -94,8 +95,7 @@ def send(
     if live:
         work.why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, work.port)
     plan = work.plan(again) if live else work.dry()
-    more = {"guard": guard, "pace": pace, "timeouts": timeouts, "casebook": casebook, "case": case}
-    return run(plan, net, label=f"send to {route.domain}", background=background, **more)
+    return run(plan, net, label=f"send to {route.domain}", background=background, **given)
 
 
 class _Sending:

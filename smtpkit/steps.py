@@ -88,12 +88,9 @@ Asking = Generator[Effect, Got, Reply]
 Greeted = Generator[Effect, Got, tuple[Reply, dict[str, str]]]
 
 # RFC 5321 4.3.2; 235 and 334: RFC 4954; 251, 252: RCPT that will be forwarded, or cannot be verified.
-FINE: dict[str, frozenset[int]] = {
-    stage: frozenset(codes)
-    for stage, codes in {
-        "banner": (220,), "ehlo": (250,), "starttls": (220,), "auth": (235, 334), "mail": (250,),
-        "rcpt": (250, 251, 252), "data": (354,), "body": (250,),
-    }.items()
+FINE: dict[str, tuple[int, ...]] = {
+    "banner": (220,), "ehlo": (250,), "starttls": (220,), "auth": (235, 334), "mail": (250,),
+    "rcpt": (250, 251, 252), "data": (354,), "body": (250,),
 }  # fmt: skip
 NO_EHLO = frozenset((500, 501, 502, 504))
 """To these HELO is the next question (RFC 5321 3.2); any other refusal of EHLO is meant for us."""
@@ -222,15 +219,14 @@ def _road(talk: Talk) -> Step:
 
 def greet(helo: str) -> Greeted:
     """EHLO, or HELO where EHLO is not known; the reply and what was offered."""
-    got = yield Ask(f"EHLO {helo}\r\n".encode(), ("ehlo",))
-    end = judge("ehlo", got)
-    if end is None:
-        assert isinstance(got, list)
-        return got[-1], offers(got[-1])
-    if end.error or end.reply is None or end.reply.code not in NO_EHLO:
-        raise Over(end)
-    reply = yield from ask("ehlo", f"HELO {helo}\r\n".encode())
-    return reply, {}
+    try:
+        reply = yield from ask("ehlo", f"EHLO {helo}\r\n".encode())
+        return reply, offers(reply)
+    except Over as over:
+        end = over.verdicts[0]
+        if end.error or end.reply is None or end.reply.code not in NO_EHLO:
+            raise
+    return (yield from ask("ehlo", f"HELO {helo}\r\n".encode())), {}
 
 
 def secure() -> Generator[Effect, Got, None]:
@@ -278,8 +274,7 @@ class _Batch:
 
     mail: Verdict | None = None
     rcpts: list[Verdict | None] = field(default_factory=list)
-    data: Verdict | None = None
-    asked_data: bool = False
+    data: Verdict | None = Verdict("data", "failed")  # as long as it was not asked; None: the message may come
 
     @property
     def open(self) -> tuple[int, ...]:
@@ -321,7 +316,7 @@ def _one_by_one(talk: Talk, rcpts: Sequence[bytes]) -> Generator[Effect, Got, tu
         passed.append(end or Verdict("rcpt", "passed", got[-1] if isinstance(got, list) else None))
     if talk.until != "rcpt" and batch.open:
         got = yield Ask(b"DATA\r\n", ("data",))
-        batch.asked_data, batch.data = True, judge("data", got)
+        batch.data = judge("data", got)
         if talk.until == "data":
             last = got[-1] if isinstance(got, list) else None
             done = batch.data or Verdict("data", "passed", last)
@@ -345,14 +340,14 @@ def _at_once(mail: bytes, rcpts: Sequence[bytes]) -> Generator[Effect, Got, _Bat
         failed = judge(stages[min(len(replies), len(stages) - 1)], lost)
         end = ends[0] if ends and ends[0] else failed or Verdict("mail", "failed", error=lost.error)
         raise Over(*_told([] if ends and ends[0] else ends[1:], end, len(rcpts)))
-    return _Batch(ends[0], ends[1:-1], ends[-1], True)
+    return _Batch(ends[0], ends[1:-1], ends[-1])
 
 
 def _hand_over(talk: Talk, batch: _Batch) -> Step:
     """The body, the mark on disk, the dot; a lone dot where DATA was taken for nobody (RFC 2920 3.1)."""
     told = [batch.mail or verdict for verdict in batch.rcpts]
     if batch.mail or not batch.open:
-        if batch.asked_data and batch.data is None:
+        if batch.data is None:
             yield Ask(b".\r\n", ("body",))
         return tuple(verdict for verdict in told if verdict)
     end = batch.data or (yield from _body(talk, batch.open))
