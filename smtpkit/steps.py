@@ -157,8 +157,6 @@ class Talk:
     needs_8bit: bool = False
     needs_smtputf8: bool = False
     pipeline: bool = False
-    mail_parameters: str = ""
-    rcpt_parameters: str = ""
 
 
 Offers = Mapping[str, str]
@@ -194,9 +192,8 @@ def session(talk: Talk) -> Step:
 
 def leaves_politely(verdict: Verdict) -> bool:
     """Whether the connection is still sound enough for QUIT."""
-    if verdict.cut or (verdict.stage, verdict.outcome) == ("data", "passed"):
-        return False  # a QUIT would be a line of the message
-    return verdict.error in (None, "not_offered") and (verdict.reply is None or verdict.reply.code != 421)
+    well = verdict.error in (None, "not_offered") and (verdict.reply is None or verdict.reply.code != 421)
+    return well and not verdict.cut  # then a QUIT would be a line of the message
 
 
 def _road(talk: Talk) -> Step:
@@ -265,7 +262,7 @@ def parameters(talk: Talk, offered: Offers) -> str:
         if need and word.removeprefix("BODY=") not in offered:
             raise Over(NOT_OFFERED)
         words += [word] if need else []
-    return "".join(f" {word}" for word in [*words, *talk.mail_parameters.split()])
+    return "".join(f" {word}" for word in words)
 
 
 @dataclass(slots=True)
@@ -286,8 +283,7 @@ def transaction(talk: Talk, envelope: Envelope, offered: Offers) -> Step:
     """MAIL to the final dot, or to `talk.until`."""
     extra = parameters(talk, offered).encode()
     mail = envelope.mail + extra + b"\r\n"
-    more = f" {talk.rcpt_parameters}".encode() if talk.rcpt_parameters else b""
-    rcpts = [one + more + b"\r\n" for one in envelope.rcpts]
+    rcpts = [one + b"\r\n" for one in envelope.rcpts]
     if talk.pipeline and talk.until == "body" and "PIPELINING" in offered:
         batch = yield from _at_once(mail, rcpts)
     else:
@@ -295,7 +291,7 @@ def transaction(talk: Talk, envelope: Envelope, offered: Offers) -> Step:
         if talk.until == "mail":
             return (Verdict("mail", "passed", reply),) * len(rcpts)
         batch, passed = yield from _one_by_one(talk, rcpts)
-        if talk.until in ("rcpt", "data"):
+        if talk.until == "rcpt":
             return passed
     return (yield from _hand_over(talk, batch))
 
@@ -315,12 +311,7 @@ def _one_by_one(talk: Talk, rcpts: Sequence[bytes]) -> Generator[Effect, Got, tu
         batch.rcpts.append(end)
         passed.append(end or Verdict("rcpt", "passed", got[-1] if isinstance(got, list) else None))
     if talk.until != "rcpt" and batch.open:
-        got = yield Ask(b"DATA\r\n", ("data",))
-        batch.data = judge("data", got)
-        if talk.until == "data":
-            last = got[-1] if isinstance(got, list) else None
-            done = batch.data or Verdict("data", "passed", last)
-            passed = [v if v.outcome != "passed" else done for v in passed]
+        batch.data = judge("data", (yield Ask(b"DATA\r\n", ("data",))))
     return batch, tuple(passed)
 
 

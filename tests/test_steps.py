@@ -158,12 +158,6 @@ DIALOGUES = {
         "passed rcpt 251 -",
         {"until": "rcpt"},
     ),
-    "a probe to DATA hangs up without QUIT": Dialogue(
-        OPEN + "250 ok\n250 ok\n354 go",
-        f"EHLO c.example\n{MAIL_TO_DATA}",
-        "passed data 354 -",
-        {"until": "data"},
-    ),
     "one of two recipients": Dialogue(
         OPEN + "250 ok\n550 5.1.1 who\n250 ok\n354 go\n250 ok\n221 bye",
         f"""EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nRCPT TO:<b@daum.example>
