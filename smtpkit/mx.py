@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from smtpkit import escape
 from smtpkit.address import host_name, ip_or_none, literal, organisation
 from smtpkit.errors import InvalidInput, refuse
-from smtpkit.network import Answer, Network, chosen
+from smtpkit.network import Network, chosen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,16 +145,11 @@ def _host(pref: int, name: str, net: Network) -> MxHost:
     answers = [net.resolve(name, "A"), net.resolve(name, "AAAA")]
     ips = tuple(dict.fromkeys(ip for answer in answers for ip in answer.rows))[:MAX_ADDRESSES]
     cname = next((answer.canonical for answer in answers if answer.canonical), None)
-    why = _why(answers)
+    statuses = {answer.status for answer in answers}  # one SERVFAIL: we do not know (Postfix, RFC 5321 5.1)
+    why = next((f"dns_{soft}" for soft in ("timeout", "servfail") if soft in statuses), "dns_nxdomain")
     error = None if ips and why == "dns_nxdomain" else why
     detail = "; ".join(dict.fromkeys(answer.detail for answer in answers if answer.detail))
     return MxHost(name, pref, ips, error, receiver_of(name), cname, detail if error else "")
-
-
-def _why(answers: list[Answer]) -> str:
-    """The soft error dominates (Postfix, RFC 5321 5.1): one SERVFAIL means we do not know."""
-    statuses = {answer.status for answer in answers}
-    return next((f"dns_{soft}" for soft in ("timeout", "servfail") if soft in statuses), "dns_nxdomain")
 
 
 def receiver_of(name: str) -> str:
