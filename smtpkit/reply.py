@@ -107,7 +107,9 @@ class ReplyReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._searched = 0
         self._lines: list[bytes] = []
+        self._taken = 0
         self._total = 0
 
     @property
@@ -129,13 +131,16 @@ class ReplyReader:
         """Forget everything unread, as before TLS (RFC 3207 section 6)."""
         self._buffer.clear()
         self._lines.clear()
+        self._searched = self._taken = 0
 
     def next(self) -> Reply | None:
         """The next whole reply, or None while more octets are needed."""
-        while (end := self._buffer.find(b"\n")) >= 0:  # of no more than a line's MAX_LINE
+        while (end := self._buffer.find(b"\n", self._searched)) >= 0:
             line = bytes(self._buffer[: end + 1])
             del self._buffer[: end + 1]
+            self._searched = 0
             self._lines.append(line)
+            self._taken += len(line)
             if self._over(len(line)):
                 return self._end(None, "too_long")
             match = _LINE.fullmatch(line[:-1].removesuffix(b"\r"))
@@ -143,15 +148,16 @@ class ReplyReader:
                 return self._end(None, "garbage")
             if match[2] != b"-":
                 return self._end(int(match[1]))
+        self._searched = len(self._buffer)
         return self._end(None, "too_long") if self._over(len(self._buffer)) else None
 
     def _over(self, line: int) -> bool:
-        whole = sum(map(len, self._lines)) + len(self._buffer) * (line == len(self._buffer))
+        whole = self._taken + len(self._buffer) * (line == len(self._buffer))
         caps = line > MAX_LINE, len(self._lines) > MAX_LINES, whole > MAX_REPLY, self._total > MAX_SESSION
         return any(caps)
 
     def _end(self, code: int | None, *why: str) -> Reply:
-        lines, self._lines = self._lines, []
+        lines, self._lines, self._taken = self._lines, [], 0
         if code is None and why == ("too_long",) and self._buffer:
             lines.append(bytes(self._buffer[:MAX_LINE]))
             self.clear()
