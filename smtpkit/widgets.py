@@ -295,10 +295,9 @@ class Console(Form):
         text, self.command.value = self.command.value, ""
         if self.dialogue is None:
             raise InvalidInput("there is no session yet; Connect first")
-        blank = not text.strip() and getattr(self.dialogue.last, "code", None) != 354
-        if blank:  # as a double click sends it; in a message it is a line
-            return
-        await self._hear(self.dialogue.command, text)
+        said = self.dialogue.transcript.rows
+        if text.strip() or (said and said[-1].reply.code == 354):  # a double click's blank line is none of ours
+            await self._hear(self.dialogue.command, text)
 
     async def stop(self) -> None:
         """End at once whatever is waited for, and the session."""

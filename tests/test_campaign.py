@@ -166,7 +166,7 @@ class TestProgress:
             nameservers=[("127.0.0.1", 9)], dns_timeout=0.3, casebook=tmp_path / "c.sqlite", helo="me.example"
         )
         frame = sk.probe("d.example", network=dead)
-        assert "DNS for d.example: 2 of 2 answers, done" in capsys.readouterr().err
+        assert "DNS for d.example: 2 of 2 lookups, done" in capsys.readouterr().err
         assert frame["why"].item().startswith("The resolution lifetime expired")
 
     def test_a_notebook_gets_a_bar_with_a_label(self) -> None:
