@@ -108,8 +108,8 @@ def decode(octets: bytes) -> str:
 
 
 def charset(octets: bytes) -> str:
-    """The first of utf-8 and euc-kr that they are, or else "ascii"."""
-    for name in ("utf-8", "euc-kr"):
+    """The first of utf-8, euc-kr and (beside Hangul of EUC-KR) cp949 that they are, or else "ascii"."""
+    for name in ("utf-8", "euc-kr", *["cp949"] * bool(re.search(rb"[\xb0-\xc8][\xa1-\xfe]", octets))):
         try:
             octets.decode(name)
         except UnicodeDecodeError:

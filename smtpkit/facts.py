@@ -124,7 +124,8 @@ def _quote(letter: str, attempts: pd.DataFrame, ours: str, theirs: str) -> str:
         known = " ".join(one_line(text) for text in head if text)
         known += f", {queue} {one_line(row.queue_id)}" if row.queue_id else ""
         why = ", ".join(filter(None, (row.error, row.tls_problem))) or "unknown"
-        said = visible(row.reply or f"(no reply: {why})")
+        heard = row.code or (row.outcome if row.word == "accepted" else None)
+        said = visible(row.reply or (f"({heard})" if heard else f"(no reply: {why})"))
         lines += [f"    {known}", *(f"       {line}" for line in said.split("\n"))]
     return "\n".join(lines)
 

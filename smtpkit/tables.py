@@ -1,9 +1,10 @@
 """tables: people's own evidence as attempts frames: their CSV, Excel or frame, and the bounces they were sent.
 
-Belongs here: which column is what, dates and replies as people write them, delivery reports. Not here: logs
+Belongs here: which column is what, replies as people write them, delivery reports. Not here: times (dates), logs
 of MTAs (logs), the schema (attempts).
 """
 
+import csv
 import email
 import io
 import mailbox
@@ -18,22 +19,20 @@ from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import pandas as pd
 
 from smtpkit import attempts, catalogue, words
 from smtpkit.address import ip_or_none
+from smtpkit.dates import times, whole_times
 from smtpkit.errors import refuse
 from smtpkit.escape import decode
 
 _KNOWN = {word: row["column"] for row in catalogue.rows("table_columns.csv") for word in row["written"].split()}
-_KOREAN = {r"(\d+)년\s*(\d+)월\s*(\d+)일": r"\1-\2-\3", r"오전\s*([\d:]+)": r"\1 AM", r"오후\s*([\d:]+)": r"\1 PM"}
-_ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
 _ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
 _SAID = re.compile(r"(?s)(?:^|;|:(?!\s*2))\s*([245]\d\d)[ :-]\s*(.*?)(?: \(in reply to .*)?$")
 """A reply behind the words of a log, or a report's type: `host mx said: 550 no`, `smtp; 550 no`."""
-_SHORT = "dates such as 26.03.04 were read as year.month.day; write them as 2026-03-04 if they are not"
-_DATES = "dates such as 03/04/2026 were read as month/day/year; write them as 2026-03-04 if they are not"
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
@@ -53,10 +52,13 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     ['2026-03-02 00:00:00+00:00', '550', '5.7.1', 'rejected']
     """
     table = source if isinstance(source, pd.DataFrame) else _opened(Path(source))
+    if not table.columns.is_unique:
+        raise refuse("columns", list(table), "have a name twice", "rename one of them")
     given = dict(columns or {})
     odd = [name for name in given if name not in table] + [n for n in given.values() if n not in attempts.COLUMNS]
     if odd:
         raise refuse("columns", odd, "are neither in the table nor in the schema", f"the table has {list(table)}")
+    table = whole_times(table, set(given))
     if guessed := _guess(table, set(given), set(given.values())):
         said = ", ".join(f"{theirs!r} as {ours}" for theirs, ours in guessed.items())
         warnings.warn(f"read_table guessed: {said}; columns= settles it", stacklevel=2)
@@ -87,15 +89,24 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
 def _opened(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise refuse("table", str(path), "is no file", "give a CSV or Excel file, or a frame")
-    if path.suffix.lower() in (".xlsx", ".xlsm"):
-        return pd.read_excel(path, dtype=object)
+    try:
+        return _parsed(path)
+    except (csv.Error, ValueError, BadZipFile) as why:  # pandas' errors are ValueErrors
+        said, instead = str(why).partition("\n")[0][:120], "quote texts that have commas, save .xls as .xlsx"
+        raise refuse("table", str(path), f"cannot be read ({said})", instead) from None
+
+
+def _parsed(path: Path) -> pd.DataFrame:
+    if path.suffix.lower() in (".xlsx", ".xlsm", ".xls"):
+        return pd.read_excel(path, dtype=object, engine="openpyxl")
     octets, text = path.read_bytes().removeprefix(b"\xef\xbb\xbf"), ""
     wide = octets[:2] in (b"\xff\xfe", b"\xfe\xff")  # Excel's "Unicode text"
     for name in ["utf-16"] if wide else ["utf-8", "euc-kr", "cp949"]:  # CP949: EUC-KR as Korean Excel writes it
         with suppress(UnicodeError):
             text = text or octets.decode(name)
     text = text or decode(octets)
-    return pd.read_csv(io.StringIO(text), sep=None, engine="python", dtype=object, skipinitialspace=True)
+    how: Any = {"sep": None, "engine": "python", "dtype": object, "skipinitialspace": True, "index_col": False}
+    return pd.read_csv(io.StringIO(text), **how)
 
 
 def _guess(table: pd.DataFrame, settled: set[str], taken: set[str]) -> dict[str, str]:
@@ -140,7 +151,7 @@ def _is_ip(text: object) -> bool:
 def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, Any]], notes: list[str]) -> None:
     """Times, codes and IPs in place; what cannot be read is missing, and a problem."""
     readers: dict[str, Any] = {
-        "started_at": lambda column: _times(column, tz, notes),
+        "started_at": lambda column: times(column, tz, notes),
         "code": lambda column: _codes(pd.to_numeric(column, errors="coerce")),
         "outcome": _outcomes,
         "mx_ip": lambda column: column.astype("str").str.strip().str.strip("[]").where(column.map(_is_ip)),
@@ -166,36 +177,11 @@ def _note(name: str, column: pd.Series, bad: pd.Series, problems: list[dict[str,
 
 def _outcomes(column: pd.Series) -> pd.Series:
     """Outcomes as the schema or as people call them; what is neither is missing."""
-    return column.astype("str").str.strip().str.lower().map(_ENDS)
+    return column.astype("str").str.replace(r"\s", "", regex=True).str.lower().map(_ENDS)
 
 
 def _codes(numbers: pd.Series) -> pd.Series:
     return numbers.where(numbers.between(100, 599) & (numbers % 1 == 0)).astype("Int16")
-
-
-def _times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
-    if pd.api.types.is_datetime64_any_dtype(column) and column.dt.tz is not None:
-        return column.dt.tz_convert("UTC")
-    number = pd.to_numeric(column, errors="coerce")
-    number = number.where(number.between(1e8, 1e10) | number.between(1e11, 1e13))  # seconds; milliseconds
-    if number.notna().any() and not pd.api.types.is_datetime64_any_dtype(column):
-        return pd.to_datetime(number, unit="ms" if number.median() > 1e11 else "s", utc=True)
-    texts = column.astype("str").replace(_KOREAN, regex=True)
-    if (short := texts.str.match(r"\d\d\.\s?\d\d?\.\s?\d\d?(?!\d)", na=False)).any():
-        texts = texts.where(~short, "20" + texts.str.replace(r"\.\s?", "-", n=2, regex=True))
-        notes.append(_SHORT)
-    aware = texts.str.contains(r":\d\d(?:[.,]\d+)? ?(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$", na=False)
-    parsed = pd.to_datetime(texts.where(aware), errors="coerce", utc=True, format="mixed")
-    local = pd.to_datetime(texts.where(~aware), errors="coerce", format="mixed")
-    if texts.str.match(r"\d\d?[/.]\d\d?[/.]\d{4}", na=False).any():
-        notes.append(_DATES)
-    if not tz and local.notna().any():
-        notes.append(_ZONE)
-    try:
-        placed = local.dt.tz_localize(tz or "UTC", ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
-    except (KeyError, ValueError) as why:
-        raise refuse("tz", tz, f"is no time zone ({why})", "write one like 'Asia/Seoul'") from None
-    return parsed.fillna(placed)
 
 
 def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str, Any]:
@@ -212,7 +198,8 @@ def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
         return {}
     if "code" in told:
         return told | {"stage": None}
-    unread = {"reply": text, "code": code, "outcome": None, "maybe_delivered": None}
+    ending = _ENDS.get(re.sub(r"\s", "", text).lower())
+    unread = {"reply": text, "code": code, "outcome": ending, "maybe_delivered": None}
     return {"reply": None, "code": None, "text": text} | told if told["error"] else unread
 
 
@@ -284,9 +271,17 @@ def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
         yield str(path), email.message_from_bytes(path.read_bytes(), policy=policy.default)
 
 
+def _raw(fields: Any, name: str) -> str:
+    """A field's text; where its octets are no ASCII and no UTF-8, as Korean."""
+    found = str(fields.get(name, ""))
+    raw = next((value for key, value in getattr(fields, "raw_items", dict)() if key.lower() == name.lower()), "")
+    return decode(re.sub(r"\r?\n", "", raw).encode("utf-8", "surrogateescape")) if "\ufffd" in found else found
+
+
 def _word(fields: Any, name: str) -> str:
     """A report's field without its type: `dns; mx.example` is `mx.example`."""
-    return str(fields.get(name, "")).partition(";")[2].strip() or str(fields.get(name, "")).strip()
+    text = str(fields.get(name, ""))
+    return text.partition(";")[2].strip() if ";" in text else text.strip()
 
 
 def _when(text: str) -> Any:
@@ -303,7 +298,7 @@ def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
         blocks: Any = part.get_payload() if part.get_content_type() == "message/delivery-status" else []
         whole, *each = blocks if isinstance(blocks, list) and blocks else [{}]
         for fields in each:
-            said = _SMTP.sub("", str(fields.get("Diagnostic-Code", "")), count=1)
+            said = _SMTP.sub("", _raw(fields, "Diagnostic-Code"), count=1)
             at = _when(str(fields.get("Last-Attempt-Date") or whole.get("Arrival-Date") or message["Date"]))
             yield {
                 "recipient": _word(fields, "Final-Recipient") or _word(fields, "Original-Recipient"),
@@ -314,18 +309,29 @@ def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
+def _content(body: Any) -> str:
+    """The text of a part."""
+    try:
+        return str(body.get_content())
+    except LookupError:  # a charset that Python lacks: unknown-8bit, x-windows-949
+        return decode(body.get_payload(decode=True))
+
+
 def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
     """A bounce in free words: each address at the start of a line, with the text up to the next."""
     body = message.get_body(("plain",))
-    text = body.get_content() if body and not body.is_multipart() else ""
+    text = _content(body) if body and not body.is_multipart() else ""
     text = re.split(r"(?m)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)", text, flags=re.I)[0]
     places = [*_FAILED.finditer(text)]
     ends = [place.start() for place in places[1:]] + [len(text)]
     for place, end in zip(places, ends, strict=False):
         piece = text[place.end() : end]
+        if " said: " in piece:  # Postfix folds its lines
+            piece = re.sub(r"(?<=\S)\n {4}(?=[^\s\d])", " ", piece)
         said = _CODED.search(piece)
         if said or words.ending(piece)["error"]:
-            lines = "\n".join(line.strip() for line in said[1].strip().split("\n")) if said else ""
+            reply = said[1].partition(" (in reply to")[0].strip() if said else ""
+            lines = "\n".join(line.strip() for line in reply.split("\n"))
             yield {"recipient": place[1], "said": lines, "text": piece, "action": "failed",
                    "started_at": _when(str(message["Date"]))}  # fmt: skip
 

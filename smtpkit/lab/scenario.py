@@ -41,6 +41,8 @@ def load(scenario: str | Path | Mapping[str, Any], **instead: Any) -> SimpleName
     instead = {key: value for key, value in instead.items() if value is not None}
     if isinstance(scenario, Mapping):
         return _whole({**scenario, **instead}, "scenario")
+    if not isinstance(scenario, str | Path):
+        raise InvalidInput(f"scenario {scenario!r} is none; write a name, the path of a .toml file, or a mapping")
     path = Path(scenario)
     if path.suffix != ".toml":
         if str(scenario) not in names():
@@ -48,7 +50,7 @@ def load(scenario: str | Path | Mapping[str, Any], **instead: Any) -> SimpleName
             raise InvalidInput(f"no scenario {str(scenario)!r}; there are: {', '.join(names())}; {own}")
         path = data("scenarios") / f"{scenario}.toml"
     try:
-        raw = tomllib.loads(path.read_text("utf-8"))
+        raw = tomllib.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise InvalidInput(f"scenario {str(path)!r} cannot be read: {error}") from error
     return _whole(raw | instead, path.name)
@@ -62,7 +64,7 @@ def _whole(raw: dict[str, Any], where: str) -> SimpleNamespace:
         rows = enumerate(getattr(lab, kind), 1)
         setattr(lab, kind, [_fill(kind, row, f"{where}, [[{kind}]] {n}") for n, row in rows])
     lab.zone = {name: _zone(name, table, f'{where}, [zone."{name}"]') for name, table in lab.zone.items()}
-    lab.domains = (lab.domain, *lab.domains)
+    lab.domains = tuple(map(str.lower, (lab.domain, *lab.domains)))
     lab.recipients = lab.recipients or (f"r@{lab.domain}",)
     for mx in lab.mx:
         mx.texts, mx.domains = usual | lab.texts | mx.texts, mx.domains or lab.domains
@@ -70,7 +72,10 @@ def _whole(raw: dict[str, Any], where: str) -> SimpleNamespace:
 
 
 def _zone(name: str, table: Any, where: str) -> dict[str, tuple[str, ...]]:
-    return {kind: _value(kind, values, [], where) for kind, values in _value(name, table, {}, where).items()}
+    made = {kind: _value(kind, values, [], where) for kind, values in _value(name, table, {}, where).items()}
+    if odd := [text for text in made.get("MX", ()) if not re.fullmatch(r"\d{1,5} \S+", text)]:
+        raise _bad(where, "MX", odd[0], "is no MX record; write preference and host, such as '10 mx1.daum.example'")
+    return made
 
 
 def _fill(kind: str, table: dict[str, Any], where: str) -> SimpleNamespace:

@@ -1,0 +1,177 @@
+"""What a Korean postmaster met: replies misread, times invented, bounces and tables that lost words or rows."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import smtpkit as sk
+from smtpkit.errors import InvalidInput
+from smtpkit.escape import decode
+
+REPLIES = {
+    "554 5.7.1 스팸으로 판단되어 수신자에게 전달할 수 없습니다": "content",
+    "554 5.7.1 IP 주소가 차단 목록에 있어 수신자에게 전달할 수 없습니다": "ip_blocked",
+    "450 4.7.1 서버 오류로 수신자에게 전달할 수 없습니다": "server_busy",
+    "552 5.3.4 크기 초과로 사용자에게 전달할 수 없습니다": "too_big",
+    "550 5.7.1 IP 주소를 확인할 수 없습니다. 역방향 DNS 없음": "host_identity",
+    "550 발신 메일 주소가 존재하지 않습니다": "sender_domain",
+    "553 발신 주소가 유효하지 않습니다": "sender_domain",
+    "421 4.7.0 접속이 너무 많습니다. 잠시 후 다시 시도해 주세요": "rate_limited",
+    "450 4.7.1 발송량 초과": "rate_limited",
+    "450 4.7.1 연결 수 제한을 초과하였습니다": "rate_limited",
+    "554 5.7.1 스팸 발송 IP로 등록되어 있습니다": "ip_blocked",
+    "550 휴면 계정입니다": "recipient_unavailable",
+    "550 탈퇴한 회원입니다": "recipient_unavailable",
+    "451 4.7.1 그레이리스트 처리": "greylisted",
+    "452 4.3.1 시스템 저장 공간이 부족합니다": "server_busy",
+    "550 5.1.1 사용자가 없습니다": "recipient_unknown",
+    "552 5.2.2 메일함 용량을 초과하였습니다": "mailbox_full",
+}
+
+
+@pytest.mark.parametrize("text", REPLIES)
+def test_korean_replies_mean_what_they_say(text: str) -> None:
+    assert sk.classify(text).reason == REPLIES[text]
+
+
+@pytest.mark.parametrize(
+    ("octets", "text"),
+    [
+        ("똠방각하 IP가 차단되었습니다".encode("cp949"), "똠방각하 IP가 차단되었습니다"),
+        ("차단".encode("euc-kr"), "차단"),
+        ("Ärger".encode("latin-1"), r"\xc4rger"),
+    ],
+    ids=["cp949", "euc-kr", "latin-1"],
+)
+def test_octets_of_korean_windows_are_read_and_latin_1_stays(octets: bytes, text: str) -> None:
+    assert decode(octets) == text
+
+
+def bounce(folder: Path, name: str, head: str, body: bytes) -> Path:
+    (folder / name).write_bytes(f"Subject: failure\nMIME-Version: 1.0\n{head}\n\n".encode() + body)
+    return folder
+
+
+@pytest.mark.parametrize("charset", ["unknown-8bit", "x-windows-949"])
+def test_a_charset_that_python_lacks_loses_nothing(charset: str, tmp_path: Path) -> None:
+    bounce(tmp_path, "a.eml", f"Content-Type: text/plain; charset={charset}", b"<r@d.example>:\n550 5.1.1 no\n")
+    bounce(tmp_path, "b.eml", "Content-Type: text/plain", b"<s@d.example>:\n550 5.1.1 no\n")
+    assert sk.read_bounces(tmp_path).recipient.tolist() == ["r@d.example", "s@d.example"]
+
+
+def test_a_bounce_folded_by_postfix_is_whole(tmp_path: Path) -> None:
+    said = b"<r@d.example>: host mx1.d.example[192.0.2.11] said: 550 5.7.1 Service\n    unavailable; client"
+    said += b" [192.0.2.7]\n    blocked using zen.spamhaus.org (in reply to\n    RCPT TO command)\n"
+    (row,) = sk.read_bounces(bounce(tmp_path, "a.eml", "Content-Type: text/plain", said)).itertuples()
+    assert row.reply == "550 5.7.1 Service unavailable; client [192.0.2.7] blocked using zen.spamhaus.org"
+    assert (row.mx_ip, row.reason) == ("192.0.2.11", "ip_blocked")
+
+
+def test_a_report_in_euc_kr_keeps_its_words(tmp_path: Path) -> None:
+    report = "--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; x.example\n\n"
+    report += "Final-Recipient: rfc822; r@d.example\nAction: failed\nStatus: 5.7.1\n"
+    report += "Diagnostic-Code: smtp; 550 5.7.1 IP가 차단되었습니다\n\n--b--\n"
+    head = 'Content-Type: multipart/report; report-type=delivery-status; boundary="b"'
+    (row,) = sk.read_bounces(bounce(tmp_path, "a.eml", head, report.encode("euc-kr"))).itertuples()
+    assert (row.reply, row.reason) == ("550 5.7.1 IP가 차단되었습니다", "ip_blocked")
+
+
+def read(columns: dict[str, list[Any]], **more: Any) -> pd.DataFrame:
+    table = pd.DataFrame(columns | {"IP": "192.0.2.1", "응답": "550 5.1.1 no"})
+    with pytest.warns(UserWarning, match="guessed"):
+        return sk.read_table(table, tz="Asia/Seoul", **more)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"날짜": ["2026-11-24"], "시간": ["09:05:01"]},
+        {"시간": ["09:05:01"], "날짜": ["2026-11-24"]},
+        {"날짜": ["2026년 11월 24일"], "시각": ["오전 09:05:01"]},
+        {"date": [pd.Timestamp("2026-11-24")], "time": [pd.Timestamp("2026-11-24 09:05:01").time()]},
+        {"발송시각": ["2026-11-24 09:05:01 KST"]},
+        {"발송시각": ["2026년 11월 24일 (화) 오전 9시 05분 01초"]},
+    ],
+    ids=["day and clock", "clock first", "Korean", "Excel's cells", "KST", "in words"],
+)
+def test_times_as_koreans_write_them(columns: dict[str, list[Any]]) -> None:
+    made = read(columns)
+    assert str(made.started_at[0]) == "2026-11-24 00:05:01+00:00"
+    assert made.attrs["problems"] == []
+
+
+def test_a_clock_without_a_day_is_no_time() -> None:
+    made = read({"시간": ["09:05:01"]})
+    assert made.started_at.isna().all()
+    assert [one["why"] for one in made.attrs["problems"]] == ["started_at cannot be read"]
+
+
+@pytest.mark.filterwarnings("ignore:read_table guessed")
+def test_one_unknown_word_costs_its_own_row_only() -> None:
+    table = pd.DataFrame(
+        {"ip": "192.0.2.1", "결과": ["성공", "타임아웃", "전송 완료", "550 5.1.1 no", "수신 거부"]}
+    )
+    assert sk.read_table(table).outcome.astype(object).where(lambda x: x.notna(), None).tolist() == [
+        "accepted", None, "accepted", "rejected", "rejected"
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:read_table guessed")
+@pytest.mark.filterwarnings("ignore:Length of header")
+def test_a_comma_too_many_shifts_no_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("시각,IP,응답\n2026-11-24 14:05:01,192.0.2.1,550 5.1.1 a,\n", "utf-8")
+    made = sk.read_table(tmp_path / "a.csv", tz="Asia/Seoul")
+    assert (made.mx_ip[0], made.code[0]) == ("192.0.2.1", 550)
+
+
+@pytest.mark.parametrize(
+    ("name", "octets"), [("a.csv", b""), ("b.csv", b"x"), ("c.xlsx", b"none"), ("d.xls", b"\xd0\xcf")]
+)
+def test_a_file_that_is_no_table_is_refused(name: str, octets: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(octets)
+    with pytest.raises(InvalidInput, match=name.partition(".")[0] + r"\.|reply or a code"):
+        sk.read_table(tmp_path / name)
+    with pytest.raises(InvalidInput, match="twice"):
+        sk.read_table(pd.DataFrame([["550 no", "192.0.2.1"]], columns=["a", "a"]))
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_an_answer_without_its_text_is_no_missing_reply(lang: Any) -> None:
+    at = pd.date_range("2026-11-24", periods=32, freq="5s", tz="UTC")
+    frame = pd.DataFrame({"started_at": at, "mx_ip": [f"192.0.2.{11 + n % 4}" for n in range(32)]})
+    frame["code"] = frame.mx_ip.map(lambda ip: 554 if ip == "192.0.2.14" else 250)
+    letter = str(sk.report(frame, lang=lang).letter)
+    assert "(554)" in letter
+    assert "(250)" in letter
+    assert "no reply" not in letter
+    assert ("(by form)", "(문의 양식)")[lang == "ko"] not in letter, "there is no form to go to"
+
+
+MX = "[[mx]]\nname = 'mx1.d.example'\nips = '192.0.2.11'\n"
+SCENARIOS = {
+    "an address beyond 255": (f"domain = 'd.example'\n{MX.replace('.11', '.999')}", "192.0.2.999"),
+    "three colons": (f"domain = 'd.example'\n{MX.replace('192.0.2.11', '2001:db8:::1')}", "2001:db8:::1"),
+    "capitals in an address": (f"domain = 'd.example'\n{MX.replace('192.0.2.11', '2001:DB8::1')}", "small letters"),
+    "a name in Hangul": (f"domain = 'd.example'\n{MX.replace('mx1', '메일')}", "A-label"),
+    "a domain in Hangul": (f"domain = '한글.example'\n{MX}", "A-label"),
+    "an MX without preference": (f"domain = 'd.example'\n{MX}[zone.'d.example']\nMX = 'mx1'", "preference"),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_says_what_is_wrong_in_it(name: str, tmp_path: Path) -> None:
+    text, says = SCENARIOS[name]
+    (tmp_path / "own.toml").write_text(text, "utf-8-sig")
+    with pytest.raises(InvalidInput, match=says.replace(".", r"\.")):
+        sk.Lab(tmp_path / "own.toml")
+    with pytest.raises(InvalidInput, match="5"):
+        sk.Lab(5)  # type: ignore[arg-type]  the wrong type is the point
+
+
+def test_a_domain_in_capitals_is_the_same_domain() -> None:
+    given = {"domain": "Daum.Example", "mx": [{"name": "mx1.daum.example", "ips": ["192.0.2.11"]}]}
+    with sk.Lab(given) as lab:
+        made = sk.probe("daum.example", "r@Daum.example", lab.sender, network=lab.network, rounds=1)
+    assert made.outcome.tolist() == ["passed"]
