@@ -123,6 +123,8 @@ class Dialogue(Hands):
             raise refuse("mechanism", name, "is not known here", f"choose one of {', '.join(auth.MECHANISMS)}")
         if name != "CRAM-MD5" and self._tls_from is None and not in_clear:
             raise InvalidInput(f"AUTH {name} shows the password to all on the way; call starttls() first")
+        if not isinstance(secret, auth.Secret | None):
+            raise InvalidInput("secret= is no Secret; write smtpkit.auth.Secret(...), or leave it out to be asked")
         return self._do(self._login(name, refuse_controls("user", user), secret or auth.Secret.find()))
 
     def mail(

@@ -4,6 +4,7 @@ Belongs here: Run, the worker's loop, what may start when. Not here: which sessi
 """
 
 import heapq
+import os
 import re
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from smtpkit import evidence
 from smtpkit.casebook import Casebook
 from smtpkit.engine import Engine
-from smtpkit.errors import EngineFault, SmtpkitError
+from smtpkit.errors import EngineFault, SmtpkitError, StoreError
 from smtpkit.guard import gate
 from smtpkit.jobs import Job, Plan, Result, Rules, Session
 from smtpkit.journal import Journal, Ledger, new_id
@@ -45,7 +46,7 @@ class Run:
     def __init__(self, plan: Plan, network: Network, rules: Rules, label: str = "probe") -> None:
         self.network, self.rules, self.id = network, rules, ""
         self.error: BaseException | None = None
-        self.stopped = False
+        self.stopped, self._pid = False, os.getpid()
         self.done = self.total = self.refused = 0
         self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.on_start: Callable[[Worker], None] | None = None
@@ -80,6 +81,8 @@ class Run:
 
     def call(self, what: Callable[[], None]) -> None:
         """Have the worker do something; from any thread."""
+        if not self.running:
+            return
         self.inbox.put(what)
         if self._worker is not None:
             with suppress(OSError):  # it has ended, and its wake-up socket with it
@@ -92,7 +95,9 @@ class Run:
 
     @property
     def running(self) -> bool:
-        """Whether the worker is still at it."""
+        """Whether the worker is still at it; StoreError in a forked process, where it is not."""
+        if os.getpid() != self._pid:
+            raise StoreError("this run belongs to the process that began it; begin one of your own here")
         return not self._over.is_set()
 
     def frame(self) -> "pd.DataFrame":

@@ -148,9 +148,9 @@ class Engine:
             self._receive(session)  # what has come already must not count for this command
         if session.reader.pending and ask.data and ask.wait != "quit":
             session.anomalies.append("early_bytes")
-            if early := session.reader.next():
-                session.heard.append(Heard("early", "", early, session.asked_utc, 0.0))
-            return Lost("protocol", len(ask.data), (early,) if early else ())
+            early = [session.hide(reply) for reply in [session.reader.next()] if reply]
+            session.heard += [Heard("early", "", reply, session.asked_utc, 0.0) for reply in early]
+            return Lost("protocol", len(ask.data), tuple(early))
         if ask.decided and self.on_decided:
             self.on_decided(session, ask.decided)
         if session.link is not None:
@@ -291,6 +291,7 @@ class Engine:
         return Lost("protocol", len(session.out), (reply,))
 
     def _note(self, session: Session, ask: Ask, reply: Reply) -> None:
+        reply = session.hide(reply)
         stage = ask.stages[len(session.replies)] if len(session.replies) < len(ask.stages) else "body"
         latency = time.monotonic() - session.asked_at
         if ask.wait != "quit":

@@ -9,7 +9,7 @@ from smtpkit.address import host_name, mailbox
 from smtpkit.errors import refuse
 from smtpkit.steps import Ask, Effect, Got, Lost, MarkDot, Step, Verdict
 
-_RCPT = re.compile(rb"(?i)\s*RCPT\b(?:\s+TO\s*:\s*<([^>]*)>)?")
+_RCPT = re.compile(rb"(?i)\s*RCPT\b(?:\s+TO\s*:\s*<([^>]*)>(?=(?:\s+[A-Za-z0-9-]+(?:=[^\s<>]*)?)*\s*$))?")
 _HANDS_OVER = re.compile(rb"(?i)\s*(DATA|BDAT|BURL|TURN|ETRN|SEND|SOML|SAML)\b")
 
 
@@ -17,8 +17,9 @@ _HANDS_OVER = re.compile(rb"(?i)\s*(DATA|BDAT|BURL|TURN|ETRN|SEND|SOML|SAML)\b")
 class Guard:
     """Whom a send may reach, and how much of it; empty allow_to = nobody, "*" = everybody.
 
-    An entry is a mailbox ("r@daum.example") or a domain ("@example.org", that domain only). Raises
-    InvalidInput for an entry that is neither. The environment's SMTPKIT_NO_SEND=1 overrides everything.
+    An entry is a mailbox ("r@daum.example") or a domain ("@example.org", that domain only, and no local part
+    that relays, such as v%b.example). Raises InvalidInput for an entry that is neither. The environment's
+    SMTPKIT_NO_SEND=1 overrides everything.
 
     >>> Guard(allow_to=["@Example.org"]).may_deliver("a@example.org")
     True
@@ -44,7 +45,9 @@ class Guard:
         if os.environ.get("SMTPKIT_NO_SEND", "") not in ("", "0"):
             return False
         made = mailbox(recipient)
-        return any(one in ("*", made, f"@{made.rpartition('@')[2]}") for one in self.allow_to)
+        local, _, domain = made.rpartition("@")
+        whole = "*" if re.search("[%!@]", local) else f"@{domain}"  # v%b.example@domain: relayed from there
+        return any(one in ("*", made, whole) for one in self.allow_to)
 
 
 def _entry(text: str) -> str:
@@ -66,7 +69,8 @@ def gate(step: Step, guard: Guard, live: bool, named: Sequence[str] | None) -> S
     try:
         effect = next(step)
         while True:
-            why = "" if body else _why_not(effect, guard, live, named, said)
+            ours = body and not isinstance(effect, MarkDot)  # a server may call anything a message
+            why = "" if ours else _why_not(effect, guard, live, named, said)
             got: Got = Lost("guard", text=why) if why else (yield effect)
             body = _message_next(effect, got, body)
             effect = step.send(got)

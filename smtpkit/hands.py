@@ -186,15 +186,13 @@ class Hands:
         return self._judge("starttls", rows, got)
 
     def _login(self, mechanism: str, user: str, secret: Secret) -> Work:
-        """AUTH; a server may quote what it did not understand: our secrets are taken out of its replies."""
-        rows, heard = self._mean("auth"), self._session.heard
-        first = len(heard)
+        """AUTH; a server may quote what it was sent, now or later: our secrets are taken out of its replies."""
+        rows, before = self._mean("auth"), self._session.hide
+        self._session.hide = lambda reply: secret.masked(before(reply), user)
         try:
             end = Verdict("auth", "passed", (yield from login(mechanism, user, secret)))
         except Over as over:
             end = over.verdicts[0]
-        heard[first:] = [replace(one, reply=secret.masked(one.reply, user)) for one in heard[first:]]
-        end = replace(end, reply=end.reply and secret.masked(end.reply, user))
         self._verdicts = [end if n in rows else old for n, old in enumerate(self._verdicts)]
         return end.reply or Lost(end.error or "lost")
 

@@ -3,7 +3,7 @@
 import errno
 import socket
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,6 +142,8 @@ class Session:
         self.deadline = float("inf")
         self.total = float("inf") if limits.total is None else time.monotonic() + limits.total
         self.heard: list[Heard] = []
+        self.hide: Callable[[Reply], Reply] = lambda reply: reply
+        """What takes our secrets out of a reply before anybody sees it."""
         self.times: dict[str, float] = {}
         self.anomalies: list[str] = []
         self.begun, self.started_at = time.monotonic(), datetime.now(UTC)

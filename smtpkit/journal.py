@@ -98,6 +98,7 @@ def _prepare(base: sqlite3.Connection, path: Path) -> None:
     if not base.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
         base.execute("begin immediate")
         if not base.execute("select 1 from sqlite_master").fetchone():
+            os.chmod(path, 0o600)
             for statement in data("casebook.sql").read_text("utf-8").split(";")[:-1]:
                 base.execute(statement)
             base.execute("insert into meta values ('version', ?)", (str(VERSION),))

@@ -31,6 +31,8 @@ class MxHost:
     cname: str | None = None
     """Where the name points on; an MX should not be a CNAME (RFC 2181 10.3)."""
     detail: str = ""
+    cut: int = 0
+    """Addresses beyond the cap that were left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class MxRoute:
     dns_s: float | None = None
     detail: str = ""
     cut: int = 0
-    """MX hosts beyond the cap that were left out."""
+    """MX hosts and addresses beyond the caps that were left out."""
 
     def __iter__(self) -> Iterator[tuple[MxHost, str]]:
         """Every (host, address) by preference."""
@@ -122,10 +124,11 @@ def lookup_mx(domain: str, network: Network | None = None) -> MxRoute:
     if answer.status != "ok":
         return replace(base, status=answer.status)
     records = sorted(map(_record, answer.rows))
-    if len(records) == 1 and records[0][1] == ".":
+    if records == [(0, ".")]:
         return replace(base, status="null", detail="null MX: this domain takes no mail (RFC 7505)")
     hosts = [_host(pref, host, net) for pref, host in records[:MAX_HOSTS] if host != "."]
-    return replace(base, hosts=tuple(hosts), cut=max(len(records) - MAX_HOSTS, 0))
+    cut = max(len(records) - MAX_HOSTS, 0) + sum(host.cut for host in hosts)
+    return replace(base, hosts=tuple(hosts), cut=cut)
 
 
 def _record(row: str) -> tuple[int, str]:
@@ -143,13 +146,14 @@ def _implicit(base: MxRoute, net: Network) -> MxRoute:
 
 def _host(pref: int, name: str, net: Network) -> MxHost:
     answers = [net.resolve(name, "A"), net.resolve(name, "AAAA")]
-    ips = tuple(dict.fromkeys(ip for answer in answers for ip in answer.rows))[:MAX_ADDRESSES]
+    ips = tuple(dict.fromkeys(ip for answer in answers for ip in answer.rows))
     cname = next((answer.canonical for answer in answers if answer.canonical), None)
     statuses = {answer.status for answer in answers}  # one SERVFAIL: we do not know (Postfix, RFC 5321 5.1)
     why = next((f"dns_{soft}" for soft in ("timeout", "servfail") if soft in statuses), "dns_nxdomain")
     error = None if ips and why == "dns_nxdomain" else why
     detail = "; ".join(dict.fromkeys(answer.detail for answer in answers if answer.detail))
-    return MxHost(name, pref, ips, error, receiver_of(name), cname, detail if error else "")
+    about = (error, receiver_of(name), cname, detail if error else "")
+    return MxHost(name, pref, ips[:MAX_ADDRESSES], *about, max(len(ips) - MAX_ADDRESSES, 0))
 
 
 def receiver_of(name: str) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["A", "AAAA", "MX", "TXT", "PTR", "CNAME", "TLSA", "SOA", "NS", "SPF"]
 Status = Literal["ok", "nodata", "nxdomain", "servfail", "timeout"]
-_NAT64 = IPv6Network("64:ff9b::/96")
+_NAT64, _UNICAST, _PAPER = map(IPv6Network, ("64:ff9b::/96", "2000::/3", "3fff::/20"))
 _RESERVED = ("test", "invalid", "localhost", "example", "example.com", "example.net", "example.org")
 BEGUN = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0))
 
@@ -77,6 +77,8 @@ def is_public(ip: str) -> bool:
     address = ip_address(ip.partition("%")[0])
     held: list[Any] = [address]
     if isinstance(address, IPv6Address):
+        if not (address.ipv4_mapped or address in _NAT64 or (address in _UNICAST and address not in _PAPER)):
+            return False
         held += [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
         held += [IPv4Address(address.packed[-4:])] if address in _NAT64 else []
     return all(one.is_global and not one.is_multicast for one in held if one is not None)

@@ -123,7 +123,8 @@ class Reading:
             return (str(round((at * below) ** 0.5 if below > 0 else at)),)
         if f.dimension == "pair":
             return self._of_pairs(f, "mx_ip")
-        return tuple(str(self.names[f.dimension][v]) for v in f.values) if f.dimension in self.names else ()
+        known = self.names.get(f.dimension, ())
+        return tuple(str(known[v]) for v in f.values if v >= 0) if len(known) else ()
 
     def only_for(self, f: Found) -> dict[str, tuple[str, ...]]:
         """What narrows an explanation: our addresses of its pairs, one address family."""

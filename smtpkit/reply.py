@@ -125,7 +125,8 @@ class ReplyReader:
     def feed(self, octets: bytes) -> None:
         """Take octets as they came from the server."""
         self._total += len(octets)
-        self._buffer += octets
+        if self._total <= MAX_SESSION:  # nobody may be there to ask for replies
+            self._buffer += octets
 
     def clear(self) -> None:
         """Forget everything unread, as before TLS (RFC 3207 section 6)."""

@@ -87,6 +87,9 @@ def send(
         raise InvalidInput(f"recipients of {len(domains)} domains ({named}): send once a domain")
     given = {"guard": guard, "pace": pace, "timeouts": timeouts, "casebook": casebook, "case": case}
     rules = Rules.of(net, **given)
+    head = b"\n" + made.octets.partition(b"\r\n\r\n")[0].lower()
+    if (hops := head.count(b"\nreceived:")) > 25:
+        raise refuse("message with Received lines", hops, "goes in a loop (ours end at 25)", "send its origin")
     copies, most = len(envelope.recipients), rules.guard.max_messages
     if live and copies > most:
         raise InvalidInput(f"{copies} recipients are over guard.max_messages={most}; raise it, or send in parts")

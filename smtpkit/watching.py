@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from smtpkit.address import host_name
 from smtpkit.campaign import Rules, Run, run
 from smtpkit.casebook import Casebook
 from smtpkit.catalogue import rows as catalogue
@@ -74,7 +75,8 @@ def watch(
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
         rules["pace"] = replace(found.pace, asks_after_refusal=1_000_000, patience=DAY)
     names = [row["zone"] for row in catalogue("dnsbl_zones.csv") if row["kind"] == "ip"]
-    book, ip, wanted = Casebook(found.casebook), net.sender_ip, names if zones is None else zones
+    wanted = names if zones is None else [host_name("zones", zone) for zone in zones]
+    book, ip = Casebook(found.casebook), net.sender_ip
     lists = partial(dnsbl.lookup, ip, net, wanted, casebook=book) if ip and wanted else pd.DataFrame
     find = partial(find_route, domain, keywords.get("server"), keywords.get("server_name"), net)
     plan = _Watch(asked, find, lists, partial(_pause, every, found.pace.per_day), clear, rounds)

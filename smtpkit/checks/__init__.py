@@ -4,6 +4,7 @@ Belongs here: `preflight`, which runs every check within its deadline, and its c
 check (one file each), texts and sources (data/preflight.csv, sender_rules.csv, dnsbl_zones.csv, lints.csv).
 """
 
+import re
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import as_ip, host_name
+from smtpkit.address import as_ip, helo_name, host_name
 from smtpkit.checks import dmarc, dnsbl, names, spf, transport
 from smtpkit.checks.dnsbl import joined
 from smtpkit.checks.found import Row, Sender, frame, page, rules
@@ -60,7 +61,7 @@ def preflight(
         if record:
             within.save(record)
     finally:
-        within.pool.shutdown(wait=False, cancel_futures=True)
+        within.end()
     told = lint(who.octets, sender=getattr(message, "sender", None)) if who.octets is not None else []
     for row in told:
         if not row["check"].startswith("align_"):  # dmarc speaks of it, by RFC 9989
@@ -77,7 +78,10 @@ def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any,
     ip = str(as_ip(ip)) if ip else None
     sender = getattr(message, "sender", None) if mail_from is None else mail_from
     path = (sender or "").strip().strip("<>").rpartition("@")[2]
-    who = Sender(name, net, ip, helo or net.helo, name, selector, octets)
+    greeting = helo_name(helo) if helo else net.helo
+    if selector is not None and not re.fullmatch(r"[\w-]+(?:\.[\w-]+)*", str(selector)):
+        raise refuse("selector", selector, "is no DKIM selector", "write it as in s= of a signature, such as 's1'")
+    who = Sender(name, net, ip, greeting, name, selector, octets)
     if path:
         return who._replace(mail_from=host_name("mail_from", path))
     named = "" if sender is None else who.greeting  # RFC 7208 2.4: of the null reverse-path the HELO name counts

@@ -39,6 +39,7 @@ def fetch(host: str, path: str, network: Any) -> str:
             raise TimeoutError(f"{host} does not answer")
         sock.settimeout(_SECONDS)
         sock.getpeername()  # OSError if it is not connected
+        getattr(network, "links", []).append(link)
         link.request("GET", path)
         reply = link.getresponse()
         if reply.status != 200:
