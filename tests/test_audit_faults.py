@@ -115,7 +115,7 @@ def test_a_policy_server_that_drips_keeps_nobody() -> None:
 
     ended: list[int] = []
     within = checks.Within(FakeNetwork({}), 5)
-    within.links.append(Link())
+    within.links += [type("Closed", (), {"sock": None})(), Link()]
     within.end()
     assert ended == [2]
     assert "links" in Path(transport.__file__).read_text("utf-8")

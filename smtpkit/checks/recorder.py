@@ -42,7 +42,7 @@ class Within:
         """Wait for nobody, and end what drips: Python's own end would wait for its thread."""
         self.pool.shutdown(wait=False, cancel_futures=True)
         for link in self.links:
-            with suppress(OSError):  # it has ended
+            with suppress(OSError, AttributeError):  # it has ended, and perhaps closed its socket
                 link.sock.shutdown(2)
 
     def resolve(self, name: str, kind: str) -> Answer:
