@@ -170,6 +170,15 @@ def test_a_scenario_says_what_is_wrong_in_it(name: str, tmp_path: Path) -> None:
         sk.Lab(5)  # type: ignore[arg-type]  the wrong type is the point
 
 
+def test_the_lab_keeps_to_the_size_that_it_offers() -> None:
+    with sk.Lab("healthy") as lab:
+        talk = sk.Dialogue(("192.0.2.11", 25), network=lab.network)
+        talk.ehlo()
+        said = [getattr(talk.mail(lab.sender, f"SIZE={size}"), "code", None) for size in (10_485_761, 10_485_760)]
+        talk.quit()
+    assert said == [552, 250]
+
+
 def test_a_domain_in_capitals_is_the_same_domain() -> None:
     given = {"domain": "Daum.Example", "mx": [{"name": "mx1.daum.example", "ips": ["192.0.2.11"]}]}
     with sk.Lab(given) as lab:

@@ -175,7 +175,9 @@ class Session(threading.Thread):
     def mail(self, path: str) -> None:
         size = re.search(r"(?i) SIZE=([0-9]{1,20})\b", self.command)
         self.facts |= {"sender": path, "size": int(size[1]) if size else 0}
-        self.mail_open = self.answer("mail")
+        most = [int(word[5:]) for word in self.mx.offers if re.fullmatch("(?i)SIZE [0-9]+", word)]
+        over = most and 0 < most[0] < self.facts["size"]
+        self.mail_open = self.answer("mail", "552 5.3.4 Message size exceeds fixed limit" if over else "")
 
     def rcpt(self, path: str) -> None:
         self.facts["recipient"], domain = path, path.rpartition("@")[2].lower()
