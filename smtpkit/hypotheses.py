@@ -148,13 +148,13 @@ class Scale:
         rest = int(self.total[list(f.voices)].sum()) - k
         if not k or k < LEAST * n or k * (self.n - n) < TIMES * rest * n or not allowed(self, f):
             return replace(f, score=-np.inf)
+        so = self.speaks(f.voices)
         if "cell" in f.detail and f.dimension in _PARTS:  # beside the others in the same time, too
-            first, last = np.flatnonzero(f.mask)[[0, -1]]
-            beside = ~f.detail["cell"][first : last + 1]
-            alike = beside & self.speaks(f.voices)[first : last + 1]
-            if k * beside.sum() < TIMES * alike.sum() * n:
+            then = slice(int(f.mask.argmax()), self.n - int(f.mask[::-1].argmax()))
+            beside = ~f.detail["cell"][then]
+            if k * np.count_nonzero(beside) < TIMES * np.count_nonzero(beside & so[then]) * n:
                 return replace(f, score=-np.inf)
-        gone = self.by_server(f.mask & self.speaks(f.voices))
+        gone = self.by_server(f.mask & so)
         score = self.rate(f.kind, k, n) + self.voiced(kv, np.array(f.voices)) + self.says(f.kind, f.voices)
         score += self.noise(self.ks - gone, self.ns - gone) - self.quiet - f.ways
         return replace(f, score=float(score))
@@ -309,7 +309,7 @@ def recoveries(scale: Scale) -> Iterator[Found]:
 
 def allowed(scale: Scale, f: Found) -> bool:
     """What may not be named however well it scores: a server or sender without another to compare with."""
-    spoken, everything = {scale.sounds[v] for v in f.voices}, np.count_nonzero(~f.mask) < 3
+    spoken, everything = {scale.sounds[v] for v in f.voices}, np.count_nonzero(f.mask) > scale.n - 3
     if {"tls", "dead", "lost"} & spoken - set(scale.p["sounds"][f.kind]):  # who does not answer refuses nobody
         return False
     if everything and f.kind in scale.p["in_words"]:
