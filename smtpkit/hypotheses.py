@@ -20,8 +20,8 @@ Array = np.ndarray
 _NAMES, _MILD = {"recipient"}, {"recipient", "vague5_rcpt"}
 """Sounds of replies that name the recipient, and that may be about it."""
 _PARTS = ("mx_ip", "backend", "sender_ip", "pair")
-VOICES, KEPT, LEAST, TIMES = 8, 4, 0.06, 3.0
-"""Voices tried as a cause's; cells kept per kind; the rate, and how many times the rest's, worth a name."""
+VOICES, KEPT, TOGETHER, LEAST, TIMES = 8, 4, 11, 0.06, 3.0
+"""Voices tried as a cause's; cells kept a kind; MX IPs guilty at once; rate, and times the rest's, to be named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def groups(scale: Scale, dimension: str, kind: str, most: int) -> Iterator[Found
     n, kv = np.bincount(place), scale.by_choir(place, scale.voice[known], len(names))
     order = suspects(scale, kind, n, kv.sum(-1))[:, :most]
     kv = np.take_along_axis(kv, order[..., None], 1)
-    price = ways(np.arange(1, order.shape[1] + 1), len(names), most > 11)
+    price = ways(np.arange(1, order.shape[1] + 1), len(names), most > TOGETHER)
     scores = scale.pooled(kind, n[order].cumsum(1), kv.cumsum(1), scale.choirs[:, None]) - price
     scores[~kv.any(-1)] = -np.inf
     rank, row = np.full(len(names), len(names)), np.full(scale.n, len(names))
@@ -361,7 +361,7 @@ def like_with_like(scale: Scale, f: Found) -> bool:
 
 def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
     """All explanations of a site's failures, judged, best first, and how many were weighed."""
-    sets = [("mx_ip", ["mx_slow"], 2)] if slow else [("mx_ip", scale.p["servers"], 11), *scale.p["groups"]]
+    sets = [("mx_ip", ["mx_slow"], 2)] if slow else [("mx_ip", scale.p["servers"], TOGETHER), *scale.p["groups"]]
     made: list[tuple[Sequence[str], Iterable[Found]]] = [
         (kinds, groups(scale, dimension, kinds[0], most)) for dimension, kinds, most in sets
     ]

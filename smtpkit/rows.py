@@ -22,7 +22,7 @@ MOST, FILL = 20, 12
 """Rows drawn one by one, at most; how many are left where there are more, if the accused need no more."""
 _READ = """started_at mx_pref code mx_ip mx_host sender_ip local_ip outcome error reason domain source asked
 attempt_id reply_host banner_host ehlo_host recipient""".split()
-_WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS))  # noqa: B905  the fifth is read from the error
+_WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS[:4], strict=True))
 _KEY = {"mx_ip": "ip", "sender_ip": "sender", "backend": "backend", "recipient": "recipient"}
 _HEAD = {"ip": "MX IP", "sender": "from", "backend": "back end", "recipient": "recipient"}
 
