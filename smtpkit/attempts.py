@@ -24,7 +24,7 @@ COLUMNS = {row["column"]: row["dtype"] for row in _SCHEMA if row["frame"] == "at
 CATEGORIES = {row["column"]: tuple(row["values"].split()) for row in _SCHEMA if row["values"]}
 REPLIES = {row["column"]: row["dtype"] for row in _SCHEMA if row["frame"] == "replies"}
 """The same of a frame of replies."""
-_PLAIN = r"250 2\.0\.0 Ok: queued as \w+"
+_PLAIN = r"250 2\.0\.0 Ok: queued as [0-9A-Za-z]+"
 """What a plain Postfix says on acceptance names no back end."""
 
 
