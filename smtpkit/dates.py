@@ -1,31 +1,45 @@
 """dates: times as people write them in tables, Koreans too, as UTC. Not here: a table's other columns (tables)."""
 
+import re
 from typing import Any
 
 import pandas as pd
 
 from smtpkit.errors import refuse
 
-_DAY = r"\s*\d{2,4}\s?[-/.년]\s?\d\d?\s?[-/.월]\s?\d\d?\s?[.일]?(?: 00:00:00)?\s*"
+_DAY = (
+    r"\s*(?:\d{2,4}\s?[-/.년]\s?\d\d?\s?[-/.월]\s?\d\d?\s?[.일]?(?: 00:00:00)?"
+    r"|\d\d?([-/.])\d\d?\1(?:\d{4}|\d\d))\s*"
+)
 _CLOCK = r"\s*(?:오전|오후|[AaPp][Mm])?\s*\d\d?(?::\d\d){1,2}(?:\.\d+)?\s*(?:[AaPp][Mm])?\s*"
-_KOREAN = {
+_WRITTEN = {
     r"(\d+)년\s*(\d+)월\s*(\d+)일": r"\1-\2-\3",
     r"\s*(?:\([월화수목금토일]\)|[월화수목금토일]요일)": "",
     r"(\d+)시\s*(\d+)분(?:\s*(\d+)초)?": r"\1:\2:0\3",
     r":0(\d\d)\b": r":\1",
     r"오전\s*([\d:.]+)": r"\1 AM",
     r"오후\s*([\d:.]+)": r"\1 PM",
+    r"\s*\([^()]*\)$": "",
     r"(:\d\d) ?KST$": r"\1+09:00",
+    r"(:\d\d) ?(?:UTC|GMT)?([+-])(\d)$": r"\1\g<2>0\3:00",
+    r" ?(?:UTC|GMT)(?=[+-]\d)": "",
+    r"(T\d\d)([+-]\d\d:?\d\d)$": r"\1:00\2",
 }
+"""What pandas cannot read, in the words that it can."""
+_ODD = r"[^\x00-\x7f]|KST|:0\d\d\b|\)|UTC[+-]|GMT[+-]|:\d\d ?[+-]\d$|T\d\d[+-]"
+_AWARE = r":\d\d(?:[.,]\d+)?(?: ?[AaPp][Mm])? ?(?:[Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)$"
+_NAMED = r":\d\d.* (?!(?:[AaPp][Mm]|UTC|GMT|Z)$)[A-Za-z]+$"
+"""A zone that has many meanings, such as CST or IST."""
+_HOURS = r"\d[+-]\d\d:\d\d$"
+_ORDER = r"^(\d\d?)([/.-])(\d\d?)\2(\d{4}|\d\d)\b"
 _ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
 _SHORT = "dates such as 26.03.04 were read as year.month.day; write them as 2026-03-04 if they are not"
-_DATES = "dates such as 03/04/2026 were read as month/day/year; write them as 2026-03-04 if they are not"
+_DATES = "dates such as {} were read as {}; write them as 2026-03-04 if they are not"
 
 
 def whole_times(table: pd.DataFrame, settled: set[Any]) -> pd.DataFrame:
     """A day and a clock in columns of their own, if each is the only one of its kind, as one time."""
-    texts = {name: table[name].dropna().astype("str") for name in table}
-    pair = [[n for n, t in texts.items() if len(t) and t.str.fullmatch(how).all()] for how in (_DAY, _CLOCK)]
+    pair = [[name for name in table if _fits(table[name].dropna(), how)] for how in (_DAY, _CLOCK)]
     if list(map(len, pair)) != [1, 1] or pair[1][0] in settled:
         return table
     (day,), (clock,) = pair
@@ -34,28 +48,51 @@ def whole_times(table: pd.DataFrame, settled: set[Any]) -> pd.DataFrame:
     return made
 
 
+def _fits(values: pd.Series, how: str) -> bool:
+    """Whether all are written like that; the first ones are asked first."""
+    some = (values.head(200), values)
+    return len(values) > 0 and all(part.astype("str").str.fullmatch(how).all() for part in some)
+
+
 def times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
     """A column of times as UTC, missing where none can be read; `tz` is the zone of those without one."""
-    if pd.api.types.is_datetime64_any_dtype(column) and column.dt.tz is not None:
-        return column.dt.tz_convert("UTC")
-    number = pd.to_numeric(column, errors="coerce")
-    number = number.where(number.between(1e8, 1e10) | number.between(1e11, 1e13))  # seconds; milliseconds
-    if number.notna().any() and not pd.api.types.is_datetime64_any_dtype(column):
-        return pd.to_datetime(number, unit="ms" if number.median() > 1e11 else "s", utc=True)
-    texts = column.astype("str").replace(_KOREAN, regex=True)
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return _placed(column, tz, notes) if column.dt.tz is None else column.dt.tz_convert("UTC")
+    number = pd.to_numeric(column, errors="coerce").astype("float64")
+    number = number.where(number.between(1e8, 1e10) | number.between(8e11, 1e13))  # seconds; milliseconds
+    micros = (number * 1e6).where(number < 1e11, number * 1e3).round().astype("Int64")
+    texts = column.where(number.isna()).astype("str").str.strip().str.replace(r"^(\d{8,14})\.0$", r"\1", regex=True)
+    if texts.str.contains(_ODD, na=False).any():
+        texts = texts.replace(_WRITTEN, regex=True)
     if (short := texts.str.match(r"\d\d\.\s?\d\d?\.\s?\d\d?(?!\d)", na=False)).any():
         texts = texts.where(~short, "20" + texts.str.replace(r"\.\s?", "-", n=2, regex=True))
         notes.append(_SHORT)
-    texts = texts.mask(texts.str.fullmatch(_CLOCK, na=False))  # a clock without a day is no time
-    aware = texts.str.contains(r":\d\d(?:[.,]\d+)? ?(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$", na=False)
-    parsed = pd.to_datetime(texts.where(aware), errors="coerce", utc=True, format="mixed")
-    local = pd.to_datetime(texts.where(~aware), errors="coerce", format="mixed")
-    if texts.str.match(r"\d\d?[/.]\d\d?[/.]\d{4}", na=False).any():
-        notes.append(_DATES)
+    aware = texts.str.contains(_AWARE, na=False)
+    odd = texts.str.contains(f"{_NAMED}|{_HOURS}", na=False) & ~aware | texts.str.fullmatch(_CLOCK, na=False)
+    texts = texts.mask(odd)
+    texts, how = _years_first(texts, notes), {"errors": "coerce", "format": "mixed"}
+    parsed = pd.to_datetime(texts.where(aware), utc=True, **how).dt.as_unit("us")
+    made = parsed.fillna(_placed(pd.to_datetime(texts.where(~aware), **how), tz, notes).dt.as_unit("us"))
+    made = made.where(made.dt.year > 1980)  # pandas takes the year 1 where none is written
+    return made.fillna(pd.to_datetime(micros, unit="us", utc=True))
+
+
+def _years_first(texts: pd.Series, notes: list[str]) -> pd.Series:
+    """02.03.2026 as 2026-03-02 where dots part all, or where some first number is no month and no second is."""
+    found = texts.str.extract(_ORDER).dropna()
+    first, second = (found[at].astype("int") > 12 for at in (0, 2))
+    days = bool(len(found)) and not second.any() and (first.any() or found[1].eq(".").all())
+    if len(found) and not first.any() and not second.any():
+        shown = re.split(r"[\sT]", texts[found.index[0]])[0]
+        notes.append(_DATES.format(shown, "day.month.year" if days else "month/day/year"))
+    return texts.str.replace(_ORDER.replace(r"|\d\d)", ")"), r"\4-\3-\1", regex=True) if days else texts
+
+
+def _placed(local: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
+    """Times of a clock on the wall in `tz` as UTC; an hour that came twice, or never, is missing."""
     if not tz and local.notna().any():
         notes.append(_ZONE)
     try:
-        placed = local.dt.tz_localize(tz or "UTC", ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
+        return local.dt.tz_localize(tz or "UTC", ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
     except (KeyError, ValueError) as why:
         raise refuse("tz", tz, f"is no time zone ({why})", "write one like 'Asia/Seoul'") from None
-    return parsed.fillna(placed)

@@ -1,22 +1,15 @@
-"""tables: people's own evidence as attempts frames: their CSV, Excel or frame, and the bounces they were sent.
+"""tables: people's own evidence as attempts frames: their CSV, their Excel file or their frame.
 
-Belongs here: which column is what, replies as people write them, delivery reports. Not here: times (dates), logs
-of MTAs (logs), the schema (attempts).
+Belongs here: which column is what, replies as people write them. Not here: times (dates), bounces, logs of MTAs
+(logs), the schema (attempts).
 """
 
 import csv
-import email
 import io
-import mailbox
-import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC
-from email import policy
-from email.message import EmailMessage
-from email.utils import getaddresses, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -26,12 +19,15 @@ import pandas as pd
 from smtpkit import attempts, catalogue, words
 from smtpkit.address import ip_or_none
 from smtpkit.dates import times, whole_times
-from smtpkit.errors import refuse
+from smtpkit.errors import InvalidInput, refuse
 from smtpkit.escape import decode
 
 _KNOWN = {word: row["column"] for row in catalogue.rows("table_columns.csv") for word in row["written"].split()}
 _ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
-_SAID = re.compile(r"(?s)(?:^|;|:(?!\s*2))\s*([245]\d\d)[ :-]\s*(.*?)(?: \(in reply to .*)?$")
+_SAID = re.compile(
+    r"(?is)(?:^|;|:(?=\s*[45]\d\d[ -]#?[45]\.\d)|(?:said|error|reason|repl|respon|reject|refus|fail|bounc|return"
+    r"|rcpt|host|server|응답|오류|거부|반송)[^;\n]*?:(?!\s*2))\s*([245]\d\d)[ :-]\s*(.*?)(?: \(in reply to .*)?$"
+)
 """A reply behind the words of a log, or a report's type: `host mx said: 550 no`, `smtp; 550 no`."""
 
 
@@ -58,11 +54,15 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     odd = [name for name in given if name not in table] + [n for n in given.values() if n not in attempts.COLUMNS]
     if odd:
         raise refuse("columns", odd, "are neither in the table nor in the schema", f"the table has {list(table)}")
-    table = whole_times(table, set(given))
-    if guessed := _guess(table, set(given), set(given.values())):
+    if len(set(given.values())) < len(given):
+        raise refuse("columns", given, "name one column of the schema twice", "leave one of them out")
+    table = whole_times(table, set(given) | {name for name in table if _KNOWN.get(_snake(name)) == "latency_s"})
+    own = {name for name in table if _is_own(_snake(name), table[name])} - set(given)
+    if guessed := _guess(table, set(given), set(given.values()) | own):
         said = ", ".join(f"{theirs!r} as {ours}" for theirs, ours in guessed.items())
         warnings.warn(f"read_table guessed: {said}; columns= settles it", stacklevel=2)
-    named = table.rename(columns=given | guessed).reset_index(drop=True)
+    named = table.drop(columns=[n for n in given.values() if n in table and n not in given])
+    named = named.rename(columns=given | guessed).reset_index(drop=True)
     if not {"reply", "code", "error", "outcome"} & set(named):
         why = "has no column like a reply or a code"
         raise refuse("table", list(table), why, 'name one: columns={"x": "reply"}')
@@ -71,7 +71,9 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     _read_values(named, tz, problems, notes)
     written = named.reindex(columns=["reply", "code", "enhanced"]).astype(object)
     written = written.where(written.notna(), None)
-    told = pd.DataFrame([_told(*row) for row in written.itertuples(index=False)], dtype=object)
+    same = written.astype("str").groupby(list(written), dropna=False, sort=False).ngroup()  # asked once each
+    firsts = [_told(*row) for row in written[~same.duplicated()].itertuples(index=False)]
+    told = pd.DataFrame(firsts, dtype=object).take(same).set_axis(named.index)
     vague = named.get("outcome", pd.Series(None, named.index, dtype=object)).eq("failed")  # a reply says how
     for name in told:
         stays = name in named and name not in ("reply", "code")
@@ -91,6 +93,8 @@ def _opened(path: Path) -> pd.DataFrame:
         raise refuse("table", str(path), "is no file", "give a CSV or Excel file, or a frame")
     try:
         return _parsed(path)
+    except InvalidInput:
+        raise
     except (csv.Error, ValueError, BadZipFile) as why:  # pandas' errors are ValueErrors
         said, instead = str(why).partition("\n")[0][:120], "quote texts that have commas, save .xls as .xlsx"
         raise refuse("table", str(path), f"cannot be read ({said})", instead) from None
@@ -98,15 +102,27 @@ def _opened(path: Path) -> pd.DataFrame:
 
 def _parsed(path: Path) -> pd.DataFrame:
     if path.suffix.lower() in (".xlsx", ".xlsm", ".xls"):
-        return pd.read_excel(path, dtype=object, engine="openpyxl")
+        return _headed(path, pd.read_excel(path, dtype=object, engine="openpyxl"))
     octets, text = path.read_bytes().removeprefix(b"\xef\xbb\xbf"), ""
     wide = octets[:2] in (b"\xff\xfe", b"\xfe\xff")  # Excel's "Unicode text"
     for name in ["utf-16"] if wide else ["utf-8", "euc-kr", "cp949"]:  # CP949: EUC-KR as Korean Excel writes it
         with suppress(UnicodeError):
             text = text or octets.decode(name)
     text = text or decode(octets)
-    how: Any = {"sep": None, "engine": "python", "dtype": object, "skipinitialspace": True, "index_col": False}
-    return pd.read_csv(io.StringIO(text), **how)
+    head = next(filter(str.strip, text.splitlines()), "")
+    by = max("\x1f,;\t|", key=head.count)  # a table of one column has no separator
+    how: Any = {"sep": by, "engine": "python", "dtype": object, "skipinitialspace": True, "index_col": False}
+    names = [name.strip() for name in next(csv.reader([head], delimiter=by, skipinitialspace=True), [])]
+    if len(set(names)) < len(names):
+        raise refuse("columns", names, "have a name twice", "rename one of them")
+    return _headed(path, pd.read_csv(io.StringIO(text), **how))
+
+
+def _headed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The table, if its first line names columns."""
+    if odd := [str(n) for n in table if _is_ip(n) or re.match(r"[245]\d\d[ -]|\d{4}[-/.]\d\d?[-/.]\d", str(n))]:
+        raise refuse("columns", odd, f"are no names: {path} has no first line of them", "add one: time,ip,reply")
+    return table
 
 
 def _guess(table: pd.DataFrame, settled: set[str], taken: set[str]) -> dict[str, str]:
@@ -122,9 +138,19 @@ def _guess(table: pd.DataFrame, settled: set[str], taken: set[str]) -> dict[str,
     return {theirs: ours for theirs, ours in guessed.items() if theirs != ours}
 
 
+def _snake(name: Any) -> str:
+    return re.sub(r"[\s.-]+", "_", str(name).strip().lower())
+
+
+def _is_own(plain: str, values: pd.Series) -> bool:
+    """Whether a column of the schema's name holds what the schema means: `error` is often a reply."""
+    known = None if plain == "outcome" else attempts.CATEGORIES.get(plain)
+    return plain in attempts.COLUMNS and (not known or values.dropna().isin(known).mean() != 0)
+
+
 def _by_name(name: str, values: pd.Series) -> str | None:
-    plain = re.sub(r"[\s.-]+", "_", name.strip().lower())
-    ours = plain if plain in attempts.COLUMNS else _KNOWN.get(plain) or _KNOWN.get(plain.replace("_", ""))
+    plain = _snake(name)
+    ours = plain if _is_own(plain, values) else _KNOWN.get(plain) or _KNOWN.get(plain.replace("_", ""))
     numbers = pd.to_numeric(values.dropna(), errors="coerce").notna()
     if ours in ("reply", "code") and len(numbers) and _outcomes(values.dropna()).notna().all():
         return "outcome"
@@ -149,24 +175,35 @@ def _is_ip(text: object) -> bool:
 
 
 def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, Any]], notes: list[str]) -> None:
-    """Times, codes and IPs in place; what cannot be read is missing, and a problem."""
+    """Times, codes, IPs and numbers in place; what cannot be read is missing, and a problem."""
+    _part_servers(named)
     readers: dict[str, Any] = {
         "started_at": lambda column: times(column, tz, notes),
-        "code": lambda column: _codes(pd.to_numeric(column, errors="coerce")),
         "outcome": _outcomes,
-        "mx_ip": lambda column: column.astype("str").str.strip().str.strip("[]").where(column.map(_is_ip)),
-    }  # fmt: skip
-    for name in [name for name in readers if name in named]:
-        read = readers[name](named[name])
-        _note(name, named[name], read.isna() & named[name].notna(), problems)
-        named[name] = read
-    for name in set(named) & set(attempts.COLUMNS) - set(readers):
+        "mx_ip": lambda column: column.astype("str").map(lambda text: words.server(text)[1], na_action="ignore"),
+    }
+    for name in [name for name in named if name in attempts.COLUMNS]:
         kind = attempts.COLUMNS[name]
-        if kind in ("str", "category"):
+        if name not in readers and kind in ("str", "category"):
             stripped = named[name].astype(str).str.strip()
-            named[name] = named[name].where(named[name].isna(), stripped).replace("", None)
+            read = named[name].where(named[name].isna(), stripped).replace("", None)
+            read = read.where(read.isin(attempts.CATEGORIES[name]), None) if name in attempts.CATEGORIES else read
         else:
-            named[name] = pd.to_numeric(named[name], errors="coerce")
+            read = readers[name](named[name]) if name in readers else _numbers(named[name], kind)
+            read = read.where(read.between(100, 599)).astype("Int16") if name == "code" else read
+        blank = named[name].isna() | named[name].astype("str").str.strip().eq("")
+        _note(name, named[name], read.isna() & ~blank, problems)
+        named[name] = read
+
+
+def _part_servers(named: pd.DataFrame) -> None:
+    """`mx1.d.example[192.0.2.1]:25` as host and IP."""
+    if "mx_host" in named:
+        pairs = named["mx_host"].astype("str").map(words.server, na_action="ignore")
+        host, ip = (pairs.map(lambda pair, at=at: pair[at], na_action="ignore") for at in (0, 1))
+        named["mx_host"] = named["mx_host"].mask(ip.notna(), host)
+        if ip.notna().any():
+            named["mx_ip"] = named.get("mx_ip", ip).astype(object).fillna(ip)
 
 
 def _note(name: str, column: pd.Series, bad: pd.Series, problems: list[dict[str, Any]]) -> None:
@@ -180,13 +217,18 @@ def _outcomes(column: pd.Series) -> pd.Series:
     return column.astype("str").str.replace(r"\s", "", regex=True).str.lower().map(_ENDS)
 
 
-def _codes(numbers: pd.Series) -> pd.Series:
-    return numbers.where(numbers.between(100, 599) & (numbers % 1 == 0)).astype("Int16")
+def _numbers(column: pd.Series, kind: str) -> pd.Series:
+    """Numbers that the dtype can hold; others are missing."""
+    read = pd.to_numeric(column, errors="coerce").astype("float64")
+    if kind == "boolean":
+        return read.where(read.isin((0, 1)))
+    whole = (read % 1 == 0) & (read.abs() < 2.0 ** (int(kind[3:]) - 1)) if kind.startswith("Int") else read.notna()
+    return read.where(whole)
 
 
 def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str, Any]:
     """What a reply, or a code and its words, say: the deciding columns."""
-    text = str(reply or "").strip()
+    text = re.sub(r"^(\d{3})\.0$", r"\1", str(reply or "").strip().replace("\r\n", "\n"))
     found = None if words.answer(text) else _SAID.search(text)
     if found and (code is None or int(code) == int(found[1])):
         told = words.ending(text, f"{found[1]} {found[2]}")
@@ -204,7 +246,7 @@ def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
 
 
 def _joined(named: pd.DataFrame) -> pd.DataFrame:
-    """Domains from addresses, a host from other rows of its IP, closed lists kept closed."""
+    """Domains from addresses, a host from other rows of its IP."""
     for address in {"recipient", "sender"} & set(named):
         domain = named[address].astype("str").str.rpartition("@")[2].str.strip("<> ").str.lower()
         named[f"{address}_domain"] = domain.where(domain != "")
@@ -213,152 +255,5 @@ def _joined(named: pd.DataFrame) -> pd.DataFrame:
     if {"mx_ip", "mx_host"} <= set(named):
         pairs = named[["mx_ip", "mx_host"]].dropna().drop_duplicates()
         hosts = pairs.drop_duplicates("mx_ip", keep=False).set_index("mx_ip")["mx_host"]
-        named["mx_host"] = named["mx_host"].fillna(named["mx_ip"].map(hosts))
-    for name in set(attempts.CATEGORIES) & set(named):
-        named[name] = named[name].where(named[name].isin(attempts.CATEGORIES[name]), None)
+        named["mx_host"] = named["mx_host"].astype(object).fillna(named["mx_ip"].map(hosts))
     return named.assign(source="table")
-
-
-_SMTP = re.compile(r"(?:x-)?smtp[^;]*;\s*", re.I)
-_SERVER = re.compile(r"(?:host |with |to )?([\w.-]+\.[\w.-]+)? ?[\[(]((?:IPv6:)?[0-9A-Fa-f.:]{4,45})[\]),]")
-_CODED = re.compile(r"(?m)(?:^|[\s:>])([245]\d\d[ -](?:.*\n?)(?:\s*[245]\d\d[ -].*\n?)*)")
-_FAILED = re.compile(r"(?m)^[ \t]*<?([^\s<>@:]+@[\w.-]+\w)>?(?::|[ \t]*$|\s*\()")
-_OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
-"""What a report's Action means; any other: failed."""
-
-
-def read_bounces(paths: Any) -> pd.DataFrame:
-    """Bounces as an attempts frame: .eml files, mbox files, maildirs and folders of these; a row per recipient.
-
-    RFC 3464 reports (Remote-MTA, Diagnostic-Code, Status, Action, Last-Attempt-Date), and plain ones as Exim,
-    qmail and others write them, as far as a recipient and a reply can be found. `vantage` is the MTA that
-    reported, `file` the bounce. `.attrs["problems"]` names the mails in which no recipient could be read.
-    Raises InvalidInput if there is no such file.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "b.eml")
-    ...     written = path.write_text("Subject: failure\\n\\n<r@d.example>:\\n550 5.1.1 no such user\\n")
-    ...     read_bounces(path)[["recipient", "code"]].values.tolist()
-    [['r@d.example', 550]]
-    """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    rows: list[dict[str, Any]] = []
-    problems = []
-    for name, message in (pair for one in given for pair in _mails(Path(one))):
-        found = list(_reported(message)) or list(_plain(message))
-        common = {"source": "bounce", "file": name, **_original(message)}
-        rows += [common | row | _ended(row) for row in found]
-        if not found:
-            problems.append({"why": "no failed recipient was found", "count": 1, "lines": [], "text": name})
-    made = attempts.classified(attempts.frame(rows))
-    made.attrs = {"smtpkit": {"source": "bounce"}, "problems": problems, "notes": []}
-    return made
-
-
-def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
-    if path.is_dir():
-        for inner in sorted(p for p in path.rglob("*") if p.is_file()):
-            yield from _mails(inner)
-    elif not path.is_file():
-        raise refuse("paths", str(path), "names no file", "give .eml files, an mbox, a maildir or a folder")
-    elif path.read_bytes()[:5] == b"From ":
-        box = mailbox.mbox(path, create=False)
-        for number, key in enumerate(box.iterkeys(), 1):
-            yield f"{path}#{number}", email.message_from_bytes(box.get_bytes(key), policy=policy.default)
-        box.close()
-    else:
-        yield str(path), email.message_from_bytes(path.read_bytes(), policy=policy.default)
-
-
-def _raw(fields: Any, name: str) -> str:
-    """A field's text; where its octets are no ASCII and no UTF-8, as Korean."""
-    found = str(fields.get(name, ""))
-    raw = next((value for key, value in getattr(fields, "raw_items", dict)() if key.lower() == name.lower()), "")
-    return decode(re.sub(r"\r?\n", "", raw).encode("utf-8", "surrogateescape")) if "\ufffd" in found else found
-
-
-def _word(fields: Any, name: str) -> str:
-    """A report's field without its type: `dns; mx.example` is `mx.example`."""
-    text = str(fields.get(name, ""))
-    return text.partition(";")[2].strip() if ";" in text else text.strip()
-
-
-def _when(text: str) -> Any:
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
-
-
-def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
-    """RFC 3464: the fields about the message, then those about each recipient."""
-    for part in message.walk():
-        blocks: Any = part.get_payload() if part.get_content_type() == "message/delivery-status" else []
-        whole, *each = blocks if isinstance(blocks, list) and blocks else [{}]
-        for fields in each:
-            said = _SMTP.sub("", _raw(fields, "Diagnostic-Code"), count=1)
-            at = _when(str(fields.get("Last-Attempt-Date") or whole.get("Arrival-Date") or message["Date"]))
-            yield {
-                "recipient": _word(fields, "Final-Recipient") or _word(fields, "Original-Recipient"),
-                "mx_host": _word(fields, "Remote-MTA").split(" ")[0].rstrip(".") or None,
-                "vantage": _word(whole, "Reporting-MTA") or None,
-                "started_at": at, "said": said, "text": f"{_word(fields, 'Remote-MTA')} {said}",
-                "action": str(fields.get("Action", "")).strip().lower(), "dsn_log": _word(fields, "Status") or None,
-            }  # fmt: skip
-
-
-def _content(body: Any) -> str:
-    """The text of a part."""
-    try:
-        return str(body.get_content())
-    except LookupError:  # a charset that Python lacks: unknown-8bit, x-windows-949
-        return decode(body.get_payload(decode=True))
-
-
-def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
-    """A bounce in free words: each address at the start of a line, with the text up to the next."""
-    body = message.get_body(("plain",))
-    text = _content(body) if body and not body.is_multipart() else ""
-    text = re.split(r"(?m)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)", text, flags=re.I)[0]
-    places = [*_FAILED.finditer(text)]
-    ends = [place.start() for place in places[1:]] + [len(text)]
-    for place, end in zip(places, ends, strict=False):
-        piece = text[place.end() : end]
-        if " said: " in piece:  # Postfix folds its lines
-            piece = re.sub(r"(?<=\S)\n {4}(?=[^\s\d])", " ", piece)
-        said = _CODED.search(piece)
-        if said or words.ending(piece)["error"]:
-            reply = said[1].partition(" (in reply to")[0].strip() if said else ""
-            lines = "\n".join(line.strip() for line in reply.split("\n"))
-            yield {"recipient": place[1], "said": lines, "text": piece, "action": "failed",
-                   "started_at": _when(str(message["Date"]))}  # fmt: skip
-
-
-def _original(message: EmailMessage) -> dict[str, Any]:
-    """Message-ID of what was returned, and whom the bounce went to: the sender."""
-    kinds = ("message/rfc822", "text/rfc822-headers")
-    inner = next((part for part in message.walk() if part.get_content_type() in kinds), None)
-    payload: Any = inner.get_payload() if inner else None
-    head = payload[0] if isinstance(payload, list) else email.message_from_string(str(payload or ""))
-    to = getaddresses([str(message["To"] or "")])
-    sender = to[0][1] or None if to else None
-    return {"message_id": str(head["Message-ID"] or "").strip("<> ") or None, "sender": sender}
-
-
-def _ended(row: dict[str, Any]) -> dict[str, Any]:
-    """The deciding columns: from the server's words, else from the report's Action."""
-    text, said = row.pop("text"), row.pop("said")
-    server = _SERVER.search(text[: m.start(1)] if (m := _CODED.search(text)) else text)  # a reply names us
-    coded = said if words.answer(said) else (m[1] if (m := _CODED.search(said)) else "")
-    told = words.ending(text, coded)
-    if "code" not in told and not told["error"]:
-        told |= {"outcome": _OUTCOMES.get(row["action"], "failed"), "reply": said or None, "stage": None}
-    if row.pop("action") == "delayed" and told["outcome"] == "failed":
-        told["outcome"] = "deferred"
-    ip = server[2].removeprefix("IPv6:") if server and _is_ip(server[2].removeprefix("IPv6:")) else None
-    named = row.get("mx_host")
-    host = named if named and not _is_ip(named) else server[1] if server else None
-    domain = row["recipient"].rpartition("@")[2].lower()
-    return told | {"mx_ip": ip, "mx_host": host, "recipient_domain": domain, "domain": domain}

@@ -8,6 +8,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from smtpkit.address import ip_or_none
 from smtpkit.catalogue import rows
 from smtpkit.escape import visible
 from smtpkit.reply import Reply
@@ -17,6 +18,7 @@ _WHEN = re.compile(
     r"(?:in reply to|in response to|after(?: sending)?|while (?:sending|performing|receiving)(?: the)?)"
     r" (?:pipelined |initial |server )*([\w -]{3,40})"
 )
+_SERVER = re.compile(r"\s*([\w.-]*?)\.?\s*[\[(](?:IPv6:)?([^\])\s,]+)[\]),]")
 _STAGES = {row["words"]: row["stage"] for row in rows("log_stages.csv")}
 _ERRORS = [
     (re.compile(row["words"], re.IGNORECASE), row["error"], row["stage"] or None) for row in rows("log_errors.csv")
@@ -43,6 +45,20 @@ def answer(text: str) -> dict[str, Any]:
         text = "\n".join([*first, re.sub(rf"\s+(?={code}(?: |$))", "\n", last, count=1)])
     enhanced = Reply(int(code), text.encode("utf-8", "backslashreplace")).enhanced
     return {"code": int(code), "enhanced": enhanced and str(enhanced), "reply": visible(text)}
+
+
+@lru_cache(4096)
+def server(text: str) -> tuple[str | None, str | None]:
+    """Host and IP of a server as logs, reports and people write it; None for what is not there.
+
+    >>> server("mx1.d.example[192.0.2.1]:25"), server("192.0.2.1:25"), server("[IPv6:2001:DB8::1]")
+    (('mx1.d.example', '192.0.2.1'), (None, '192.0.2.1'), (None, '2001:db8::1'))
+    """
+    found = _SERVER.match(text)
+    alone = re.sub(r"^(\d+(?:\.\d+){3}):\d+$", r"\1", text.strip())
+    ip = ip_or_none(found[2] if found else alone)
+    host = found[1] if found and ip else "" if ip else re.split(r"[\s\[(:]", alone)[0].rstrip(".")
+    return host or None, str(ip) if ip else None
 
 
 def stage(text: str) -> str | None:

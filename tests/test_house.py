@@ -23,7 +23,7 @@ FLOORS = """
 escape errors reply address catalogue
 steps auth limits guard fields parts lint signing message reasons
 journal tls network jobs mx engine
-words counts evidence transcript attempts casebook dates tables logs
+words counts evidence transcript attempts casebook dates tables bounces logs
 progress campaign probing checks identity sending hands by_hand +
 voices hypotheses reading verdicts diagnosis comparing +
 suspicion locating watching

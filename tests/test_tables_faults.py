@@ -1,0 +1,201 @@
+"""What readers of the table reader proved: times invented, columns lost or doubled, servers misread."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import smtpkit as sk
+from smtpkit.errors import InvalidInput
+
+pytestmark = pytest.mark.filterwarnings("ignore:read_table guessed")
+
+
+def values(frame: pd.DataFrame, *names: str) -> list[list[Any]]:
+    some = frame[list(names)].astype(object)
+    return some.where(some.notna(), None).values.tolist()
+
+
+def times(texts: list[Any], tz: str = "Asia/Seoul") -> pd.DataFrame:
+    return sk.read_table(pd.DataFrame({"started_at": texts, "code": [550] * len(texts)}), tz=tz)
+
+
+ZONED = {
+    "a mail's Date": ("Mon, 2 Mar 2026 09:14:05 +0900 (KST)", "2026-03-02 00:14:05"),
+    "half a day and a zone": ("3/2/2026 9:14:05 AM +09:00", "2026-03-02 00:14:05"),
+    "UTC+9": ("2026-03-02 09:14:05 UTC+9", "2026-03-02 00:14:05"),
+    "hours alone": ("2026-03-02T09+09:00", "2026-03-02 00:00:00"),
+    "a blank behind": ("2026-03-02 09:14:05+09:00 ", "2026-03-02 00:14:05"),
+    "small letters": ("2026-03-02t09:14:05z", "2026-03-02 09:14:05"),
+    "a zone of many meanings": ("2026-03-02 09:14:05 CST", None),
+    "hours behind a blank": ("2026-03-02 09+09:00", None),
+    "no year": ("Mar  2 09:14:05", None),
+    "twelve digits": ("202603020914", "2026-03-02 00:14:00"),
+    "comma": ("2026-03-02 09:14:05,5", "2026-03-02 00:14:05.5"),
+}
+
+
+@pytest.mark.parametrize(("text", "instant"), ZONED.values(), ids=ZONED)
+@pytest.mark.parametrize("others", [[], ["2026-03-02 10:00", 1772411645]], ids=["alone", "among others"])
+def test_a_time_is_right_or_a_problem(text: str, instant: str | None, others: list[Any]) -> None:
+    read = times([text, *others])
+    assert values(read, "started_at")[0] == [instant and pd.Timestamp(instant, tz="UTC")]
+    assert [one["lines"] for one in read.attrs["problems"]] == [[0]] * (instant is None)
+
+
+ORDERS = {
+    "a 13 settles all": (
+        ["02.03.2026", "13.03.2026", "2026-03-04"],
+        ["2026-03-02", "2026-03-13", "2026-03-04"],
+        "",
+    ),
+    "of slashes too": (["02/03/2026", "13/03/2026"], ["2026-03-02", "2026-03-13"], ""),
+    "months first": (["03/13/2026", "03/02/2026"], ["2026-03-13", "2026-03-02"], ""),
+    "dots": (["02.03.2026"], ["2026-03-02"], "02.03.2026 were read as day.month.year"),
+    "slashes": (["02/03/2026"], ["2026-02-03"], "02/03/2026 were read as month/day/year"),
+    "hyphens": (["02-03-2026"], ["2026-02-03"], "02-03-2026 were read as month/day/year"),
+    "two digits": (["02/03/26"], ["2026-02-03"], "02/03/26 were read as month/day/year"),
+}
+
+
+@pytest.mark.parametrize(("texts", "days", "note"), ORDERS.values(), ids=ORDERS)
+def test_a_column_has_one_order_of_days_and_doubt_is_told(texts: list[str], days: list[str], note: str) -> None:
+    read = times([f"{text} 09:14" for text in texts], "UTC")
+    assert [str(at)[:10] for at in read.started_at] == days
+    assert note in "".join(read.attrs["notes"])
+    assert len(read.attrs["notes"]) == bool(note)
+
+
+def test_seconds_and_milliseconds_in_one_column() -> None:
+    read = times([1772411645, 1772411645000, "2026-03-02 09:34:06", 1772411645.25])
+    assert [str(at)[11:] for at in read.started_at] == [
+        "00:34:05+00:00", "00:34:05+00:00", "00:34:06+00:00", "00:34:05.250000+00:00"
+    ]  # fmt: skip
+
+
+def test_a_european_day_and_a_clock_are_one_time_and_a_duration_is_none() -> None:
+    table = pd.DataFrame({"date": ["02.03.2026"], "time": ["09:14:05"], "code": [550]})
+    assert str(sk.read_table(table, tz="UTC").started_at[0]) == "2026-03-02 09:14:05+00:00"
+    table = pd.DataFrame({"date": ["2026-03-02"], "elapsed": ["00:14"], "code": [550]})
+    read = sk.read_table(table, tz="UTC")
+    assert str(read.started_at[0]) == "2026-03-02 00:00:00+00:00"
+    assert [one["why"] for one in read.attrs["problems"]] == ["latency_s cannot be read"]
+
+
+TWO_FOR_ONE = {
+    "message and reply": ({"message": ["Hello"], "reply": ["550 no"]}, "reply", "550 no"),
+    "ip and mx_ip": ({"ip": ["198.51.100.7"], "mx_ip": ["192.0.2.1"], "code": [550]}, "mx_ip", "192.0.2.1"),
+    "mx_ip and ip": ({"mx_ip": ["192.0.2.1"], "ip": ["198.51.100.7"], "code": [550]}, "mx_ip", "192.0.2.1"),
+}
+
+
+@pytest.mark.parametrize(("columns", "name", "value"), TWO_FOR_ONE.values(), ids=TWO_FOR_ONE)
+def test_a_column_of_the_schema_s_name_wins(columns: dict[str, list[Any]], name: str, value: str) -> None:
+    assert values(sk.read_table(pd.DataFrame(columns)), name) == [[value]]
+
+
+def test_a_mapping_wins_over_a_name_and_may_name_a_column_once() -> None:
+    table = pd.DataFrame({"peer": ["192.0.2.1"], "mx_ip": ["198.51.100.7"], "code": [550]})
+    assert values(sk.read_table(table, {"peer": "mx_ip"}), "mx_ip") == [["192.0.2.1"]]
+    with pytest.raises(InvalidInput, match="twice"):
+        sk.read_table(pd.DataFrame({"a": ["550 no"], "b": ["250 ok"]}), {"a": "reply", "b": "reply"})
+
+
+WORDS = {
+    "errors are replies": (
+        {"mx_ip": ["192.0.2.1"] * 2, "error": ["Connection timed out", "550 5.7.1 no"]},
+        [["failed", None, "timeout"], ["rejected", 550, None]],
+    ),
+    "beside a code": (
+        {"ip": ["192.0.2.1"] * 2, "code": [550, None], "error": ["5.7.1 your IP is blocked", "Connection timed out"]},
+        [["rejected", 550, None], ["failed", None, "timeout"]],
+    ),
+    "SendGrid's export": (
+        {"email": ["a@x.example"], "event": ["bounce"], "reason": ["550 5.1.1 no such user"]},
+        [["rejected", 550, None]],
+    ),
+    "numbers as replies": ({"ip": ["192.0.2.1"] * 2, "result": [550, None]}, [["rejected", 550, None], [None] * 3]),
+    "a count of mails": ({"reply": ["sent: 450 messages in 3 s"]}, [[None, None, None]]),
+    "Exim's words": ({"reply": ["SMTP error after RCPT TO:<a@b.example>: 550 no"]}, [["rejected", 550, None]]),
+    "Windows' lines": ({"reply": ["550-5.7.1 a\r\n550 5.7.1 b"]}, [["rejected", 550, None]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "told"), WORDS.values(), ids=WORDS)
+def test_what_a_try_ended_with_is_found_under_any_name(columns: dict[str, Any], told: list[list[Any]]) -> None:
+    assert values(sk.read_table(pd.DataFrame(columns)), "outcome", "code", "error") == told
+
+
+def test_what_stands_under_the_schema_s_name_and_cannot_be_meant_is_counted() -> None:
+    table = {
+        "mx_ip": ["192.0.2.1"] * 2,
+        "reply": ["550 no"] * 2,
+        "error": ["lost", "odd"],
+        "size_bytes": ["12.5", "9"],
+    }
+    read = sk.read_table(pd.DataFrame(table | {"latency_s": ["1.5s", ""], "port": [25, 1e12]}))
+    assert {one["why"].split()[0]: one["lines"] for one in read.attrs["problems"]} == {
+        "error": [1], "size_bytes": [0], "latency_s": [0], "port": [1]
+    }  # fmt: skip
+    assert values(read, "size_bytes", "port") == [[None, 25], [9, None]]
+
+
+SERVERS = {
+    "as Postfix writes it": ({"relay": ["mx1.d.example[192.0.2.1]:25"]}, ["mx1.d.example", "192.0.2.1"]),
+    "an IP as server": ({"server": ["192.0.2.1"]}, [None, "192.0.2.1"]),
+    "an IP and a port": ({"ip": ["192.0.2.1:25"]}, [None, "192.0.2.1"]),
+    "IPv6 in a literal": ({"ip": ["[IPv6:2001:DB8::1]"]}, [None, "2001:db8::1"]),
+    "IPv6 in capitals": ({"mx_ip": ["2001:DB8:0::1"]}, [None, "2001:db8::1"]),
+    "a name": ({"mx_host": ["mx1.d.example"], "mx_ip": ["192.0.2.1"]}, ["mx1.d.example", "192.0.2.1"]),
+}
+
+
+@pytest.mark.parametrize(("columns", "server"), SERVERS.values(), ids=SERVERS)
+def test_a_server_is_one_host_and_one_address(columns: dict[str, list[str]], server: list[str | None]) -> None:
+    read = sk.read_table(pd.DataFrame(columns | {"code": [550]}))
+    assert values(read, "mx_host", "mx_ip") == [server]
+    assert read.attrs["problems"] == []
+
+
+def test_pandas_own_dtypes_and_arrow_s_are_read_alike() -> None:
+    table = pd.DataFrame({"code": [550, None], "mx_ip": ["192.0.2.1", None]})
+    for backend in ("pyarrow", "numpy_nullable"):
+        assert values(sk.read_table(table.convert_dtypes(dtype_backend=backend)), "code", "mx_ip") == [
+            [550, "192.0.2.1"], [None, None]
+        ]  # fmt: skip
+
+
+FILES = {
+    "one column": (
+        b"reply\n550 5.7.1 see http://x\n550 5.7.1 see http://y/z, or call\n",
+        ["550 5.7.1 see http://x"],
+    ),
+    "bars": (b"recipient|smtp response|sent at\na@d.example|550 no|2026-03-02 09:14\n", ["550 no"]),
+    "quoted lines": (b'ip,reply\r\n192.0.2.1,"550-5.7.1 a\r\n550 5.7.1 b"\r\n', ["550-5.7.1 a\n550 5.7.1 b"]),
+}
+
+
+@pytest.mark.parametrize(("octets", "first"), FILES.values(), ids=FILES)
+def test_files_of_any_separator(octets: bytes, first: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(octets)
+    assert (
+        sk.read_table(tmp_path / "a.csv", {"smtp response": "reply"} if b"|" in octets else None).reply[0]
+        == first[0]
+    )
+
+
+REFUSED = {
+    "no line of names": (
+        b"2026-03-02 09:14:05,192.0.2.1,550 no\n2026-03-02 09:14:06,192.0.2.1,250 ok\n",
+        "no names",
+    ),
+    "a name twice": (b"time,ip,ip,reply\n2026-03-02,192.0.2.1,192.0.2.2,550 no\n", "twice"),
+}
+
+
+@pytest.mark.parametrize(("octets", "said"), REFUSED.values(), ids=REFUSED)
+def test_a_file_that_would_lose_a_row_or_a_column_is_refused(octets: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(octets)
+    with pytest.raises(InvalidInput, match=said):
+        sk.read_table(tmp_path / "a.csv")
