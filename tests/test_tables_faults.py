@@ -108,7 +108,7 @@ WORDS = {
         [["failed", None, "timeout"], ["rejected", 550, None]],
     ),
     "beside a code": (
-        {"ip": ["192.0.2.1"] * 2, "code": [550, None], "error": ["5.7.1 your IP is blocked", "Connection timed out"]},
+        {"ip": ["192.0.2.1"] * 2, "code": [550, None], "error": ["5.7.1 your IP is blocked", "timed out"]},
         [["rejected", 550, None], ["failed", None, "timeout"]],
     ),
     "SendGrid's export": (

@@ -1,0 +1,199 @@
+"""What readers of the bounce reader proved: rows of letters that claim anything, servers and recipients lost."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import smtpkit as sk
+
+HEAD = """From: MAILER-DAEMON@x.example
+To: news@ours.example
+Date: Mon, 2 Mar 2026 09:14:05 +0900
+Subject: failure
+"""
+PLAIN = f"{HEAD}MIME-Version: 1.0\nContent-Type: text/plain; charset="
+WHOLE = "Reporting-MTA: dns; relay.ours.example\nArrival-Date: Wed, 25 Feb 2026 09:00:00 +0900\n"
+ONE = """Final-Recipient: rfc822; r@d.example
+Action: failed
+Status: 5.1.1
+Remote-MTA: dns; mx1.d.example
+Diagnostic-Code: smtp; 550 5.1.1 no such user
+"""
+
+
+def report(
+    each: str = ONE, whole: str = WHOLE, plain: str = "Sorry", returned: str = "Message-ID: <1@o>\n\n"
+) -> str:
+    parts = {"text/plain": plain, "message/delivery-status": f"{whole}\n{each}", "message/rfc822": returned}
+    text = "".join(f"--b\nContent-Type: {kind}\n\n{body}\n" for kind, body in parts.items())
+    kind = "Content-Type: multipart/report; report-type=delivery-status; boundary=b"
+    return f"{HEAD}MIME-Version: 1.0\n{kind}\n\n{text}--b--\n"
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Any:
+    def rows(text: str | bytes, *names: str) -> list[list[Any]]:
+        (tmp_path / "b.eml").write_bytes(text if isinstance(text, bytes) else text.encode())
+        frame = sk.read_bounces(tmp_path / "b.eml")
+        some = frame[list(names)].astype(object)
+        rows.problems = [one["why"] for one in frame.attrs["problems"]]  # type: ignore[attr-defined]  # a test's
+        return some.where(some.notna(), None).values.tolist()
+
+    return rows
+
+
+EVIL = """Final-Recipient: rfc822; victim@big.example
+Action: failed
+Remote-MTA: dns; mx.big.example (192.0.2.99)
+Diagnostic-Code: smtp; 550 5.7.1 your IP is blocked
+"""
+CLAIM = f"Message-ID: <1@o>\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; evil\n\n{EVIL}"
+
+
+def test_what_the_returned_letter_claims_is_no_evidence(read: Any) -> None:
+    assert read(report(returned=CLAIM), "recipient", "mx_ip") == [["r@d.example", None]]
+
+
+def test_a_forwarded_bounce_is_read(read: Any) -> None:
+    text = "From: kim@x.example\nContent-Type: multipart/mixed; boundary=f\n\n--f\n\nlook\n--f\n"
+    assert read(f"{text}Content-Type: message/rfc822\n\n{report()}\n--f--\n", "recipient", "code") == [
+        ["r@d.example", 550]
+    ]
+
+
+BROKEN = {
+    "an empty id": report(returned="Message-ID: <>\n\nx\n"),
+    "half a literal": report(returned="Message-ID: <1@[ours\n\nx\n"),
+    "a literal as id": report(returned="Message-ID: <[a]@b>\n\nx\n"),
+    "half an address": report().replace("To: news@ours.example", "To: Kim <kim@"),
+    "a line end in a name": report().replace("To: news@ours.example", "To: =?utf-8?q?a=0Ab?= <a@b>"),
+    "half an encoded word": report().replace("Subject: failure", "Subject: =?utf-8?b?x?="),
+    "no charset": f"{PLAIN}undefined\n\n<r@d.example>:\n550 no\n",
+    "a charset of none": f'{PLAIN}"utf\0"\n\n<r@d.example>:\n550 no\n',
+}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_a_broken_field_costs_itself_only(text: str, read: Any) -> None:
+    assert read(text, "recipient", "code") == [["r@d.example", 550]]
+
+
+SENDMAIL = f"""{HEAD}
+   ----- The following addresses had permanent fatal errors -----
+<kim@naver.example>
+<lee@daum.example>
+
+   ----- Transcript of session follows -----
+... while talking to mx1.naver.example.:
+>>> RCPT To:<kim@naver.example>
+<<< 550 5.1.1 no such user
+... while talking to mx1.daum.example.:
+>>> DATA
+<<< 554 5.7.1 blocked
+"""
+
+
+def test_a_dialogue_s_replies_go_to_those_they_name(read: Any) -> None:
+    assert read(SENDMAIL, "recipient", "reply") == [["kim@naver.example", "550 5.1.1 no such user"]]
+    assert read.problems == ["why lee@daum.example failed is not said"]
+    one = SENDMAIL.replace("<kim@naver.example>\n<lee", "<lee").replace(">>> RCPT To:<kim@naver.example>\n", "")
+    assert read(one.replace("<<< 550 5.1.1 no such user\n", ""), "recipient", "reply") == [
+        ["lee@daum.example", "554 5.7.1 blocked"]
+    ]
+
+
+FOLDED = """<r@d.example>: host mx1.d.example[192.0.2.25] said: 550 5.1.1
+    <r@d.example>: no such user (in reply to RCPT TO command)
+"""
+REMOTE = {
+    "a name and an IP in brackets": ("dns; mx1.d.example[192.0.2.14]", ["mx1.d.example", "192.0.2.14"]),
+    "an IP alone": ("dns; 192.0.2.14", [None, "192.0.2.14"]),
+    "IPv6": ("dns; [IPv6:2001:DB8::14]", [None, "2001:db8::14"]),
+}
+
+
+@pytest.mark.parametrize(("remote", "server"), REMOTE.values(), ids=REMOTE)
+def test_the_server_is_read_in_any_form(remote: str, server: list[str | None], read: Any) -> None:
+    assert read(report(ONE.replace("dns; mx1.d.example", remote)), "mx_host", "mx_ip") == [server]
+
+
+def test_postfix_names_the_server_s_address_beside_its_report(read: Any) -> None:
+    assert read(report(plain=FOLDED), "mx_host", "mx_ip", "stage") == [["mx1.d.example", "192.0.2.25", "rcpt"]]
+    other = FOLDED.replace("550 5.1.1", "451 4.7.1")
+    assert read(report(plain=other), "mx_ip") == [[None]], "of another reply's server nothing is taken"
+
+
+def test_words_folded_by_postfix_are_whole(read: Any) -> None:
+    assert read(f"{HEAD}\n{FOLDED}", "recipient", "reply", "stage") == [
+        ["r@d.example", "550 5.1.1 <r@d.example>: no such user", "rcpt"]
+    ]
+
+
+LAST = {
+    "the letter's own": ("", "2026-03-02 00:14:05"),
+    "the last try's": ("Last-Attempt-Date: Mon, 2 Mar 2026 09:13:05 +0900\n", "2026-03-02 00:13:05"),
+    "KST": ("Last-Attempt-Date: Mon, 2 Mar 2026 09:13:05 KST\n", "2026-03-02 00:13:05"),
+    "ISO": ("Last-Attempt-Date: 2026-03-02 09:13:05 +0900\n", "2026-03-02 00:13:05"),
+    "a zone that nobody knows": ("Last-Attempt-Date: Mon, 2 Mar 2026 09:13:05 XYZ\n", "2026-03-02 00:14:05"),
+}
+
+
+@pytest.mark.parametrize(("field", "at"), LAST.values(), ids=LAST)
+def test_a_bounce_s_time_is_the_try_s(field: str, at: str, read: Any) -> None:
+    assert read(report(ONE + field), "started_at") == [[pd.Timestamp(at, tz="UTC")]]
+
+
+BLOCKS = {
+    "blank lines": report("\n" + ONE + "\n\n" + ONE.replace("r@", "s@")),
+    "a blank line first": report(ONE + "\n" + ONE.replace("r@", "s@"), whole="\n" + WHOLE),
+    "one block": report(WHOLE + ONE + "\n" + ONE.replace("r@", "s@"), whole=""),
+}
+
+
+@pytest.mark.parametrize("text", BLOCKS.values(), ids=BLOCKS)
+def test_blank_lines_make_no_recipients(text: str, read: Any) -> None:
+    assert read(text, "recipient", "vantage") == [[f"{who}@d.example", "relay.ours.example"] for who in "rs"]
+
+
+KOREAN = {
+    "no charset": "",
+    "a wrong one": "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n",
+    "ASCII": "MIME-Version: 1.0\nContent-Type: text/plain; charset=us-ascii\n",
+}
+
+
+@pytest.mark.parametrize("kind", KOREAN.values(), ids=KOREAN)
+def test_korean_words_survive_what_the_letter_says_of_them(kind: str, read: Any) -> None:
+    text = f"{HEAD}{kind}\n<kim@d.example>:\n550 5.7.1 차단된 IP입니다\n".encode("euc-kr")
+    assert read(text, "reply", "reason") == [["550 5.7.1 차단된 IP입니다", "ip_blocked"]]
+
+
+QMAIL = f"""{HEAD}
+<a@d.example>:
+192.0.2.25 does not like recipient.
+Remote host said: 550 5.1.1 no such user
+
+<b@d.example>:
+Sorry, no mailbox here by that name. (#5.1.1)
+
+<c@e.example>:
+Something is odd.
+
+--- Below this line is a copy of the message.
+"""
+
+
+def test_each_recipient_is_a_row_or_a_problem(read: Any) -> None:
+    assert read(QMAIL, "recipient", "mx_ip", "code", "outcome", "dsn_log") == [
+        ["a@d.example", "192.0.2.25", 550, "rejected", None],
+        ["b@d.example", None, None, "failed", "5.1.1"],
+    ]
+    assert read.problems == ["why c@e.example failed is not said"]
+
+
+def test_a_letter_that_is_no_bounce_fails_nobody(read: Any) -> None:
+    text = "From: kim@x.example\nTo: me@ours.example\nSubject: budget\n\nlee@ours.example: 550 chairs\n"
+    assert read(text, "recipient") == []
+    assert read.problems == ["no failed recipient was found"]
