@@ -34,12 +34,9 @@ _FAILED = re.compile(r"(?m)^[ \t]*<?([^\s<>@:]+@[\w.-]+\w)>?(?::|[ \t]*$|\s*\()"
 _FOLDED = re.compile(r"(?m)^<[^\s<>]+>: .*(?:\n {4}\S.*)+")
 _COPY = re.compile(r"(?im)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)")
 _SESSION = re.compile(r"(?im)^\s*-+ Transcript of session follows -+")
-_BOUNCE = re.compile(
-    r"mailer-daemon|postmaster|mail delivery|<>$|auto-(?:replied|generated)|fail|undeliver|not (?:be )?delivered"
-    r"|delay|return|bounce|reject|반송|실패|못한|거부",
-    re.IGNORECASE,
-)
-"""What a letter's From, Return-Path, Auto-Submitted or Subject says if it is a bounce."""
+_DAEMON = re.compile(r"mailer-daemon|postmaster|mail.?delivery|^<>$|^auto-", re.I)
+_FAILURE = re.compile(r"fail|undeliver|not (?:be )?delivered|delay|return|bounce|reject|반송|실패|못한|거부", re.I)
+"""What a bounce's From, Return-Path or Auto-Submitted says, and its Subject."""
 _RETURNED = ("message/rfc822", "message/global", "text/rfc822-headers")
 _OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
 """What a report's Action means; any other: failed."""
@@ -96,8 +93,9 @@ def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
     for row in (made := [_ended(row) for row in _reported(message)]):
         more = known.get((row["recipient"].lower(), row.get("code")), {})
         row |= {name: row[name] or more.get(name) for name in ("mx_ip", "mx_host", "stage")}
-    marks = (_field(message, name) for name in ("From", "Return-Path", "Auto-Submitted", "Subject"))
-    is_bounce = "X-Failed-Recipients" in message or any(map(_BOUNCE.search, marks))
+    marks = [_field(message, name) for name in ("From", "Return-Path", "Auto-Submitted")]
+    is_bounce = "X-Failed-Recipients" in message or any(map(_DAEMON.search, marks))
+    is_bounce = is_bounce or bool(_FAILURE.search(_field(message, "Subject")))
     told = [row for row in said if row.get("code") or row["error"] or row["dsn_log"]] if is_bounce else []
     return made or told, [row["recipient"] for row in said if not made and is_bounce and row not in told]
 

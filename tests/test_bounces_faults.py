@@ -194,6 +194,6 @@ def test_each_recipient_is_a_row_or_a_problem(read: Any) -> None:
 
 
 def test_a_letter_that_is_no_bounce_fails_nobody(read: Any) -> None:
-    text = "From: kim@x.example\nTo: me@ours.example\nSubject: budget\n\nlee@ours.example: 550 chairs\n"
+    text = "From: returns@x.example\nTo: me@ours.example\nSubject: budget\n\nlee@ours.example: 550 chairs\n"
     assert read(text, "recipient") == []
     assert read.problems == ["no failed recipient was found"]
