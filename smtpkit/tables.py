@@ -78,7 +78,7 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     for name in told:
         stays = name in named and name not in ("reply", "code")
         given = named[name].mask(vague) if name == "outcome" and stays else named.get(name)
-        named[name] = given.fillna(told[name]) if stays else told[name]
+        named[name] = given.astype(object).fillna(told[name]) if stays else told[name]
     if "outcome" in named:
         named["outcome"] = named["outcome"].mask(vague & named["outcome"].isna(), "failed")
     mute = written.notna().any(axis=1) & named.reindex(columns=["outcome", "error"]).isna().all(axis=1)
@@ -186,7 +186,7 @@ def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, A
         kind = attempts.COLUMNS[name]
         if name not in readers and kind in ("str", "category"):
             stripped = named[name].astype(str).str.strip()
-            read = named[name].where(named[name].isna(), stripped).replace("", None)
+            read = named[name].astype(object).where(named[name].isna(), stripped).replace("", None)
             read = read.where(read.isin(attempts.CATEGORIES[name]), None) if name in attempts.CATEGORIES else read
         else:
             read = readers[name](named[name]) if name in readers else _numbers(named[name], kind)
@@ -221,7 +221,7 @@ def _numbers(column: pd.Series, kind: str) -> pd.Series:
     """Numbers that the dtype can hold; others are missing."""
     read = pd.to_numeric(column, errors="coerce").astype("float64")
     if kind == "boolean":
-        return read.where(read.isin((0, 1)))
+        return read.where(read.isin((0, 1))).astype("boolean")
     whole = (read % 1 == 0) & (read.abs() < 2.0 ** (int(kind[3:]) - 1)) if kind.startswith("Int") else read.notna()
     return read.where(whole)
 
@@ -248,12 +248,12 @@ def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
 def _joined(named: pd.DataFrame) -> pd.DataFrame:
     """Domains from addresses, a host from other rows of its IP."""
     for address in {"recipient", "sender"} & set(named):
-        domain = named[address].astype("str").str.rpartition("@")[2].str.strip("<> ").str.lower()
+        domain = named[address].astype("str").str.replace(r".*@", "", regex=True).str.strip("<> ").str.lower()
         named[f"{address}_domain"] = domain.where(domain != "")
     if "domain" not in named and "recipient_domain" in named:
         named["domain"] = named["recipient_domain"]
     if {"mx_ip", "mx_host"} <= set(named):
         pairs = named[["mx_ip", "mx_host"]].dropna().drop_duplicates()
         hosts = pairs.drop_duplicates("mx_ip", keep=False).set_index("mx_ip")["mx_host"]
-        named["mx_host"] = named["mx_host"].astype(object).fillna(named["mx_ip"].map(hosts))
+        named["mx_host"] = named["mx_host"].astype(object).fillna(named["mx_ip"].map(hosts).astype(object))
     return named.assign(source="table")

@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import smtpkit as sk
 from smtpkit.errors import InvalidInput
@@ -199,3 +201,31 @@ def test_a_file_that_would_lose_a_row_or_a_column_is_refused(octets: bytes, said
     (tmp_path / "a.csv").write_bytes(octets)
     with pytest.raises(InvalidInput, match=said):
         sk.read_table(tmp_path / "a.csv")
+
+
+ODD = [
+    *(
+        "",
+        None,
+        "550 5.7.1 no",
+        550.0,
+        "2026-03-02 09:14",
+        "오전 09:05",
+        pd.Timestamp("2026-03-02", tz="UTC"),
+        1e308,
+    ),
+    *("192.0.2.1", "mx1.d.example[192.0.2.1]:25", "x@y.example", True, 10**20, [1], pd.NaT, pd.NA, "timeout"),
+    *(pd.Timestamp("2026-03-02", tz="UTC"), "성공", -1, "a\0b", pd.Timedelta("1s"), b"octets"),
+]
+NAMES = """time date started_at ip mx_ip relay mx_host code event reply error reason stage outcome recipient sender
+size_bytes port latency_s tls_verified maybe_delivered try_number 응답 날짜""".split()
+ROWS = st.lists(st.lists(st.sampled_from(ODD), min_size=5, max_size=5), max_size=4)
+
+
+@given(rows=ROWS, names=st.permutations(NAMES))
+def test_any_table_is_read_row_by_row_or_refused_in_words(rows: list[list[Any]], names: list[str]) -> None:
+    table = pd.DataFrame(rows, columns=names[:5], dtype=object)
+    try:
+        assert len(sk.read_table(table, tz="UTC")) == len(rows)
+    except InvalidInput as why:
+        assert "no column like a reply" in str(why)  # noqa: PT017 - most tables are read
