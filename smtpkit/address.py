@@ -73,6 +73,12 @@ def ip_or_none(text: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
+def sending_ip(ip: str, what: str = "ip") -> IPv4Address | IPv6Address:
+    """The address that lists, SPF and PTR know: `::ffff:192.0.2.1` is IPv4 (RFC 7208 5)."""
+    address = as_ip(ip, what)
+    return getattr(address, "ipv4_mapped", None) or address
+
+
 def as_ip(ip: str, what: str = "ip") -> IPv4Address | IPv6Address:
     """`ip` as an address; InvalidInput if it is none."""
     if address := ip_or_none(ip):

@@ -20,6 +20,7 @@ LINE = 998
 FOLD = 76
 """Where lines are folded: the limit of a line with an encoded word (RFC 2047 section 2)."""
 _ATOMS = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+( [\w!#$%&'*+/=?^`{|}~-]+)*\Z", re.ASCII)  # RFC 5322 3.2.3
+_ASCII = re.compile(r"(?i)(message-id|in-reply-to|references|date|resent-.*|list-(?!id$).*)\Z")  # ids, times, URIs
 _FREE = re.compile(r"(?i)(subject|comments|x-.*)\Z")  # unstructured: blanks count there
 
 
@@ -79,6 +80,8 @@ def value(name: str, text: str, charset: str) -> str:
     '=?utf-8?b?KOq0keqzoCk=?= new'
     """
     words = check_text(f"header {name}", text).split()
+    if not text.isascii() and (_ASCII.match(name) or re.search(r"<[^<>]*[^\x00-\x7f][^<>]*>", text)):
+        raise refuse(f"header {name}", text, "must be ASCII (RFC 2047 5)", "write a URL with %XX, a host as xn--")
     if _FREE.match(name) and (text != " ".join(words) or any(len(word) > 900 for word in words)):
         return fold(name, encoded_words(name, text, charset))
     runs = groupby(words, key=lambda word: word.isascii() and "=?" not in word)
@@ -110,4 +113,7 @@ def meaning(raw: bytes) -> str:
 def read(head: bytes) -> Iterator[tuple[str, str]]:
     """Name in lower case and meaning of each field of a header."""
     for name, raw in re.findall(rb"(?m)^([!-9;-~]+)[ \t]*:((?:[^\n]|\n[ \t])*)", head):
-        yield name.decode().lower(), meaning(raw.rstrip(b"\r"))
+        plain = (
+            decode(re.sub(rb"\r\n(?=[ \t])", b"", raw.rstrip(b"\r"))).strip() if _ASCII.match(name.decode()) else ""
+        )
+        yield name.decode().lower(), plain or meaning(raw.rstrip(b"\r"))

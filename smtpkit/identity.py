@@ -102,7 +102,8 @@ def _addresses(reached: Sequence[Any], seen: dict[str, str], net: Network) -> It
 
 def _middlebox(reached: Sequence[Any]) -> Row:
     """Whether banners are masked, or one for all, or nobody offers STARTTLS."""
-    told = [(receiver_of(one.mx_host or one.domain), _said(one, "banner")) for one in reached]
+    each = {one.mx_ip: one for one in reached}.values()  # two receivers may share a provider's address
+    told = [(receiver_of(one.mx_host or one.domain), _said(one, "banner")) for one in each]
     banners = {receiver: text for receiver, text in told if re.match("[245][0-9]{2}", text)}
     greetings = [text for one in reached if (text := _said(one, "ehlo"))]
     bare = len(greetings) > 1 and not any("STARTTLS" in text.upper() for text in greetings)

@@ -20,6 +20,7 @@ Found = tuple[str, object, str, str]
 KB, MB = 1024, 1024 * 1024
 ONCE = """from sender reply-to to cc bcc message-id in-reply-to references subject date mime-version
 content-type content-transfer-encoding""".split()
+_FIELD = re.compile(rb"[!-9;-~]+:|$")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _AD = re.compile(r"(?i)[(\[<{【]\s*(광\W?\s*고|ad|廣告)\s*[)\]>}】]|\A\W*광\W?\s*고\b")
 _FROM_AFAR = re.compile(r"(?i)(cid|data):|https?://(?!localhost|127\.)")
@@ -50,6 +51,13 @@ def tags(record: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in reversed(parts)}
 
 
+def _shown(part: Any) -> Iterator[Any]:
+    """The parts that a reader shows; letters within the letter are attachments."""
+    yield part
+    for inner in part.get_payload() if part.get_content_maintype() == "multipart" and part.is_multipart() else ():
+        yield from _shown(inner)
+
+
 class Reading:
     """A message's octets read once: fields, texts, and the checks on them."""
 
@@ -61,7 +69,7 @@ class Reading:
         self.fields = list(read(self.header))
         self.texts: list[tuple[str, str, int]] = []
         self.odd_charsets: list[str] = []
-        for part in self.mail.walk():
+        for part in _shown(self.mail):
             if part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment":
                 self._read(part)
         self.html = "\n".join(text for kind, text, _ in self.texts if kind == "html")
@@ -88,9 +96,12 @@ class Reading:
         # RFC 2047 6.2: a field is parsed, then decoded
         raw = re.findall(rb"(?im)^from[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", self.header)
         text = re.sub(r'"(?:[^"\\]|\\.)*"', "", decode(b",".join(raw).replace(b"\r\n", b"")))
-        boxes = re.findall(r"<([^<>]*)>", text) or [text]
+        while text != (text := re.sub(r"\([^()]*\)", "", text)):  # comments may hold comments
+            pass
+        boxes = [box for box in text.split(",") if box.strip()]
         try:
-            return mailbox(boxes[0].strip()).rpartition("@")[2] if len(boxes) == 1 else None
+            box = re.search(r"<([^<>]*)>", boxes[0]) if len(boxes) == 1 else None
+            return mailbox((box[1] if box else boxes[0]).strip()).rpartition("@")[2] if len(boxes) == 1 else None
         except InvalidInput:
             return None
 
@@ -111,6 +122,10 @@ class Reading:
         yield "message_id", len(ids) != 1 or not all(fits), " | ".join(ids) or "no Message-ID", "fail"
         times = Counter(name for name, _ in self.fields)
         twice = [f"{name} {times[name]} times" for name in ONCE if times[name] > 1]
+        hidden = [name for name in times if name in ("bcc", "resent-bcc")]
+        yield "hidden", hidden, ", ".join(hidden) or "no Bcc", "fail"
+        odd = [line for line in re.split(rb"\r\n(?![ \t])", self.header.rstrip()) if not _FIELD.match(line)]
+        yield "header_lines", odd, one_line(decode(odd[0]))[:80] if odd else "all are fields", "fail"
         yield "single_fields", twice, ", ".join(twice) or "none twice", "fail"
 
     def _octets(self) -> Iterator[Found]:

@@ -28,7 +28,7 @@ from smtpkit.lint import lint as _lint
 _NAMED = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^<>"]*?)\s*<([^<>]*)>\s*\Z')
 _NAME = re.compile(r"[!-9;-~]{1,76}\Z")  # of a header field, RFC 5322 2.2
 _BOXES = ("from", "to", "cc", "reply-to", "sender")
-_NOT_YOURS = ("bcc", "dkim-signature", "return-path", "mime-version")
+_NOT_YOURS = ("bcc", "resent-bcc", "dkim-signature", "return-path", "mime-version")
 
 
 @dataclass(frozen=True, slots=True, repr=False)

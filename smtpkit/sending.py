@@ -90,6 +90,9 @@ def send(
     head = b"\n" + made.octets.partition(b"\r\n\r\n")[0].lower()
     if (hops := head.count(b"\nreceived:")) > 25:
         raise refuse("message with Received lines", hops, "goes in a loop (ours end at 25)", "send its origin")
+    if any(f"\n{name}:".encode() in head for name in ("bcc", "resent-bcc")):
+        instead = "take the field out, and send to its recipients apart"
+        raise refuse("a header with Bcc", made.message_id, "would show it to every recipient", instead)
     copies, most = len(envelope.recipients), rules.guard.max_messages
     if live and copies > most:
         raise InvalidInput(f"{copies} recipients are over guard.max_messages={most}; raise it, or send in parts")

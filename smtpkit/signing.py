@@ -41,8 +41,11 @@ def signature(octets: bytes, key: Any, selector: str, domain: str) -> bytes:
     names = [name for name in wanted for _ in range(have.count(name) + 1)]
     algorithm, secret = _secret(key)
     where, relaxed = (selector.encode(), domain.encode()), (b"relaxed", b"relaxed")
-    signer = dkim.DKIM(octets, signature_algorithm=algorithm)
-    made = signer.sign(*where, secret, canonicalize=relaxed, include_headers=names)
+    try:
+        signer = dkim.DKIM(octets, signature_algorithm=algorithm)
+        made = signer.sign(*where, secret, canonicalize=relaxed, include_headers=names)
+    except (dkim.DKIMException, LookupError) as why:
+        raise InvalidInput(f"the header cannot be signed ({why}); see the lint header_lines") from None
     return bytes(made.replace(b"\r\n \r\n", b"\r\n"))  # dkimpy may fold once too often, leaving a blank line
 
 

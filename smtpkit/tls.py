@@ -141,7 +141,7 @@ class TlsLink:
     def facts(self) -> TlsFacts:
         """Version, cipher, chain, and whether the chain and the name are good."""
         chain = _readable(self._link.get_peer_cert_chain() or ())
-        problem = self._problems[0] if self._problems else _wrong_name(self._name, chain)
+        problem = self._problems[0] if self._problems else wrong_name(self._name, chain)
         version, cipher = self._link.get_protocol_version_name(), self._link.get_cipher_name() or ""
         return TlsFacts(version, cipher, not problem, problem, chain)
 
@@ -160,7 +160,11 @@ def _readable(certs: Sequence[Any]) -> tuple[Certificate, ...]:
 
 
 def _certificate(cert: Any) -> Certificate:
-    made = cert.to_cryptography()
+    return described(cert.to_cryptography())
+
+
+def described(made: x509.Certificate) -> Certificate:
+    """What a certificate says of itself."""
     try:
         held = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = (*held.get_values_for_type(x509.DNSName), *map(str, held.get_values_for_type(x509.IPAddress)))
@@ -171,7 +175,7 @@ def _certificate(cert: Any) -> Certificate:
     return Certificate(made.subject.rfc4514_string(), made.issuer.rfc4514_string(), names, *times, pem)
 
 
-def _wrong_name(name: str | None, chain: Sequence[Certificate]) -> str | None:
+def wrong_name(name: str | None, chain: Sequence[Certificate]) -> str | None:
     """Why the certificate is not for `name` (RFC 6125 6.4: a wildcard is the whole left-most label)."""
     if not chain:
         return "no certificate that can be read"

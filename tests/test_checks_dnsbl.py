@@ -21,7 +21,8 @@ ZONES = {row["zone"]: row for row in catalogue("dnsbl_zones.csv")}
 
 def alive(*zones: str) -> dict[str, Any]:
     """The right test entry of each zone."""
-    return {reverse("127.0.0.2", zone): {"A": ["127.0.0.2"]} for zone in zones or (ZEN,)}
+    tests = ("127.0.0.2", "::ffff:7f00:2")
+    return {reverse(test, zone): {"A": ["127.0.0.2"]} for zone in zones or (ZEN,) for test in tests}
 
 
 def ask(subject: str = IP, zones: tuple[str, ...] = (ZEN,), **names: Any) -> pd.Series:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import as_ip, helo_name, host_name
+from smtpkit.address import helo_name, host_name, sending_ip
 from smtpkit.checks import dmarc, dnsbl, names, spf, transport
 from smtpkit.checks.dnsbl import joined
 from smtpkit.checks.found import Row, Sender, frame, page, rules
@@ -75,15 +75,15 @@ def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any,
     name, ip, octets = host_name("domain", domain), ip or net.sender_ip, getattr(message, "octets", message)
     if octets is not None and not isinstance(octets, bytes):
         raise refuse("message", type(message).__name__, "is no message", "give a Message or its octets")
-    ip = str(as_ip(ip)) if ip else None
+    ip = str(sending_ip(ip)) if ip else None
     sender = getattr(message, "sender", None) if mail_from is None else mail_from
-    path = (sender or "").strip().strip("<>").rpartition("@")[2]
+    local, _, path = (sender or "").strip().strip("<>").rpartition("@")
     greeting = helo_name(helo) if helo else net.helo
     if selector is not None and not re.fullmatch(r"[\w-]+(?:\.[\w-]+)*", str(selector)):
         raise refuse("selector", selector, "is no DKIM selector", "write it as in s= of a signature, such as 's1'")
     who = Sender(name, net, ip, greeting, name, selector, octets)
     if path:
-        return who._replace(mail_from=host_name("mail_from", path))
+        return who._replace(mail_from=host_name("mail_from", path), local=local or "postmaster")
     named = "" if sender is None else who.greeting  # RFC 7208 2.4: of the null reverse-path the HELO name counts
     return who._replace(mail_from=name if not named or named.startswith("[") else host_name("helo", named))
 

@@ -47,7 +47,9 @@ def _not_for_mail(tag: dict[str, str]) -> str:
 
 
 def _unfit(sign: dict[str, str], key: dict[str, str]) -> str:
-    """Why a signature does not count with this key, however right it is (RFC 6376 3.6.1, RFC 8301 3.1)."""
+    """Why a signature does not count with this key, however right it is (RFC 6376 3.6.1, 6.1.1, RFC 8301)."""
+    if "from" not in re.split(r"\s*:\s*", sign.get("h", "").strip().lower()):
+        return f"h={sign.get('h', '')}: From is not signed, so anybody may write it"
     algorithm, flags = sign.get("a", "").lower(), key.get("t", "").lower().replace(" ", "").split(":")
     if algorithm.endswith("-sha1"):
         return f"{algorithm}: receivers must not verify SHA-1 (RFC 8301)"
@@ -66,6 +68,8 @@ def verify(octets: bytes, network: Any) -> Iterator[tuple[str, str, str, str]]:
         answer = network.resolve(f"{selector}._domainkey.{domain}", "TXT")
         unfit = _unfit(tag, tags(answer.rows[0])) if answer.rows else ""
         found = ("fail", unfit) if unfit else _verified(octets, index, answer)
+        if found[0] == "pass" and "l" in tag:
+            found = "pass", f"verified, but l={tag['l']}: text may be appended unseen (RFC 6376 8.2)"
         told = ("unknown", silent(answer)) if silent(answer) else found
         yield domain, selector, *told
 
@@ -197,7 +201,7 @@ def _judged(who: Sender, signed: list[tuple[str, str]]) -> Row:
         return say("dmarc", "unasked", who.domain, why)
     sent = ("none", "")
     if who.ip:
-        made = spf.check_host(who.ip, f"postmaster@{who.mail_from}", who.greeting, who.network)
+        made = spf.check_host(who.ip, who.sent_by, who.greeting, who.network)
         sent = made.result, who.mail_from
     result, asked, why = verdict(author, sent, signed, who.network)
     asks = f"; a fail would be: {asked}" if asked else ""

@@ -13,12 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import as_ip, numeric, organisation
+from smtpkit.address import as_ip, host_name, numeric, organisation, sending_ip
 from smtpkit.casebook import Casebook
 from smtpkit.catalogue import render
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.checks.found import Row, Sender, say, silent
 from smtpkit.checks.recorder import dqs_key, masked
+from smtpkit.errors import refuse
 from smtpkit.network import Answer, chosen
 
 STATES = ("listed", "not listed", "refused", "dead", "unknown")
@@ -46,6 +47,11 @@ def lookup(
     ['zen.spamhaus.org']
     """
     network, wanted = chosen(network), None if zones is None else set(zones)
+    subject = str(sending_ip(subject, "subject")) if numeric(subject) else host_name("subject", subject)
+    if strange := (wanted or set()) - {row["zone"] for row in catalogue("dnsbl_zones.csv")}:
+        raise refuse(
+            "zones", sorted(strange), "are not in data/dnsbl_zones.csv", "write one such as zen.spamhaus.org"
+        )
     asked = [row for row in _alive(network, numeric(subject)) if wanted is None or row["zone"] in wanted]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         made = list(pool.map(lambda row: _ask(row, subject, network), asked))
@@ -80,7 +86,7 @@ def _ask(zone: dict[str, str], subject: str, network: Any) -> tuple[Any, ...]:
     answer = network.resolve(_at(whole, name), "A")
     state, meaning = read(answer, zone)
     if state in ("listed", "not listed"):
-        state, meaning = _untrue(zone, numeric(subject), name, network) or (state, meaning)
+        state, meaning = _untrue(zone, subject, name, network) or (state, meaning)
     if state == "listed":
         text = "; ".join(network.resolve(_at(whole, name), "TXT").rows)
     shown = [masked(part, key) for part in ("; ".join(answer.rows), meaning, text)]
@@ -119,14 +125,15 @@ def _meaning(code: str, table: str) -> str:
     return ", ".join(words)
 
 
-def _untrue(zone: dict[str, str], ip: bool, name: str, network: Any) -> tuple[str, str] | None:
+def _untrue(zone: dict[str, str], subject: str, name: str, network: Any) -> tuple[str, str] | None:
     """Why the zone may not be believed; None if its test entries are as RFC 5782 section 5 asks."""
     zone = zone | {"refusal_codes": zone["refusal_codes"].replace("other=", "")}  # test entries have any code
-    for entry in ("127.0.0.1", "127.0.0.2") if ip else ("invalid",):
+    good, bad = ("::ffff:7f00:1", "::ffff:7f00:2") if ":" in subject else ("127.0.0.1", "127.0.0.2")
+    for entry in (good, bad) if numeric(subject) else ("invalid",):
         state, why = read(network.resolve(_at(entry, name), "A"), zone)
-        if entry != "127.0.0.2" and (state == "listed" or why.startswith("127.0.0.1 is never")):
+        if entry != bad and (state == "listed" or why.startswith("127.0.0.1 is never")):
             return "dead", f"it lists {entry}, so it lists everybody"
-        if entry == "127.0.0.2" and state == "not listed":
+        if entry == bad and state == "not listed":
             return "unknown", f"it does not list its test entry {entry}: gone, or kept from us"
         if state not in ("listed", "not listed"):
             return state, f"its test entry: {why}"
@@ -173,6 +180,8 @@ def joined(lists: pd.DataFrame, attempts: pd.DataFrame) -> str:
     `lists`: from `preflight` or `lookup`; `attempts`: from `probe`, `send` or `read_log`.
     """
     whole = "check" in lists
+    if not whole:  # praise is no listing
+        lists = lists[[row.state != "listed" or _grave(row) != "white" for row in lists.itertuples()]]
     said = lists[(lists.check == "dnsbl") & lists.subject.str.contains(" in ")] if whole else lists
     zone = said.subject.str.rpartition(" in ")[2] if whole else said.zone
     state = said["status" if whole else "state"].astype("str")

@@ -42,6 +42,12 @@ class Sender(NamedTuple):
     mail_from: str = ""
     selector: str | None = None
     octets: bytes | None = None
+    local: str = "postmaster"  # RFC 7208 4.3: where the reverse-path has none
+
+    @property
+    def sent_by(self) -> str:
+        """The reverse-path, as SPF reads it."""
+        return f"{self.local}@{self.mail_from}"
 
     @property
     def greeting(self) -> str:
@@ -102,7 +108,8 @@ def _told(found: Sequence[Row], need: str) -> str:
     check, _, word = need.rstrip("~").partition("/")
     said = [row for row in found if row.check == check and word in f"{row.subject} {row.evidence}"]
     told = ["unknown" if row.evidence in _ABSENT and row.status == "pass" else row.status for row in said]
-    status = max(told, key=_GRAVITY.index, default="unknown")
+    gravest = min if check == "dkim" else max  # RFC 6376 6.1: one good signature is enough
+    status = gravest(told, key=_GRAVITY.index, default="unknown")
     return "pass" if need.endswith("~") and status == "warn" else status
 
 

@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from smtpkit.address import as_ip
+from smtpkit.address import as_ip, organisation
 from smtpkit.checks.found import Row, Sender, confirmed, say, silent
 from smtpkit.mx import lookup_mx
 
-_GENERIC = re.compile(r"(?i)(^|[.\d_-])(dyn|dial|dhcp|pool|ppp|[av]?dsl|cable|client|cust|unassigned|static)")
+_GENERIC = re.compile(
+    r"(?i)(?:^|[.\d_-])(?:dyn(?:amic)?|dial(?:up|in)?|dhcp|pool|ppp|[av]?dsl|cable|clients?|cust(?:omers?)?|unassigned"
+    r"|static)(?![a-z])"
+)
 _HOST = re.compile(r"(?i)([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?\Z")
 
 
@@ -25,9 +28,9 @@ def called(who: Sender) -> Iterator[Row]:
 def _ptr(ip: str, network: Any) -> Row:
     names, good, why = confirmed(ip, network)
     back = f"{', '.join(good)} leads back" if good else why or "none leads back"
-    numbers = re.findall(r"\d+", good[0] if good else "")
-    made_of = sum(number.lstrip("0") in ip.split(".") for number in numbers)  # as names of home lines are
-    generic = made_of >= 3 or _GENERIC.search(good[0] if good else "")
+    host = (good[0] if good else "").removesuffix(organisation(good[0]) if good else "")
+    numbers = {number.lstrip("0") for number in re.findall(r"\d+", host)}
+    generic = len(numbers & set(ip.split("."))) >= 3 or _GENERIC.search(host)  # as names of home lines are
     lacking = "unreadable" if why else "unconfirmed" if names else "none"
     finding = ("generic" if generic else "ok") if good else lacking
     return say("ptr", finding, ip, f"PTR {', '.join(names) or 'none'}; {back}")

@@ -5,6 +5,7 @@ Belongs here: spftrace led through a Network, the tree of a record. Not here: th
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -149,8 +150,10 @@ def _terms(domain: str, network: Any) -> tuple[list[Any], str]:
         terms = parse(found[0]).terms
     except SpfPermError as error:
         return [], f"permerror: {error}: {found[0]}"
-    names = {term.name for term in terms}  # redirect is not used beside all (RFC 7208 6.1)
-    return [term for term in terms if term.is_mechanism or (term.name == "redirect" and "all" not in names)], ""
+    last = next((at for at, term in enumerate(terms) if term.name == "all"), len(terms))
+    names = {term.name for term in terms}  # what stands behind all, and redirect beside it, is not used (5.1, 6.1)
+    used = [term for term in terms[: last + 1] if term.is_mechanism]
+    return used + [term for term in terms if term.name == "redirect" and "all" not in names], ""
 
 
 def rows(who: Sender) -> Iterator[Row]:
@@ -158,7 +161,7 @@ def rows(who: Sender) -> Iterator[Row]:
     if who.ip is None:
         yield say("spf", "no_ip", who.mail_from, "no sending address known")
     else:
-        made = check_host(who.ip, f"postmaster@{who.mail_from}", who.helo or "", who.network)
+        made = check_host(who.ip, who.sent_by, who.greeting, who.network)
         yield say("spf", made.result, f"MAIL FROM {who.mail_from} from {who.ip}", str(made))
     yield _record(who.mail_from, tree(who.mail_from, network=who.network))
     helo = who.greeting
@@ -170,17 +173,19 @@ def rows(who: Sender) -> Iterator[Row]:
 def _record(domain: str, cost: pd.DataFrame) -> Row:
     head, total, terms = cost.note[0], cost.total[0], cost.term[cost.depth == 1]
     top = [term.lower().lstrip("+") for term in terms]
+    reached = [term.lower().lstrip("+") for term in cost.term]  # an include's all lets it match
     notes = [f"{row.term}: {row.note}" for row in cost.itertuples() if row.note]
     says = "; ".join([f"{total} of {MOST_TERMS} DNS terms: v=spf1 {' '.join(terms)}", *notes])
+    gone = any(note.startswith("redirect=") and ": no SPF record" in note for note in notes)
     faults = {
         "unreadable": head.startswith("DNS"),
-        "broken": bool(head),
+        "broken": bool(head) or gone,
         "too_many": total > MOST_TERMS,
-        "everybody": "all" in top,
+        "everybody": "all" in reached or any(re.match(r"(?:ip[46]|a|mx)\b.*/0(?://0)?$", term) for term in reached),
         "unread": any(": DNS " in note for note in notes),
         "includes": any(not note.endswith("depends on the message") for note in notes),
         "ptr": any(term.lstrip("-~?").startswith("ptr") for term in top),
-        "open_end": not any(term.endswith("all") or term.startswith("redirect=") for term in top),
+        "open_end": not any(term in ("-all", "~all") or term.startswith("redirect=") for term in top),
         "ok": True,
     }
     return say("spf_record", faults, domain, head or says)

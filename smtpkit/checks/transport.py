@@ -6,14 +6,17 @@ Not here: TLS itself (tls), whether certificates are valid (probe with tls="veri
 import hashlib
 import re
 import select
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
-from http.client import HTTPSConnection
+from http.client import HTTPException, HTTPSConnection
+from itertools import pairwise
 from typing import Any
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from smtpkit.campaign import run
 from smtpkit.checks.found import Row, Sender, say, silent
@@ -21,6 +24,7 @@ from smtpkit.jobs import Plan, Result, hold
 from smtpkit.lint import tags
 from smtpkit.mx import MxHost, MxRoute, lookup_mx
 from smtpkit.probing import question
+from smtpkit.tls import described, wrong_name
 
 LONGEST_POLICY, LONGEST_AGE = 65536, 31557600  # RFC 8461 3.2 and 3.3
 _DIGESTS = {"1": "sha256", "2": "sha512"}  # RFC 6698 2.1.3
@@ -30,10 +34,20 @@ _SECONDS, _WORST = 10.0, ("mismatch", "unseen", "ok")
 
 def fetch(host: str, path: str, network: Any) -> str:
     """https://host/path through a Network, certificate verified, no redirect; raises OSError, HTTPException."""
-    answer = network.resolve(host, "A")
-    if not answer.rows:
-        raise (TimeoutError if silent(answer) else OSError)(silent(answer) or f"{host} has no address")
-    with closing(network.open(answer.rows[0], 443)) as sock, closing(HTTPSConnection(host)) as link:
+    answers = [network.resolve(host, kind) for kind in ("A", "AAAA")]
+    why = next(filter(None, map(silent, answers)), "")
+    wrong: Exception = (TimeoutError if why else OSError)(why or f"{host} has no address")
+    for ip in (ip for answer in answers for ip in answer.rows[:4]):
+        try:
+            return _got(host, path, ip, network)
+        except (OSError, HTTPException) as error:
+            wrong = error
+    raise wrong
+
+
+def _got(host: str, path: str, ip: str, network: Any) -> str:
+    """The page, from one address."""
+    with closing(network.open(ip, 443)) as sock, closing(HTTPSConnection(host)) as link:
         link._create_connection = lambda *_: sock  # type: ignore[attr-defined]  # the library's seam for other sockets
         if not select.select([], [sock], [], _SECONDS)[1]:
             raise TimeoutError(f"{host} does not answer")
@@ -41,10 +55,10 @@ def fetch(host: str, path: str, network: Any) -> str:
         sock.getpeername()  # OSError if it is not connected
         getattr(network, "links", []).append(link)
         link.request("GET", path)
-        reply = link.getresponse()
-        if reply.status != 200:
-            raise OSError(f"https://{host}{path} answers {reply.status} {reply.reason}")
-        return str(reply.read(LONGEST_POLICY).decode("utf-8", "replace"))
+        with closing(link.getresponse()) as reply:
+            if reply.status != 200:
+                raise OSError(f"https://{host}{path} answers {reply.status} {reply.reason}")
+            return str(reply.read(LONGEST_POLICY).decode("utf-8", "replace"))
 
 
 def _record(network: Any, name: str, version: str, tag: str, form: str) -> tuple[str, str]:
@@ -73,6 +87,8 @@ def _policy(text: str, route: MxRoute) -> str:
     told, patterns = dict(reversed(lines)), {value.lower() for name, value in lines if name == "mx"}
     age, mode = told.get("max_age", ""), told.get("mode", "")
     if told.get("version") != "STSv1" or not re.fullmatch(r"\d{1,10}", age) or int(age) > LONGEST_AGE:
+        return "broken"
+    if mode in ("enforce", "testing") and not patterns:
         return "broken"
     covered = all({host.name, f"*.{host.name.partition('.')[2]}"} & patterns for host in route.hosts)
     if mode in ("enforce", "testing") and route.status in ("servfail", "timeout"):
@@ -105,14 +121,37 @@ def _held(usable: list[str], who: Sender, route: MxRoute, host: MxHost, ip: str)
     if not answer.rows:
         return "unseen", f"not checked: {answer.detail}"
     chain = load_pem_x509_certificates(answer.rows[0].encode()) if answer.rows[0] else []
+    why = "shows none that fits"
     for usage, selector, kind, data in map(str.split, usable):
-        for one in chain[:1] if usage == "3" else chain:
-            key = one.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-            octets = one.public_bytes(Encoding.DER) if selector == "0" else key
-            digest = octets if kind == "0" else hashlib.new(_DIGESTS[kind], octets).digest()
-            if digest.hex() == data.lower():
+        for at, one in enumerate(chain):  # usage 3 is the server's own, usage 2 an authority above it
+            if (usage == "3") != (at == 0) or _digest(one, selector, kind) != data.lower():
+                continue
+            why = _untrusted(chain[: at + 1], host.name, who.domain) if at else ""
+            if not why:
                 return "ok", "fits"
-    return "mismatch", "shows none that fits"
+    return "mismatch", why
+
+
+def _digest(shown: Certificate, selector: str, kind: str) -> str:
+    """What a TLSA record holds of this certificate."""
+    key = shown.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    octets = shown.public_bytes(Encoding.DER) if selector == "0" else key
+    return (octets if kind == "0" else hashlib.new(_DIGESTS[kind], octets).digest()).hex()
+
+
+def _untrusted(chain: Sequence[Certificate], *names: str) -> str:
+    """Why the first of a chain is not vouched for by its last (RFC 7672 3.1.2, 3.2.2); usage 3 needs none of it."""
+    leaf = described(chain[0])
+    if not leaf.not_before <= datetime.now(UTC) <= leaf.not_after:
+        return f"shows a certificate of {leaf.not_before:%Y-%m-%d} to {leaf.not_after:%Y-%m-%d}"
+    if wrong := [why for name in names if (why := wrong_name(name, [leaf]))][len(names) - 1 :]:
+        return f"shows the anchor, but its {wrong[0]}"
+    try:
+        for below, above in pairwise(chain):
+            below.verify_directly_issued_by(above)
+    except (InvalidSignature, TypeError, ValueError) as error:
+        return f"shows a chain that does not hold ({type(error).__name__})"
+    return ""
 
 
 def _certificates(who: Sender, route: MxRoute, host: MxHost, ip: str) -> str:

@@ -41,7 +41,8 @@ class Zone:
         self._add(ours, "TXT", f"v=spf1 {listed} -all")
         self._add(f"_dmarc.{ours}", "TXT", "v=DMARC1; p=none")
         for zone in {one["zone"] for one in (*rows("dnsbl_zones.csv"), *map(vars, scenario.dnsbl))}:
-            self._add(f"2.0.0.127.{zone}", "A", "127.0.0.2")  # the test entry of RFC 5782 section 5
+            for entry in ("2.0.0.127", ip_address("::ffff:7f00:2").reverse_pointer.removesuffix(".ip6.arpa")):
+                self._add(f"{entry}.{zone}", "A", "127.0.0.2")  # the test entries of RFC 5782 section 5
         for one, ip in [(entry, ip) for entry in scenario.dnsbl for ip in entry.ips]:
             name = ip_address(ip).reverse_pointer.removesuffix(".arpa").rpartition(".")[0] + "." + one.zone
             for kind, text in [("A", one.code), ("TXT", one.text)][: 1 + bool(one.text)]:
