@@ -7,6 +7,8 @@ import re
 from datetime import timedelta
 from typing import Any, ClassVar
 
+import polars as pl
+
 from smtpkit.escape import decode
 from smtpkit.logs.plain import Bare, Head
 from smtpkit.words import ending
@@ -23,7 +25,9 @@ _TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)? ")
 _ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.compile(r" I=\[([^\]]+)\]")
 _ESCAPED = re.compile(r"(?:\\[0-7]{3})+|\\n")
 _RUN = timedelta(minutes=5)
-"""H= lines that lie longer before a final line are of an earlier queue run."""
+"""A final line repeats no H= line that lies longer before it: that is of an earlier queue run."""
+_TRANSPORT = re.compile(r"\bT=\S")
+_TOLD = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
 _HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been failing")
 
 
@@ -45,7 +49,7 @@ def _server(host: re.Match[str]) -> dict[str, Any]:
 
 
 class Reader(Bare):
-    """`early`: H= lines by message id, until a final line says whether it repeats them."""
+    """By message id: H= lines, until a final line says whether it repeats them; domains of final lines."""
 
     marks: ClassVar = (b" Completed\n", b" R=", b" <= ")
     words: ClassVar = (" <= ", " => ", " -> ", " >> ", " ** ", " == ", " *> ", " H=", " Completed")
@@ -53,6 +57,7 @@ class Reader(Bare):
     def __init__(self) -> None:
         super().__init__()
         self._early: dict[str, list[dict[str, Any]]] = {}
+        self._domains: dict[str, set[str]] = {}
 
     def line(self, head: Head) -> None:
         if not (m := _LINE.match(head[4])):
@@ -92,34 +97,52 @@ class Reader(Bare):
             self._early.setdefault(qid, []).append(row)
 
     def _close(self, qid: str) -> None:
-        """What is early for this message was a try of its own."""
+        """What is early for this message was a try of its own; its domain is known if the message has but one."""
+        domains = self._domains.pop(qid, set())
         for row in self._early.pop(qid, []):
             row["open"] = False
+            if len(domains) == 1:
+                row.setdefault("domain", *domains)
+
+    def end(self) -> pl.DataFrame:
+        """The rows that waited for more lines."""
+        for qid in list(self._early):
+            self._close(qid)
+        return super().end()
+
+    def _same(self, head: Head, qid: str, ip: str | None, domain: str, told: dict[str, Any]) -> Any:
+        """The last H= line with these words that is nobody's yet, or that another recipient there has taken."""
+        fits = [
+            row
+            for row in self._early.get(qid, [])
+            if head[1] - row["started_at"] < _RUN
+            and (row.get("code"), row.get("error")) == (told.get("code"), told.get("error"))
+            and ip in (None, row["mx_ip"])
+            and (not row.get("gone") or row["domain"] == domain)
+        ]
+        return max(fits, key=lambda row: (f".{row['mx_host']}".endswith(f".{domain}"), row["n"]), default=None)
 
     def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
         mark, recipient, original, text = m.groups()
         facts = {"kind": "final", "recipient": original or recipient, "orig_to": original and recipient}
-        host, good = _HOST.search(text), mark in ("=>", "->", ">>")
-        early = [row for row in self._early.get(qid, []) if head[1] - row["started_at"] < _RUN]
-        for row in early:
-            row.setdefault("domain", facts["recipient"].rpartition("@")[2].lower())
-        if good:
-            self._close(qid)
-            early = []
-        same = next((r for r in reversed(early) if not host or r["mx_ip"] == host[2]), None)
+        host, good, held, same = _HOST.search(text), mark in ("=>", "->", ">>"), _HELD.search(text), None
+        told = self._success(text) if good else _ending(text[host.end() :] if host else text)
+        domain = facts["recipient"].rpartition("@")[2].lower()
+        if _TRANSPORT.search(text) and (host or not good):
+            self._domains.setdefault(qid, set()).add(domain)
+            same = None if good or held else self._same(head, qid, host and host[2], domain, told)
         facts |= _server(host) if host else {}
-        if _HELD.search(text) or not (host or same) or mark == "*>":
-            kind = "suspended" if _HELD.search(text) else "local"
-            told = _ending(text)
-            self.add(head, qid, **facts | ({"kind": kind} if told.get("stage") != "dns" else told))
+        if held or not (host or same) or mark == "*>":
+            dns = told if not held and told.get("stage") == "dns" else {"kind": "suspended" if held else "local"}
+            self.add(head, qid, **facts | dns)
             return
-        facts |= self._success(text) if good else self._failure(text, host, same)
         if same:
-            same |= {"gone": True, "open": False}
+            same |= {"gone": True, "open": False, "domain": domain}
+            told = told if "code" in told else {name: same.get(name) for name in _TOLD}
             facts = {k: same.get(k) for k in ("mx_host", "mx_ip", "port", "session")} | facts
         else:
             facts["session"] = self.session(head, qid, facts["mx_ip"])
-        self.add(head, qid, **facts)
+        self.add(head, qid, **facts | told)
 
     def _success(self, text: str) -> dict[str, Any]:
         reply, tls, ours = _REPLY.search(text), _TLS.search(text), _LOCAL_IP.search(text)
@@ -127,11 +150,3 @@ class Reader(Bare):
         told = {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | told
         told |= {"tls": tls[1], "tls_cipher": tls[2], "tls_verified": " CV=yes" in text} if tls else {}
         return told | ({"local_ip": ours[1]} if ours else {})
-
-    def _failure(self, text: str, host: re.Match[str] | None, same: dict[str, Any] | None) -> dict[str, Any]:
-        """What the final line says; where it says less than the H= line before it, that."""
-        told = _ending(text[host.end() :] if host else text)
-        names = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
-        if same and "code" not in told:
-            told = {name: same.get(name) for name in names}
-        return told

@@ -1,0 +1,87 @@
+"""What readers of other MTAs' logs met: each of these rows was lost, doubled, or blamed on the wrong server."""
+
+# ruff: noqa: E501 - lines of logs are long
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import smtpkit as sk
+
+E, F = "2026-03-02 09:14:05 1xAbCd-0001Ef-2G ", "2026-03-02 09:14:05 1xAbCe-0001Ef-2G "
+REFUSED = "== a@aaa.example R=d T=t defer (111): Connection refused"
+TOOK = '=> b@bbb.example R=d T=t H=mx.bbb.example [198.51.100.1] C="250 OK"'
+
+
+def read(folder: Path, *lines: str, **more: Any) -> pd.DataFrame:
+    (folder / "log").write_text("".join(f"{line}\n" for line in lines))
+    return sk.read_log(folder / "log", **{"year": 2026} | more)
+
+
+def values(table: pd.DataFrame, names: str) -> list[list[Any]]:
+    found = table.sort_values(["file", "line"], kind="stable")[names.split()]
+    return found.astype(object).where(found.notna(), None).to_numpy().tolist()
+
+
+def beside(table: pd.DataFrame) -> dict[str, int]:
+    """Lines that are no try, and problems, by name."""
+    skipped = {kind: kept["lines"] for kind, kept in table.attrs["skipped"].items()}
+    return skipped | {"problems": sum(p["count"] for p in table.attrs["problems"])}
+
+
+PAIRS = {
+    "a domain that was taken between closes nothing of another": (
+        ["H=mx.aaa.example [192.0.2.1] Connection refused", TOOK, REFUSED],
+        [["bbb.example", "b@bbb.example", "198.51.100.1", None], ["aaa.example", "a@aaa.example", "192.0.2.1", "refused"]],
+    ),
+    "two domains at once, told apart by their words": (
+        ["H=mx.aaa.example [192.0.2.1] Connection refused", "H=mx.bbb.example [198.51.100.1] No route to host", REFUSED,
+         "== b@bbb.example R=d T=t defer (113): No route to host"],
+        [["aaa.example", "a@aaa.example", "192.0.2.1", "refused"], ["bbb.example", "b@bbb.example", "198.51.100.1", "unreachable"]],
+    ),
+    "two domains at once, with the same words": (
+        ["H=mx.aaa.example [192.0.2.1] Connection refused", "H=mx.bbb.example [198.51.100.1] Connection refused", REFUSED,
+         REFUSED.replace("a@aaa", "b@bbb")],
+        [["aaa.example", "a@aaa.example", "192.0.2.1", "refused"], ["bbb.example", "b@bbb.example", "198.51.100.1", "refused"]],
+    ),
+    "two recipients share a host that refused": (
+        ["H=mx.aaa.example [192.0.2.1] Connection refused", "H=mx.aaa.example [192.0.2.2] Connection refused", REFUSED,
+         REFUSED.replace("a@", "c@")],
+        [["aaa.example", None, "192.0.2.1", "refused"], ["aaa.example", "a@aaa.example", "192.0.2.2", "refused"],
+         ["aaa.example", "c@aaa.example", "192.0.2.2", "refused"]],
+    ),
+    "what is left over has a domain": (
+        ["H=mx.hoster.example [192.0.2.1] Connection refused", TOOK, "Completed"],
+        [["bbb.example", None, "192.0.2.1", "refused"], ["bbb.example", "b@bbb.example", "198.51.100.1", None]],
+    ),
+    "what is left over of two domains has none": (
+        ["H=mx.hoster.example [192.0.2.1] Connection refused", TOOK, TOOK.replace("bbb", "ccc"), "Completed"],
+        [[None, None, "192.0.2.1", "refused"], ["bbb.example", "b@bbb.example", "198.51.100.1", None],
+         ["ccc.example", "b@ccc.example", "198.51.100.1", None]],
+    ),
+    "no transport ran, so no host was asked": (
+        ["H=mx.aaa.example [192.0.2.1] Connection refused", REFUSED, "== b@bbb.example R=dnslookup defer (-1): host lookup timed out"],
+        [["aaa.example", "a@aaa.example", "192.0.2.1", "refused"], ["bbb.example", "b@bbb.example", None, "dns_servfail"]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "rows"), PAIRS.values(), ids=PAIRS)
+def test_exims_final_line_has_its_own_host(lines: list[str], rows: list[Any], tmp_path: Path) -> None:
+    table = read(tmp_path, *(E + line for line in lines))
+    assert values(table, "domain recipient mx_ip error") == rows
+
+
+def test_a_host_of_another_domain_is_not_accused(tmp_path: Path) -> None:
+    lines = [
+        f"2026-03-02 09:{n:02}:00 1xAb{n:02}-0001Ef-2G {line.replace('mx.bbb', f'mx{n % 2}.bbb').replace('100.1', f'100.{n % 2}')}"
+        for n in range(30)
+        for line in ("H=mx.aaa.example [192.0.2.1] Connection refused", TOOK, REFUSED)
+    ]
+    table = read(tmp_path, *lines)
+    assert table.groupby("domain").mx_ip.unique().map(sorted).to_dict() == {
+        "aaa.example": ["192.0.2.1"],
+        "bbb.example": ["198.51.100.0", "198.51.100.1"],
+    }
