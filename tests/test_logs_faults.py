@@ -85,3 +85,23 @@ def test_a_host_of_another_domain_is_not_accused(tmp_path: Path) -> None:
         "aaa.example": ["192.0.2.1"],
         "bbb.example": ["198.51.100.0", "198.51.100.1"],
     }
+
+
+CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
+    "Exim: a host whose name DNSSEC made sure, and DANE": (
+        [E + '=> k@e.example R=d T=t H=mx2.e.example DS [192.0.2.26]:25 X=TLS1.3:A:256 CV=dane C="250 OK"',
+         F + "** l@e.example R=d T=t H=mx2.e.example DS [192.0.2.26]: SMTP error from remote mail server after RCPT TO:<l@e.example>: 550 5.7.1 no"],
+        "mx_host mx_ip port tls_verified code",
+        [["mx2.e.example", "192.0.2.26", 25, True, 250], ["mx2.e.example", "192.0.2.26", None, None, 550]],
+        {"problems": 0},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "names", "rows", "others"), CASES.values(), ids=CASES)
+def test_what_a_line_says(
+    lines: list[str], names: str, rows: list[Any], others: dict[str, int], tmp_path: Path
+) -> None:
+    table = read(tmp_path, *lines)
+    assert values(table, names) == rows
+    assert beside(table) == others

@@ -18,10 +18,13 @@ _LINE = re.compile(
     r"(\w{6}-\w{6,11}-\w{2,4}) (.*)"
 )
 _FINAL = re.compile(r"(=>|->|>>|\*>|\*\*|==) (\S+)(?: <([^>]*)>)?:? ?(.*)")
-_HOST = re.compile(r"\bH=(\S+?)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?")
+_HOST = re.compile(
+    r"\bH=(\S+?)?(?: DS)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?"
+)
 _SAID = re.compile(r"SMTP error from remote mail server (after .+?|in response to .+?): (\d{3}(?:[ -].*)?)$", re.S)
 _REPLY = re.compile(r' C="((?:[^"\\]|\\.)*)"')
 _TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)? ")
+_SURE = re.compile(r" CV=(?:yes|dane) ")
 _ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.compile(r" I=\[([^\]]+)\]")
 _ESCAPED = re.compile(r"(?:\\[0-7]{3})+|\\n")
 _RUN = timedelta(minutes=5)
@@ -148,5 +151,5 @@ class Reader(Bare):
         reply, tls, ours = _REPLY.search(text), _TLS.search(text), _LOCAL_IP.search(text)
         told = ending("", _unescape(reply[1])) if reply else {}
         told = {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | told
-        told |= {"tls": tls[1], "tls_cipher": tls[2], "tls_verified": " CV=yes" in text} if tls else {}
+        told |= {"tls": tls[1], "tls_cipher": tls[2], "tls_verified": bool(_SURE.search(text))} if tls else {}
         return told | ({"local_ip": ours[1]} if ours else {})
