@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501 - lines of logs are long
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,46 @@ def test_what_a_line_says(
     table = read(tmp_path, *lines)
     assert values(table, names) == rows
     assert beside(table) == others
+
+
+SENDMAIL, SMTPD = (
+    "Mar  2 23:59:58 relay1 sendmail[5120]: 6220E5aB005120: ",
+    "Mar  2 23:59:58 relay1 smtpd[77]: 83cc6ff1e6f7b26b ",
+)
+TO = "to=<k@e.example>, delay=00:00:01, xdelay=00:00:01, mailer=esmtp, pri=1, relay=mx1.e.example. [192.0.2.1], dsn=2.0.0, stat=Sent (ok)"
+TOOK_IT = 'mta delivery evpid=5943e9580d0fe84b from=<n@o.example> to=<k@e.example> rcpt=<-> source="198.51.100.7" '
+TOOK_IT += 'relay="192.0.2.1 (ptr.e.example)" delay=1s result="Ok" stat="250 ok"'
+SPLIT = {
+    "exim": (
+        [E + "<= n@o.example U=x P=local S=347 id=1.a@o.example", E + "H=mx1.aaa.example [192.0.2.1] Connection refused"],
+        [E + REFUSED, E + REFUSED.replace("a@", "c@")],
+        [["a@aaa.example", "192.0.2.1", "refused", "n@o.example", 347], ["c@aaa.example", "192.0.2.1", "refused", "n@o.example", 347]],
+    ),
+    "sendmail": (
+        [SENDMAIL + "from=<n@o.example>, size=109, class=0, nrcpts=2, msgid=<1.a@o.example>, relay=root@localhost",
+         SENDMAIL.replace("aB", "aC") + TO.replace("k@", "l@")],
+        [SENDMAIL + TO],
+        [["l@e.example", "192.0.2.1", None, None, None], ["k@e.example", "192.0.2.1", None, "n@o.example", 109]],
+    ),
+    "opensmtpd": (
+        [SMTPD + "smtp message msgid=5943e958 size=282 nrcpt=1 proto=ESMTP", SMTPD + TOOK_IT.replace("k@", "l@").replace("84b", "84a")],
+        [SMTPD + TOOK_IT],
+        [["l@e.example", "192.0.2.1", None, "n@o.example", 282], ["k@e.example", "192.0.2.1", None, "n@o.example", 282]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("into", [False, True], ids=["frame", "set"])
+@pytest.mark.parametrize("mta", SPLIT)
+def test_a_message_over_two_files_on_two_workers(mta: str, into: bool, tmp_path: Path) -> None:
+    *texts, rows = SPLIT[mta]
+    for name, lines in zip(("m.log.1", "m.log"), texts, strict=True):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
+    with ThreadPoolExecutor(2) as pool:
+        for kind, executor in (("alone", None), ("workers", pool)):
+            folder = tmp_path / kind if into else None
+            made = sk.read_log(tmp_path / "m.log*", year=2026, executor=executor, into=folder)
+            table = made.frame() if into else made
+            found = values(table, "recipient mx_ip error sender size_bytes")
+            assert sorted(found, key=str) == sorted(rows, key=str), kind
+            assert table.attempt_id.is_unique

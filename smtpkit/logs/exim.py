@@ -11,6 +11,7 @@ import polars as pl
 
 from smtpkit.escape import decode
 from smtpkit.logs.plain import Bare, Head
+from smtpkit.logs.rows import SHIFT
 from smtpkit.words import ending
 
 _LINE = re.compile(
@@ -24,7 +25,7 @@ _HOST = re.compile(
 _SAID = re.compile(r"SMTP error from remote mail server (after .+?|in response to .+?): (\d{3}(?:[ -].*)?)$", re.S)
 _REPLY = re.compile(r' C="((?:[^"\\]|\\.)*)"')
 _TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)? ")
-_SURE = re.compile(r" CV=(?:yes|dane) ")
+_SURE = re.compile(r" CV=(?:yes|dane)\b")
 _ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.compile(r" I=\[([^\]]+)\]")
 _ESCAPED = re.compile(r"(?:\\[0-7]{3})+|\\n")
 _RUN = timedelta(minutes=5)
@@ -73,14 +74,14 @@ class Reader(Bare):
     def _event(self, head: Head, qid: str, text: str) -> None:
         if text.startswith("<= "):
             sender, size, message_id = text.split(" ")[1], _SIZE.search(text), _ID.search(text)
-            self.messages[qid] = {
+            self.messages[head[2], qid] = {
                 "sender": "" if sender == "<>" else sender,
                 "size_bytes": int(size[1]) if size else None,
                 "message_id": message_id[1] if message_id else None,
             }
         elif text.startswith("Completed"):
             self._close(qid)
-            self.messages.pop(qid, None)
+            self.messages.pop((head[2], qid), None)
         elif m := _FINAL.match(text):
             self._final(head, qid, m)
         elif host := _HOST.search(text):
@@ -143,6 +144,8 @@ class Reader(Bare):
             same |= {"gone": True, "open": False, "domain": domain}
             told = told if "code" in told else {name: same.get(name) for name in _TOLD}
             facts = {k: same.get(k) for k in ("mx_host", "mx_ip", "port", "session")} | facts
+            if not host and (same["n"] ^ head[0]) >> SHIFT:  # the next file's reader cannot know the host
+                facts |= {"n": same["n"], "started_at": same["started_at"]}
         else:
             facts["session"] = self.session(head, qid, facts["mx_ip"])
         self.add(head, qid, **facts | told)

@@ -17,7 +17,7 @@ _ADDRESS = re.compile(r"smtps?(?:\+\w+)?://(?:\[(?:IPv6:)?)?([0-9.]+|[0-9A-Fa-f:
 
 
 class Reader(Lines):
-    """By session: address and port, and the error that a delivery line may repeat; sizes by message."""
+    """By session: address and port, and the error that a delivery line may repeat."""
 
     marks: ClassVar = (b" mta delivery ", b" mta connecting ", b'"MESSAGE"')
     words: ClassVar = (
@@ -28,8 +28,11 @@ class Reader(Lines):
     def __init__(self) -> None:
         super().__init__()
         self._peers: dict[str, dict[str, Any]] = {}
-        self._sizes: dict[str, int] = {}
         self._early: dict[str, dict[str, Any]] = {}
+
+    def message(self, queue_id: str) -> str:
+        """An envelope's id begins with its message's."""
+        return queue_id[:8]
 
     def line(self, head: Head) -> None:
         found = _LINE.match(head[4])
@@ -43,7 +46,7 @@ class Reader(Lines):
             made = (text or "").replace("ciphers=", "").split(":")
             self._peers[session] |= {"tls": made[0], "tls_cipher": made[1] if len(made) > 1 else None}
         elif verb == "message" and "msgid" in fields:
-            self._sizes[fields["msgid"]] = int(fields.get("size", 0))
+            self.messages[head[2], fields["msgid"]] = {"size_bytes": int(fields.get("size", 0))}
         elif verb == "delivery":
             self._delivery(head, session, fields)
         elif verb == "error" and session in self._peers:
@@ -67,7 +70,7 @@ class Reader(Lines):
         evpid = fields.get("evpid", "")
         peer = self._peers.get(session, {})
         facts: dict[str, Any] = {"recipient": fields.get("to"), "sender": fields.get("from"), "kind": "final"}
-        facts |= {"size_bytes": self._sizes.get(evpid[:8]), "session": session, **peer}
+        facts |= {"session": session, **peer}
         if early := self._early.pop(session, None):
             early["gone"] = True
         if relay := _RELAY.match(fields.get("relay", "")):

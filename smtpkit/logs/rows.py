@@ -47,9 +47,10 @@ def compact(frame: pl.DataFrame) -> pl.DataFrame:
 
 def fill(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Rows without sender, with what earlier files know of their queue id."""
-    more = rows.select("vantage", "queue_id").join(
-        known, on=["vantage", "queue_id"], how="left", nulls_equal=True, maintain_order="left"
-    )
+    envelope = pl.col("source").cast(pl.String) == "opensmtpd"  # its id begins with the message's
+    key = pl.when(envelope).then(pl.col("queue_id").str.head(8)).otherwise("queue_id").alias("queue_id")
+    asked = whole(rows, ["source"]).select("vantage", key)
+    more = asked.join(known, on=["vantage", "queue_id"], how="left", nulls_equal=True, maintain_order="left")
     names = ("sender", "size_bytes", "message_id")
     rows = rows.with_columns(pl.coalesce(rows[name], more[name]).alias(name) for name in names)
     return rows.with_columns(sender_domain=_domain(rows["sender"]))

@@ -43,7 +43,7 @@ class Reader(Lines):
             return
         qid, text = found.groups()
         if m := _FROM.match(text):
-            self.messages[qid] = {"sender": m[1], "size_bytes": int(m[2]), "message_id": m[3]}
+            self.messages[head[2], qid] = {"sender": m[1], "size_bytes": int(m[2]), "message_id": m[3]}
         elif m := _REFUSED.match(text):
             facts = {"mx_host": m[1], "mx_ip": m[2], "port": int(m[3]), "session": f"{qid}/{head[0]}"}
             told = ending(m[4], at="connect")
