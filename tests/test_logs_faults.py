@@ -88,6 +88,13 @@ def test_a_host_of_another_domain_is_not_accused(tmp_path: Path) -> None:
     }
 
 
+SENDMAIL, SMTPD = (
+    "Mar  2 23:59:58 relay1 sendmail[5120]: 6220E5aB005120: ",
+    "Mar  2 23:59:58 relay1 smtpd[77]: 83cc6ff1e6f7b26b ",
+)
+TO = "to=<k@e.example>, delay=00:00:01, xdelay=00:00:01, mailer=esmtp, pri=1, relay=mx1.e.example. [192.0.2.1], dsn=2.0.0, stat=Sent (ok)"
+TOOK_IT = 'mta delivery evpid=5943e9580d0fe84b from=<n@o.example> to=<k@e.example> rcpt=<-> source="198.51.100.7" '
+TOOK_IT += 'relay="192.0.2.1 (ptr.e.example)" delay=1s result="Ok" stat="250 ok"'
 CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
     "Exim: a host whose name DNSSEC made sure, and DANE": (
         [E + '=> k@e.example R=d T=t H=mx2.e.example DS [192.0.2.26]:25 X=TLS1.3:A:256 CV=dane C="250 OK"',
@@ -95,6 +102,22 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
         "mx_host mx_ip port tls_verified code",
         [["mx2.e.example", "192.0.2.26", 25, True, 250], ["mx2.e.example", "192.0.2.26", None, None, 550]],
         {"problems": 0},
+    ),
+    "Exim: a filter and a mailbox on this machine, also when they refuse": (
+        [E + '=> k@e.example R=amavis T=amavis H=127.0.0.1 [127.0.0.1]:10024 C="250 2.6.0 from MTA(smtp:[127.0.0.1]:10025): 250 OK id=1"',
+         E + '=> k@e.example R=dovecot T=lmtp H=localhost [::1] C="250 2.0.0 Saved"', F + "H=localhost [127.0.0.1]:10024 Connection refused",
+         F + '=> k@e.example R=d T=t H=mx.e.example [127.0.0.9] C="250 OK"'],
+        "mx_ip kind", [["127.0.0.9", "final"]], {"local": 3, "problems": 0},
+    ),
+    "Sendmail: the hop to its own daemon": (
+        [SENDMAIL + TO.replace("mx1.e.example. [192.0.2.1]", "[127.0.0.1] [127.0.0.1]"),
+         SENDMAIL + "makeconnection (localhost. [127.0.0.1].25 (2)) failed: Connection refused by localhost.",
+         SENDMAIL + TO.replace("mx1.e.example. [192.0.2.1]", "[192.0.2.1] [192.0.2.1]")],
+        "mx_ip mx_host", [["192.0.2.1", None]], {"local": 2, "problems": 0},
+    ),
+    "OpenSMTPD: a filter on this machine, a server without a name": (
+        [SMTPD + TOOK_IT.replace("192.0.2.1 (ptr.e.example)", "127.0.0.1 (localhost)"), SMTPD + TOOK_IT.replace("ptr.e.example", "")],
+        "mx_ip mx_host", [["192.0.2.1", None]], {"local": 1, "problems": 0},
     ),
 }  # fmt: skip
 
@@ -108,13 +131,6 @@ def test_what_a_line_says(
     assert beside(table) == others
 
 
-SENDMAIL, SMTPD = (
-    "Mar  2 23:59:58 relay1 sendmail[5120]: 6220E5aB005120: ",
-    "Mar  2 23:59:58 relay1 smtpd[77]: 83cc6ff1e6f7b26b ",
-)
-TO = "to=<k@e.example>, delay=00:00:01, xdelay=00:00:01, mailer=esmtp, pri=1, relay=mx1.e.example. [192.0.2.1], dsn=2.0.0, stat=Sent (ok)"
-TOOK_IT = 'mta delivery evpid=5943e9580d0fe84b from=<n@o.example> to=<k@e.example> rcpt=<-> source="198.51.100.7" '
-TOOK_IT += 'relay="192.0.2.1 (ptr.e.example)" delay=1s result="Ok" stat="250 ok"'
 SPLIT = {
     "exim": (
         [E + "<= n@o.example U=x P=local S=347 id=1.a@o.example", E + "H=mx1.aaa.example [192.0.2.1] Connection refused"],

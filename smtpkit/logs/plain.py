@@ -16,6 +16,12 @@ Head = tuple[int, datetime | None, str | None, str | None, str]
 """Line number, time, host, process, message."""
 
 
+def _ours(ip: str, host: str | None) -> bool:
+    """A hop on this machine (a filter, a submission) is no try; a name that DNS gives to 127.x is a server's."""
+    loopback = ip.startswith("127.") or ip == "::1"
+    return loopback and (not host or host.strip("[]") == ip or host.lower().startswith("localhost"))
+
+
 class Lines:
     """A parser: `line(head)` looks at one message, and calls `add` for each try."""
 
@@ -64,6 +70,9 @@ class Lines:
         n, at, host, _, _ = head
         base = {"n": n, "started_at": at, "vantage": host, "queue_id": queue_id}
         row = base | self.messages.get((host, self.message(queue_id or "")), {}) | facts
+        row["mx_host"] = row.get("mx_host") or None
+        if _ours(row.get("mx_ip") or "", row["mx_host"]):
+            row["kind"] = "local"
         self.rows.append(row)
         return row
 
