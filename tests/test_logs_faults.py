@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501 - lines of logs are long
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,18 @@ SENDMAIL, SMTPD = (
 TO = "to=<k@e.example>, delay=00:00:01, xdelay=00:00:01, mailer=esmtp, pri=1, relay=mx1.e.example. [192.0.2.1], dsn=2.0.0, stat=Sent (ok)"
 TOOK_IT = 'mta delivery evpid=5943e9580d0fe84b from=<n@o.example> to=<k@e.example> rcpt=<-> source="198.51.100.7" '
 TOOK_IT += 'relay="192.0.2.1 (ptr.e.example)" delay=1s result="Ok" stat="250 ok"'
+KUMO = {
+    "type": "TransientFailure", "id": "d7", "sender": "n@o.example", "recipient": "k@e.example", "timestamp": 1772410445,
+    "peer_address": {"name": "mx1.e.example.", "addr": "192.0.2.25"}, "source_address": {"address": "198.51.100.7:53210"},
+}  # fmt: skip
+OWN = "KumoMTA internal: failed to "
+REACH = "connect to 192.0.2.25:25 and read initial banner: Connection refused (os error 111)"
+
+
+def kumo(content: str, code: int = 400, command: str | None = None, **more: Any) -> str:
+    return json.dumps(KUMO | {"response": {"code": code, "content": content, "command": command}} | more)
+
+
 CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
     "Exim: a host whose name DNSSEC made sure, and DANE": (
         [E + '=> k@e.example R=d T=t H=mx2.e.example DS [192.0.2.26]:25 X=TLS1.3:A:256 CV=dane C="250 OK"',
@@ -114,6 +127,30 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
          SENDMAIL + "makeconnection (localhost. [127.0.0.1].25 (2)) failed: Connection refused by localhost.",
          SENDMAIL + TO.replace("mx1.e.example. [192.0.2.1]", "[192.0.2.1] [192.0.2.1]")],
         "mx_ip mx_host", [["192.0.2.1", None]], {"local": 2, "problems": 0},
+    ),
+    "KumoMTA: its own words are no reply, and may say that the mail arrived": (
+        [kumo("blocked", 550, "MAIL FROM:<n@o.example>", type="Bounce"), kumo(OWN + "send message: Connection reset by peer", command=".")],
+        "mx_ip outcome code stage error reply sender_ip",
+        [["192.0.2.25", "rejected", 550, "mail", None, "550 blocked", "198.51.100.7"],
+         ["192.0.2.25", "unknown", None, "body", "reset", None, "198.51.100.7"]],
+        {"problems": 0},
+    ),
+    "KumoMTA: servers that could not be reached": (
+        [kumo(OWN + "connect to any candidate hosts: " + REACH, peer_address=None),
+         kumo(OWN + "connect to any candidate hosts: mx1.e.example./[2001:db8::1]:25: connect to mx1.e.example./[2001:db8::1]:25 and "
+              "read initial banner: Network is unreachable, " + REACH, peer_address=None, recipient=["l@e.example", "m@e.example"]),
+         kumo(OWN + "do something", peer_address=None)],
+        "recipient mx_host mx_ip port stage error code kind",
+        [["k@e.example", None, "192.0.2.25", 25, "connect", "refused", None, "connect_fail"]]
+        + [[who, *at, None, "connect_fail"] for who in ("l@e.example", "m@e.example") for at in (
+            ["mx1.e.example", "2001:db8::1", 25, "connect", "unreachable"], [None, "192.0.2.25", 25, "connect", "refused"])],
+        {"suspended": 1, "problems": 0},
+    ),
+    "KumoMTA: records of another shape are counted": (
+        [kumo("ok", 250, type="Delivery"), *('{"type":"Delivery","timestamp":1772410445,' + odd + "}" for odd in (
+            '"response":"x"', '"peer_address":"192.0.2.1"', '"headers":[1]', '"num_attempts":"x"', '"size":"x"')),
+         '{"type":"Delivery","timestamp":1e400}', '{"type":["x"],"timestamp":1}', '{"type":"Delivery","size":"12","sender":5,"timestamp":1}'],
+        "outcome sender", [["accepted", "n@o.example"]], {"suspended": 1, "problems": 7},
     ),
     "OpenSMTPD: a filter on this machine, a server without a name": (
         [SMTPD + TOOK_IT.replace("192.0.2.1 (ptr.e.example)", "127.0.0.1 (localhost)"), SMTPD + TOOK_IT.replace("ptr.e.example", "")],
@@ -165,3 +202,26 @@ def test_a_message_over_two_files_on_two_workers(mta: str, into: bool, tmp_path:
             found = values(table, "recipient mx_ip error sender size_bytes")
             assert sorted(found, key=str) == sorted(rows, key=str), kind
             assert table.attempt_id.is_unique
+
+
+POSTFIX = "2026-03-02T09:14:05+09:00 r postfix/smtp[41]: 4XkP2q3Zr1z9tQ: to=<k@e.example>, relay=mx[192.0.2.25]:25, delay=0.9, delays=0/0/0/0, dsn=2.0.0, status=sent (250 {Ok})"
+POWER = "type,timeLogged,orig,rcpt,dsnDiag,dsnMta\nd,2026-03-02 09:14:05+0900,n@o.example,k@e.example,{},mx (192.0.2.1)\n"
+SETS: dict[str, tuple[dict[str, str], list[str], int]] = {
+    "PowerMTA's file, then Postfix's": ({"acct.csv": POWER.format("smtp;250 ok"), "mail.log": POSTFIX + "\n"}, ["192.0.2.1", "192.0.2.25"], 0),
+    "KumoMTA's file, then Postfix's": ({"a.json": kumo("ok", 250) + "\n", "mail.log": POSTFIX + "\n"}, ["192.0.2.25"] * 2, 0),
+    "PowerMTA's part without a header": ({"a.csv": POWER.format("smtp;250 ok"), "b.csv": POWER.partition("\n")[2]}, ["192.0.2.1"], 1),
+    "a bare CR in the middle of a line": (
+        {"a.csv": POWER.format("smtp;550 a\rb") + POWER.format("ok"), "app.log": "10%, \r20%, \rdone\n"}, ["192.0.2.1"], 1),
+    "a field too long for a CSV": ({"a.csv": POWER.format("a" * 140_000) + POWER.format("ok")}, ["192.0.2.1"], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("texts", "ips", "problems"), SETS.values(), ids=SETS)
+def test_files_of_many_mtas_in_one_folder(
+    texts: dict[str, str], ips: list[str], problems: int, tmp_path: Path
+) -> None:
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, newline="")
+    table = sk.read_log(tmp_path)
+    assert table.mx_ip.tolist() == ips
+    assert beside(table) == {"problems": problems}
