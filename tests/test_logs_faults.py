@@ -122,6 +122,16 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
          F + '=> k@e.example R=d T=t H=mx.e.example [127.0.0.9] C="250 OK"'],
         "mx_ip kind", [["127.0.0.9", "final"]], {"local": 3, "problems": 0},
     ),
+    "Exim: what its own server says of clients": (
+        [E + "H=client.example (x) [203.0.113.9]:4000 X=TLS1.3:a:256 CV=no F=<a@b.example> rejected after DATA: mailer loop detected",
+         E + 'H=client.example (x) [203.0.113.9]:4000 Warning: "SpamAssassin detected message as NOT spam (-0.1)"',
+         E + 'H=client.example (x) [203.0.113.9]:4000 F=<"a b"@b.example> temporarily rejected after DATA: clamd: connection refused',
+         E + "H=client.example [203.0.113.9]: temporarily rejected after DATA: clamd: connection refused",
+         E + "SMTP connection lost after final dot H=client.example [203.0.113.5]:4000 P=esmtp",
+         E + "H=mx.e.example [192.0.2.1]: SMTP error from remote mail server after end of data: 554 rejected after DATA: F=<x>",
+         E + TOOK],
+        "mx_ip code", [["192.0.2.1", 554], ["198.51.100.1", 250]], {"problems": 0},
+    ),
     "Sendmail: the hop to its own daemon": (
         [SENDMAIL + TO.replace("mx1.e.example. [192.0.2.1]", "[127.0.0.1] [127.0.0.1]"),
          SENDMAIL + "makeconnection (localhost. [127.0.0.1].25 (2)) failed: Connection refused by localhost.",

@@ -32,6 +32,8 @@ _RUN = timedelta(minutes=5)
 """A final line repeats no H= line that lies longer before it: that is of an earlier queue run."""
 _TRANSPORT = re.compile(r"\bT=\S")
 _TOLD = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
+_ACL = re.compile(r"(?:(?:temporarily )?rejected|Warning:|discarded) ")
+"""So our own server begins what it says of a client, whose H= looks like a host's."""
 _HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been failing")
 
 
@@ -90,6 +92,8 @@ class Reader(Bare):
     def _between(self, head: Head, qid: str, host: re.Match[str]) -> None:
         """A try that another address follows, or whose final line comes next."""
         before, after = head[4][: host.start()], head[4][host.end() :]
+        if re.search(" [AFPU]=", host[4]) or _ACL.match(after):
+            return
         told = _ending(before if before.startswith("TLS") else after)
         if "code" not in told and not told["error"]:
             self.odd(head)
