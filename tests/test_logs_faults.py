@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
+from smtpkit.errors import InvalidInput
 
 E, F = "2026-03-02 09:14:05 1xAbCd-0001Ef-2G ", "2026-03-02 09:14:05 1xAbCe-0001Ef-2G "
 REFUSED = "== a@aaa.example R=d T=t defer (111): Connection refused"
@@ -235,3 +236,26 @@ def test_files_of_many_mtas_in_one_folder(
     table = sk.read_log(tmp_path)
     assert table.mx_ip.tolist() == ips
     assert beside(table) == {"problems": problems}
+
+
+def test_a_folder_takes_one_reading(tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text(POSTFIX + "\n")
+    assert len(sk.read_log(log, into=tmp_path / "set").frame()) == 1
+    log.rename(tmp_path / "mail.log.1")
+    log.write_text(POSTFIX.replace("09:14", "09:15") + "\n")
+    with pytest.raises(
+        InvalidInput, match=r"set' holds the rows of an earlier reading already; delete it, give another"
+    ):
+        sk.read_log(tmp_path / "mail.log*", into=tmp_path / "set")
+    assert len(sk.read_log(tmp_path / "mail.log*", into=tmp_path / "new").frame()) == 2
+
+
+def test_rows_of_two_readings_have_ids_of_their_own(tmp_path: Path) -> None:
+    texts = {"a": POSTFIX, "b": POSTFIX, "again": POSTFIX.replace(" r ", " relay2 ")}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.log").write_text(text + "\n")
+    ids = [read(tmp_path, text).attempt_id[0] for text in texts.values()]
+    assert ids[0] == ids[1] != ids[2], "by the host that logged"
+    ids = [sk.read_log(tmp_path / f"{name}.log").attempt_id[0] for name in "ab"]
+    assert ids[0] != ids[1], "by the file"

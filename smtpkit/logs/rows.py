@@ -7,6 +7,7 @@ lines (one module per MTA), files.
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from zlib import crc32
 
 import pandas as pd
 import polars as pl
@@ -97,14 +98,21 @@ def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
     if hidden.any():
         shown = pl.col("reply").map_elements(visible, return_dtype=pl.String)
         rows = rows.with_columns(pl.when(hidden).then(shown).otherwise("reply").alias("reply"))
+    begun = pl.col("started_at").cast(pl.Int64).fill_null(0)
     again = pl.struct("line", "file").cum_count().over("n") if rows["n"].is_duplicated().any() else pl.lit(1)
     made = rows.with_columns(
         domain=pl.coalesce("domain", "recipient_domain"),
         session=pl.coalesce("session", pl.format("log-{}", "n")),
-        attempt_id=pl.format("log-{}-{}-{}", pl.col("started_at").cast(pl.Int64).fill_null(0), "n", again),
+        attempt_id=pl.format("log-{}-{}-{}-{}", begun, _checksum(rows), "line", again),
     )
     few = [pl.col(n).cast(pl.Categorical) for n in _FEW if n in made.columns]
     return compact(made.select(name for name in SCHEMA if name in made.columns).with_columns(few))
+
+
+def _checksum(rows: pl.DataFrame) -> pl.Series:
+    """What tells lines with one number and time apart: of the file's name and of who logged."""
+    sources = rows.select(pl.concat_str("file", pl.col("vantage").fill_null(""), separator="\0")).to_series()
+    return sources.replace_strict({name: f"{crc32(name.encode()):08x}" for name in sources.unique()})
 
 
 def _domain(addresses: pl.Series) -> pl.Series:

@@ -18,6 +18,14 @@ from smtpkit.logs import rows
 _ORDER = ["started_at", "file", "line"]
 
 
+def fresh(folder: Path) -> Path:
+    """The folder. Raises InvalidInput if it holds a set, whose rows would count twice."""
+    if any(folder.glob("day=*")):
+        advice = "delete it, give another folder, or open it by LogSet(Path(...), {})"
+        raise refuse("into", str(folder), "holds the rows of an earlier reading already", advice)
+    return folder
+
+
 def write(part: pl.DataFrame, folder: Path, name: str) -> None:
     """Add rows to the set below `folder`; `name` keeps the parts of one file apart from others'."""
     days = rows.whole(part).select(list(rows.SCHEMA)).cast(rows.EMPTY.schema).with_columns(
