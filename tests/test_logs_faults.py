@@ -133,6 +133,30 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
          E + TOOK],
         "mx_ip code", [["192.0.2.1", 554], ["198.51.100.1", 250]], {"problems": 0},
     ),
+    "Exim: names that DNS does not give": (
+        [E + "== a@a.example R=dnslookup defer (-1): host lookup did not complete",
+         E + "** b@a.example R=dnslookup: an MX or SRV record indicated no SMTP service",
+         E + "** c@a.example: all relevant MX records point to non-existent hosts",
+         E + "** d@a.example: Unrouteable address", E + '** e@[IPv6:2001:db8::1]: Unrouteable address'],
+        "recipient stage error mx_ip",
+        [["a@a.example", "dns", "dns_servfail", None], ["b@a.example", "dns", "null_mx", None], ["c@a.example", "dns", "dns_nxdomain", None]],
+        {"local": 2, "problems": 0},
+    ),
+    "Exim: TLS was asked for and not offered": (
+        [E + "H=mx [192.0.2.1]: a TLS session is required, but the server did not offer TLS support", E + TOOK],
+        "stage error", [["starttls", "not_offered"], ["body", None]], {"problems": 0},
+    ),
+    "Sendmail: names that DNS does not give": (
+        [SENDMAIL + TO.replace("relay=mx1.e.example. [192.0.2.1], dsn=2.0.0, stat=Sent (ok)", end) for end in (
+            "dsn=4.4.3, stat=Deferred: Name server: e.example.: host name lookup failure",
+            "relay=e.example., dsn=5.1.2, stat=Host unknown (Name server: e.example.: host not found)")],
+        "stage error mx_ip", [["dns", "dns_servfail", None], ["dns", "dns_nxdomain", None]], {"problems": 0},
+    ),
+    "OpenSMTPD: names that DNS does not give": (
+        [SMTPD + TOOK_IT.replace("192.0.2.1 (ptr.e.example)", "e.example").replace('"Ok"', '"TempFail"').replace("250 ok", stat)
+         for stat in ("Domain does not exist", "Temporary failure in MX lookup")],
+        "stage error mx_ip", [["dns", "dns_nxdomain", None], ["dns", "dns_servfail", None]], {"problems": 0},
+    ),
     "Sendmail: the hop to its own daemon": (
         [SENDMAIL + TO.replace("mx1.e.example. [192.0.2.1]", "[127.0.0.1] [127.0.0.1]"),
          SENDMAIL + "makeconnection (localhost. [127.0.0.1].25 (2)) failed: Connection refused by localhost.",

@@ -18,7 +18,7 @@ _LINE = re.compile(
     r"(?:.*?exim\d?\[\d+\]: )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?)(?: ([+-]\d{4}))? (?:\[(\d+)\] )?"
     r"(\w{6}-\w{6,11}-\w{2,4}) (.*)"
 )
-_FINAL = re.compile(r"(=>|->|>>|\*>|\*\*|==) (\S+)(?: <([^>]*)>)?:? ?(.*)")
+_FINAL = re.compile(r"(=>|->|>>|\*>|\*\*|==) (\S+?)(?: <([^>]*)>)?:?(?: (.*))?$")
 _HOST = re.compile(
     r"\bH=(\S+?)?(?: DS)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?"
 )
@@ -131,8 +131,8 @@ class Reader(Bare):
         return max(fits, key=lambda row: (f".{row['mx_host']}".endswith(f".{domain}"), row["n"]), default=None)
 
     def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
-        mark, recipient, original, text = m.groups()
-        facts = {"kind": "final", "recipient": original or recipient, "orig_to": original and recipient}
+        mark, recipient, original, text = m.groups("")
+        facts = {"kind": "final", "recipient": original or recipient, "orig_to": recipient if original else None}
         host, good, held, same = _HOST.search(text), mark in ("=>", "->", ">>"), _HELD.search(text), None
         told = self._success(text) if good else _ending(text[host.end() :] if host else text)
         domain = facts["recipient"].rpartition("@")[2].lower()
