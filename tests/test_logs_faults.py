@@ -283,3 +283,37 @@ def test_rows_of_two_readings_have_ids_of_their_own(tmp_path: Path) -> None:
     assert ids[0] == ids[1] != ids[2], "by the host that logged"
     ids = [sk.read_log(tmp_path / f"{name}.log").attempt_id[0] for name in "ab"]
     assert ids[0] != ids[1], "by the file"
+
+
+JOURNAL = {"__REALTIME_TIMESTAMP": "1772410445000000", "_HOSTNAME": "h", "SYSLOG_IDENTIFIER": "exim4", "_PID": "12"}
+GONE = '1xAbCd-0001Ef-2G => k@e.example R=d T=t H=mx2.e.example [192.0.2.26] C="250 \\314\\201 OK"'
+FRONTS = {
+    "syslog, one stamp": "Mar  2 00:14:05 h exim[12]: " + GONE,
+    "syslog, both stamps": "Mar  2 00:14:05 h exim[12]: 2026-03-02 00:14:05 " + GONE,
+    "syslog without a process": "Mar  2 00:14:05 h exim: 2026-03-02 00:14:05 " + GONE,
+    "syslog under another name": "Mar  2 00:14:05 h exim-out[12]: 2026-03-02 00:14:05 [12] " + GONE,
+    "RFC 3339": "2026-03-02T09:14:05.000000+09:00 h exim[12]: " + GONE,
+    "RFC 5424": "<22>1 2026-03-02T00:14:05Z h exim 12 - - 2026-03-02 00:14:05 " + GONE,
+    "journald": json.dumps(JOURNAL | {"MESSAGE": GONE}),
+    "journald, octets": json.dumps(JOURNAL | {"MESSAGE": list(("2026-03-02 00:14:05 " + GONE).encode())}),
+}
+
+
+@pytest.mark.parametrize("line", FRONTS.values(), ids=FRONTS)
+def test_exim_behind_other_fronts(line: str, tmp_path: Path) -> None:
+    table = read(tmp_path, E + TOOK, line, mta="exim")
+    (row,) = values(table[table.line == 2], "vantage mx_ip recipient queue_id")
+    assert row == ["h", "192.0.2.26", "k@e.example", "1xAbCd-0001Ef-2G"]
+    assert str(table.started_at[1]) == "2026-03-02 00:14:05+00:00"
+    assert beside(table) == {"problems": 0}
+
+
+def test_a_line_of_exims_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    bad = [
+        "09:14:05 " + GONE,
+        "Mar  2 00:14:05 h exim[12]: [1/2] 2026-03-02 00:14:05 " + GONE,
+        "2026-13-02 09:14:05 " + GONE,
+    ]
+    table = read(tmp_path, E + TOOK, *bad, POSTFIX)
+    assert beside(table) == {"problems": 3}
+    assert [p["lines"] for p in table.attrs["problems"]] == [[2, 3, 4]]

@@ -4,20 +4,24 @@ Belongs here: which H= line a final line repeats, what is no try. Not here: othe
 """
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, ClassVar
 
 import polars as pl
 
 from smtpkit.escape import decode
+from smtpkit.logs import headers
 from smtpkit.logs.plain import Bare, Head
 from smtpkit.logs.rows import SHIFT
 from smtpkit.words import ending
 
-_LINE = re.compile(
-    r"(?:.*?exim\d?\[\d+\]: )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?)(?: ([+-]\d{4}))? (?:\[(\d+)\] )?"
-    r"(\w{6}-\w{6,11}-\w{2,4}) (.*)"
-)
+_STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?: [+-]\d{4})?"
+_KEY = r"\w{6}-\w{6,11}-\w{2,4} "
+_LINE = re.compile(rf"(?:({_STAMP}) )?(?:\[\d+\] )?({_KEY[:-1]}) (.*)")
+_OWN = rf"^{_STAMP} (?:\[\d+\] )?{_KEY}"
+_BEHIND = rf"{_KEY}(?:<=|[=>-]>|\*[*>]|==|H=|Completed|TLS )" + r'|^[{].*"MESSAGE" ?: ?\['
+"""Lines with another front: syslog's, journald's (octets come as a list), or one that cannot be read."""
 _FINAL = re.compile(r"(=>|->|>>|\*>|\*\*|==) (\S+?)(?: <([^>]*)>)?:?(?: (.*))?$")
 _HOST = re.compile(
     r"\bH=(\S+?)?(?: DS)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?"
@@ -65,12 +69,19 @@ class Reader(Bare):
         self._early: dict[str, list[dict[str, Any]]] = {}
         self._domains: dict[str, set[str]] = {}
 
+    def heads(self, lines: pl.DataFrame, clock: headers.Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
+        """Exim's own lines as they are, the others without their front."""
+        self.clock, own = clock, headers.LINE.str.contains(_OWN)
+        others, odd = headers.split(lines.filter(~own & headers.LINE.str.contains(_BEHIND)), clock)
+        made = pl.concat([lines.filter(own).with_columns(msg="line"), others], how="diagonal").sort("n")
+        return made.select("n", "at", "host", "pid", "msg").iter_rows(), odd
+
     def line(self, head: Head) -> None:
-        if not (m := _LINE.match(head[4])):
-            return
-        if at := self.clock.instant(m[1] + (m[2] or "")):
-            self._event((head[0], at, None, m[4], m[5]), m[4], m[5])
-        else:
+        n, at, host, pid, text = head
+        m = _LINE.match(text)
+        if m and (at := at or self.clock.instant(m[1] or "")):
+            self._event((n, at, host, pid, m[3]), m[2], m[3])
+        elif m is not None or re.search(_BEHIND, text):
             self.odd(head)
 
     def _event(self, head: Head, qid: str, text: str) -> None:
@@ -132,7 +143,8 @@ class Reader(Bare):
 
     def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
         mark, recipient, original, text = m.groups("")
-        facts = {"kind": "final", "recipient": original or recipient, "orig_to": recipient if original else None}
+        facts: dict[str, Any] = {"kind": "final", "recipient": original or recipient}
+        facts["orig_to"] = recipient if original else None
         host, good, held, same = _HOST.search(text), mark in ("=>", "->", ">>"), _HELD.search(text), None
         told = self._success(text) if good else _ending(text[host.end() :] if host else text)
         domain = facts["recipient"].rpartition("@")[2].lower()
