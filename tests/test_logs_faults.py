@@ -64,6 +64,11 @@ PAIRS = {
         [[None, None, "192.0.2.1", "refused"], ["bbb.example", "b@bbb.example", "198.51.100.1", None],
          ["ccc.example", "b@ccc.example", "198.51.100.1", None]],
     ),
+    "two hosts that were waited for longer than five minutes": (
+        ["H=mx1.aaa.example [192.0.2.1] Connection timed out", "H=mx2.aaa.example [192.0.2.2] Connection timed out",
+         REFUSED.replace("(111): Connection refused", "(110): Connection timed out")],
+        [["aaa.example", None, "192.0.2.1", "timeout"], ["aaa.example", "a@aaa.example", "192.0.2.2", "timeout"]],
+    ),
     "no transport ran, so no host was asked": (
         ["H=mx.aaa.example [192.0.2.1] Connection refused", REFUSED, "== b@bbb.example R=dnslookup defer (-1): host lookup timed out"],
         [["aaa.example", "a@aaa.example", "192.0.2.1", "refused"], ["bbb.example", "b@bbb.example", None, "dns_servfail"]],
@@ -73,7 +78,8 @@ PAIRS = {
 
 @pytest.mark.parametrize(("lines", "rows"), PAIRS.values(), ids=PAIRS)
 def test_exims_final_line_has_its_own_host(lines: list[str], rows: list[Any], tmp_path: Path) -> None:
-    table = read(tmp_path, *(E + line for line in lines))
+    waits = [E.replace("09:14", f"09:{20 if n else 14}") if "Connection timed" in line else E for n, line in enumerate(lines)]
+    table = read(tmp_path, *(at + line for at, line in zip(waits, lines, strict=True)))
     assert values(table, "domain recipient mx_ip error") == rows
 
 
@@ -95,6 +101,7 @@ SENDMAIL, SMTPD = (
     "Mar  2 23:59:58 relay1 smtpd[77]: 83cc6ff1e6f7b26b ",
 )
 TO = "to=<k@e.example>, delay=00:00:01, xdelay=00:00:01, mailer=esmtp, pri=1, relay=mx1.e.example. [192.0.2.1], dsn=2.0.0, stat=Sent (ok)"
+HANDSHAKE = "Mar  2 23:59:58 relay1 sendmail[5120]: STARTTLS=client, relay=mx1.e.example., version=TLSv1.3, verify=OK, cipher=A, bits=256/256"
 TOOK_IT = 'mta delivery evpid=5943e9580d0fe84b from=<n@o.example> to=<k@e.example> rcpt=<-> source="198.51.100.7" '
 TOOK_IT += 'relay="192.0.2.1 (ptr.e.example)" delay=1s result="Ok" stat="250 ok"'
 KUMO = {
@@ -145,6 +152,30 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
     "Exim: TLS was asked for and not offered": (
         [E + "H=mx [192.0.2.1]: a TLS session is required, but the server did not offer TLS support", E + TOOK],
         "stage error", [["starttls", "not_offered"], ["body", None]], {"problems": 0},
+    ),
+    "Sendmail: two hosts refuse before a third": (
+        [SENDMAIL + f"makeconnection (mx{n}.e.example. [192.0.2.{n}].25 (2)) failed: Connection refused by mx{n}.e.example." for n in (2, 3)]
+        + [SENDMAIL + TO],
+        "domain mx_ip outcome", [["e.example", f"192.0.2.{n}", how] for n, how in ((2, "failed"), (3, "failed"), (1, "accepted"))],
+        {"problems": 0},
+    ),
+    "Sendmail: more recipients than it names": (
+        [SENDMAIL + TO.replace("<k@e.example>", "<k@e.example>,<l@e.example>, [more]"),
+         SENDMAIL + TO.replace("<k@e.example>", "<m@e.example>,n@e.example, [more], ctladdr=<n@o.example>")],
+        "recipient", [[f"{name}@e.example"] for name in "klmn"], {"problems": 0},
+    ),
+    "Sendmail: TLS in the line itself, and a file": (
+        [SENDMAIL + TO.replace("pri=", f"tls_verify={how}, tls_version=TLSv1.2, cipher=ECDHE-RSA, pri=") for how in ("OK", "NO")]
+        + [SENDMAIL + "to=/var/log/x, ctladdr=<n@o.example>, delay=00:00:01, xdelay=00:00:00, mailer=*file*, pri=1, dsn=2.0.0, stat=Sent"],
+        "tls tls_cipher tls_verified outcome", [["TLSv1.2", "ECDHE-RSA", True, "accepted"], ["TLSv1.2", "ECDHE-RSA", False, "accepted"]],
+        {"local": 1, "problems": 0},
+    ),
+    "Sendmail: a handshake is its server's, and its process's on one host": (
+        [HANDSHAKE, SENDMAIL + TO.replace("mx1", "mx2"), HANDSHAKE, SENDMAIL.replace("relay1", "relay2") + TO, SENDMAIL + TO,
+         HANDSHAKE.replace("mx1.e.example.", "[192.0.2.1]"), SENDMAIL + TO.replace("mx1.e.example. ", "")],
+        "mx_host vantage tls", [["mx2.e.example", "relay1", None], ["mx1.e.example", "relay2", None], ["mx1.e.example", "relay1", "TLSv1.3"],
+                                [None, "relay1", "TLSv1.3"]],
+        {"problems": 0},
     ),
     "Sendmail: names that DNS does not give": (
         [SENDMAIL + TO.replace("relay=mx1.e.example. [192.0.2.1], dsn=2.0.0, stat=Sent (ok)", end) for end in (
