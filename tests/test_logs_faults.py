@@ -78,7 +78,10 @@ PAIRS = {
 
 @pytest.mark.parametrize(("lines", "rows"), PAIRS.values(), ids=PAIRS)
 def test_exims_final_line_has_its_own_host(lines: list[str], rows: list[Any], tmp_path: Path) -> None:
-    waits = [E.replace("09:14", f"09:{20 if n else 14}") if "Connection timed" in line else E for n, line in enumerate(lines)]
+    waits = [
+        E.replace("09:14", f"09:{20 if n else 14}") if "Connection timed" in line else E
+        for n, line in enumerate(lines)
+    ]
     table = read(tmp_path, *(at + line for at, line in zip(waits, lines, strict=True)))
     assert values(table, "domain recipient mx_ip error") == rows
 
@@ -182,6 +185,14 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
             "dsn=4.4.3, stat=Deferred: Name server: e.example.: host name lookup failure",
             "relay=e.example., dsn=5.1.2, stat=Host unknown (Name server: e.example.: host not found)")],
         "stage error mx_ip", [["dns", "dns_servfail", None], ["dns", "dns_nxdomain", None]], {"problems": 0},
+    ),
+    "OpenSMTPD: quotes and fields in the server's words": (
+        [SMTPD + TOOK_IT.replace("Ok", "PermFail").replace("250 ok", said) for said in (
+            '550 5.1.1 User "kim" unknown', '550 5.7.1 no result="Ok" see "y"', '550 5.7.1 no stat="250 ok" relay="192.0.2.9 (x)" to=<z@z.example>')],
+        "recipient mx_ip outcome reply",
+        [["k@e.example", "192.0.2.1", "rejected", said] for said in (
+            '550 5.1.1 User "kim" unknown', '550 5.7.1 no result="Ok" see "y"', '550 5.7.1 no stat="250 ok" relay="192.0.2.9 (x)" to=<z@z.example>')],
+        {"problems": 0},
     ),
     "OpenSMTPD: names that DNS does not give": (
         [SMTPD + TOOK_IT.replace("192.0.2.1 (ptr.e.example)", "e.example").replace('"Ok"', '"TempFail"').replace("250 ok", stat)

@@ -39,7 +39,7 @@ class Reader(Lines):
         if not found:
             return
         session, verb, text = found.groups()
-        fields = {m[1]: m[2] or m[3] or m[4] or "" for m in _FIELD.finditer(text or "")}
+        fields = _fields(text or "")
         if verb == "connecting" and (at := _ADDRESS.match(fields.get("address", ""))):
             self._peers[session] = {"mx_ip": at[1], "port": int(at[2]), "mx_host": fields.get("host")}
         elif verb == "tls" and session in self._peers:
@@ -85,6 +85,13 @@ class Reader(Lines):
         if "mx_ip" not in facts:
             facts |= {"kind": "final" if told.get("stage") == "dns" else "suspended", "session": None}
         self.add(head, evpid or None, **facts, **told)
+
+
+def _fields(text: str) -> dict[str, str]:
+    """The first of each name counts; `stat`, the last, holds the server's words, in which a quote stands as it is."""
+    ours, _, stat = text.partition(' stat="')
+    pairs = reversed([(m[1], m[2] or m[3] or m[4] or "") for m in _FIELD.finditer(ours)])
+    return dict(pairs) | {"stat": stat.removesuffix('"')}
 
 
 def _stage(reason: str) -> str | None:
