@@ -88,7 +88,7 @@ class Reader(Lines):
 
 
 def _fields(text: str) -> dict[str, str]:
-    """The first of each name counts; `stat`, the last, holds the server's words, in which a quote stands as it is."""
+    """The first of each name counts; `stat`, the last, holds the server's words, with their quotes as they are."""
     ours, _, stat = text.partition(' stat="')
     pairs = reversed([(m[1], m[2] or m[3] or m[4] or "") for m in _FIELD.finditer(ours)])
     return dict(pairs) | {"stat": stat.removesuffix('"')}
