@@ -4,6 +4,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import smtpkit as sk
 from smtpkit.errors import InvalidInput
+from smtpkit.running import run_notebook
 
 E, F = "2026-03-02 09:14:05 1xAbCd-0001Ef-2G ", "2026-03-02 09:14:05 1xAbCe-0001Ef-2G "
 REFUSED = "== a@aaa.example R=d T=t defer (111): Connection refused"
@@ -359,3 +361,39 @@ def test_a_line_of_exims_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
     table = read(tmp_path, E + TOOK, *bad, POSTFIX)
     assert beside(table) == {"problems": 3}
     assert [p["lines"] for p in table.attrs["problems"]] == [[2, 3, 4]]
+
+
+def test_a_set_of_hosts_that_are_numbers_in_a_folder_with_brackets(tmp_path: Path) -> None:
+    hosts = ["17", "18", "10.0.0.5", "2001:db8::1", "a%20b", "a/b"]
+    (tmp_path / "log").write_text("".join(POSTFIX.replace(" r ", f" {host} ") + "\n" for host in hosts))
+    kept = sk.read_log(tmp_path / "log", into=tmp_path / "logs [march]")
+    assert sorted(kept.frame().vantage) == sorted(hosts)
+    assert {host: kept.frame(host=host).vantage.tolist() for host in hosts} == {host: [host] for host in hosts}
+    for day in ("2026-03-02", date(2026, 3, 2), [datetime(2026, 3, 2, 9)]):
+        assert len(kept.frame(day=day, host="17")) == 1
+    assert len(kept.frame(day=date(2026, 3, 3))) == 0
+
+
+OWN_LOGS = {
+    "another receiver": (
+        [POSTFIX.replace("14:05", f"14:{n:02}").replace("mx[192.0.2.25]", "mx[192.0.2.26]") if n % 2 else
+         POSTFIX.replace("14:05", f"14:{n:02}").replace("250", "host mx[192.0.2.25] said: 554 5.7.1 you are blocked").replace("sent", "bounced")
+         for n in range(60)],
+        "192.0.2.25 refused 30 of 30"),
+    "nothing": ([], "no letter"),
+    "only suspended mail": ([POSTFIX.replace("mx[192.0.2.25]:25", "none").replace("sent (250", "deferred (delivery temporarily suspended:")], "no letter"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lines", "letter"), OWN_LOGS.values(), ids=OWN_LOGS)
+def test_the_post_mortem_of_ones_own_log(
+    lines: list[str], letter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SMTPKIT_STATE", str(tmp_path / "state"))
+    (tmp_path / "mail.log").write_text("".join(f"{line}\n" for line in lines))
+    assert run_notebook("05_postmortem", {"path": str(tmp_path / "mail.log")}, "done.ipynb").error == ""
+    cells = json.loads((tmp_path / "done.ipynb").read_text())["cells"]
+    (told,) = [cell["outputs"] for cell in cells if "sk.report(" in "".join(cell["source"])]
+    assert letter in json.dumps(told)
