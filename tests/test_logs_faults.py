@@ -16,7 +16,7 @@ from smtpkit.errors import InvalidInput
 from smtpkit.running import run_notebook
 
 E, F = "2026-03-02 09:14:05 1xAbCd-0001Ef-2G ", "2026-03-02 09:14:05 1xAbCe-0001Ef-2G "
-REFUSED = "== a@aaa.example R=d T=t defer (111): Connection refused"
+REFUSED = "== a@aaa.example R=dnslookup T=remote_smtp defer (111): Connection refused"
 TOOK = '=> b@bbb.example R=d T=t H=mx.bbb.example [198.51.100.1] C="250 OK"'
 
 
@@ -135,6 +135,15 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
          F + '=> k@e.example R=d T=t H=mx.e.example [127.0.0.9] C="250 OK"'],
         "mx_ip kind", [["127.0.0.9", "final"]], {"local": 3, "problems": 0},
     ),
+    "Exim: TLS and our address where a server refuses, quotes in what it says": (
+        [E + 'H=mx1.e.example [192.0.2.1]:25 I=[198.51.100.7]:5 X=TLS1.2:A:256 CV=yes DN="/CN=x, O=y": Remote host closed connection in response to end of data',
+         F + "** l@e.example R=d T=t H=mx2.e.example [192.0.2.2] X=TLS1.3:B:256 CV=no I=[198.51.100.7]:9: SMTP error from remote mail server after RCPT TO:<l@e.example>: 550 no X=Z:Y I=[1.1.1.1]",
+         F + '=> k@e.example R=d T=t H=mx2.e.example [192.0.2.2] C="250-a\\n250 \\"x\\" b\\\\ok"'],
+        "mx_ip tls tls_cipher tls_verified local_ip reply",
+        [["192.0.2.1", "TLS1.2", "A", True, "198.51.100.7", None], ["192.0.2.2", "TLS1.3", "B", False, "198.51.100.7", "550 no X=Z:Y I=[1.1.1.1]"],
+         ["192.0.2.2", None, None, None, None, '250-a\n250 "x" b\\ok']],
+        {"problems": 0},
+    ),
     "Exim: what its own server says of clients": (
         [E + "H=client.example (x) [203.0.113.9]:4000 X=TLS1.3:a:256 CV=no F=<a@b.example> rejected after DATA: mailer loop detected",
          E + 'H=client.example (x) [203.0.113.9]:4000 Warning: "SpamAssassin detected message as NOT spam (-0.1)"',
@@ -153,6 +162,9 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
         "recipient stage error mx_ip",
         [["a@a.example", "dns", "dns_servfail", None], ["b@a.example", "dns", "null_mx", None], ["c@a.example", "dns", "dns_nxdomain", None]],
         {"local": 2, "problems": 0},
+    ),
+    "Exim: a recipient in quotes": (
+        [E + TOOK.replace("b@", '"kim \\\\\\" lee"@')], "recipient", [['"kim \\\\\\" lee"@bbb.example']], {"problems": 0},
     ),
     "Exim: TLS was asked for and not offered": (
         [E + "H=mx [192.0.2.1]: a TLS session is required, but the server did not offer TLS support", E + TOOK],

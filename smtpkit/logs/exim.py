@@ -22,13 +22,14 @@ _LINE = re.compile(rf"(?:({_STAMP}) )?(?:\[\d+\] )?({_KEY[:-1]}) (.*)")
 _OWN = rf"^{_STAMP} (?:\[\d+\] )?{_KEY}"
 _BEHIND = rf"{_KEY}(?:<=|[=>-]>|\*[*>]|==|H=|Completed|TLS )" + r'|^[{].*"MESSAGE" ?: ?\['
 """Lines with another front: syslog's, journald's (octets come as a list), or one that cannot be read."""
-_FINAL = re.compile(r"(=>|->|>>|\*>|\*\*|==) (\S+?)(?: <([^>]*)>)?:?(?: (.*))?$")
+_FINAL = re.compile(r'(=>|->|>>|\*>|\*\*|==) ("(?:[^"\\]|\\.)*"\S*?|\S+?)(?: <([^>]*)>)?:?(?: (.*))?$')
 _HOST = re.compile(
     r"\bH=(\S+?)?(?: DS)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?"
 )
+_FRONT = re.compile(r"^(?:[A-Z]+=\S+ ?)*(?:defer \(-?\d+\))?")
 _SAID = re.compile(r"SMTP error from remote mail server (after .+?|in response to .+?): (\d{3}(?:[ -].*)?)$", re.S)
 _REPLY = re.compile(r' C="((?:[^"\\]|\\.)*)"')
-_TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)? ")
+_TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)?(?: |$)")
 _SURE = re.compile(r" CV=(?:yes|dane)\b")
 _ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.compile(r" I=\[([^\]]+)\]")
 _ESCAPED = re.compile(r"(?:\\[0-7]{3})+|\\n")
@@ -36,6 +37,7 @@ _RUN = timedelta(minutes=5)
 """A final line repeats no H= line that lies longer before it: that is of an earlier queue run."""
 _TRANSPORT = re.compile(r"\bT=\S")
 _TOLD = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
+_LINK = ("tls", "tls_cipher", "tls_verified", "local_ip")
 _ACL = re.compile(r"(?:(?:temporarily )?rejected|Warning:|discarded) ")
 """So our own server begins what it says of a client, whose H= looks like a host's."""
 _HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been failing")
@@ -110,7 +112,7 @@ class Reader(Bare):
             self.odd(head)
             return
         kind = "connect_fail" if told["stage"] == "connect" else "intermediate"
-        row = self.add(head, qid, kind=kind, session=f"{qid}/{head[0]}", **_server(host), **told)
+        row = self.add(head, qid, kind=kind, session=f"{qid}/{head[0]}", **_server(host), **told, **_link(head[4]))
         if not before.startswith("TLS"):
             row["open"] = True
             self._early.setdefault(qid, []).append(row)
@@ -129,46 +131,57 @@ class Reader(Bare):
             self._close(qid)
         return super().end()
 
-    def _same(self, head: Head, qid: str, ip: str | None, domain: str, told: dict[str, Any]) -> Any:
+    def _row(self, head: Head, qid: str, facts: dict[str, Any], told: dict[str, Any]) -> Any:
         """The last H= line with these words that is nobody's yet, or that another recipient there has taken."""
         fits = [
             row
             for row in self._early.get(qid, [])
             if head[1] - row["started_at"] < _RUN
             and (row.get("code"), row.get("error")) == (told.get("code"), told.get("error"))
-            and ip in (None, row["mx_ip"])
-            and (not row.get("gone") or row["domain"] == domain)
+            and facts.get("mx_ip") in (None, row["mx_ip"])
+            and (not row.get("gone") or row["domain"] == facts["domain"])
         ]
-        return max(fits, key=lambda row: (f".{row['mx_host']}".endswith(f".{domain}"), row["n"]), default=None)
+        own = f".{facts['domain']}"
+        return max(fits, key=lambda row: (f".{row['mx_host']}".endswith(own), row["n"]), default=None)
+
+    def _same(self, head: Head, qid: str, facts: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+        """What a final line takes over from the H= line that it repeats."""
+        if not (row := self._row(head, qid, facts, told)):
+            return {}
+        row |= {"gone": True, "open": False, "domain": facts["domain"]}
+        names = ("mx_host", "mx_ip", "port", "session", *_LINK, *(() if "code" in told else _TOLD))
+        if "mx_ip" not in facts and (row["n"] ^ head[0]) >> SHIFT:  # the next file's reader cannot know the host
+            names += ("n", "started_at")
+        return {name: row[name] for name in names if row.get(name) is not None}
 
     def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
         mark, recipient, original, text = m.groups("")
-        facts: dict[str, Any] = {"kind": "final", "recipient": original or recipient}
-        facts["orig_to"] = recipient if original else None
-        host, good, held, same = _HOST.search(text), mark in ("=>", "->", ">>"), _HELD.search(text), None
-        told = self._success(text) if good else _ending(text[host.end() :] if host else text)
-        domain = facts["recipient"].rpartition("@")[2].lower()
+        host, good, held = _HOST.search(text), mark in ("=>", "->", ">>"), _HELD.search(text)
+        whom, same = original or recipient, dict[str, Any]()
+        facts: dict[str, Any] = {"kind": "final", "recipient": whom, "orig_to": recipient if original else None}
+        facts |= {"domain": whom.rpartition("@")[2].lower()} | (_server(host) if host else {})
+        told = _success(text) if good else _ending(text[host.end() :] if host else _FRONT.sub("", text))
         if _TRANSPORT.search(text) and (host or not good):
-            self._domains.setdefault(qid, set()).add(domain)
-            same = None if good or held else self._same(head, qid, host and host[2], domain, told)
-        facts |= _server(host) if host else {}
+            self._domains.setdefault(qid, set()).add(facts["domain"])
+            same = {} if good or held else self._same(head, qid, facts, told)
+        del facts["domain"]  # rows.complete knows names outside ASCII
         if held or not (host or same) or mark == "*>":
             dns = told if not held and told.get("stage") == "dns" else {"kind": "suspended" if held else "local"}
             self.add(head, qid, **facts | dns)
-            return
-        if same:
-            same |= {"gone": True, "open": False, "domain": domain}
-            told = told if "code" in told else {name: same.get(name) for name in _TOLD}
-            facts = {k: same.get(k) for k in ("mx_host", "mx_ip", "port", "session")} | facts
-            if not host and (same["n"] ^ head[0]) >> SHIFT:  # the next file's reader cannot know the host
-                facts |= {"n": same["n"], "started_at": same["started_at"]}
         else:
-            facts["session"] = self.session(head, qid, facts["mx_ip"])
-        self.add(head, qid, **facts | told)
+            same = same or {"session": self.session(head, qid, facts["mx_ip"])}
+            self.add(head, qid, **facts | told | _link(text) | same)
 
-    def _success(self, text: str) -> dict[str, Any]:
-        reply, tls, ours = _REPLY.search(text), _TLS.search(text), _LOCAL_IP.search(text)
-        told = ending("", _unescape(reply[1])) if reply else {}
-        told = {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | told
-        told |= {"tls": tls[1], "tls_cipher": tls[2], "tls_verified": bool(_SURE.search(text))} if tls else {}
-        return told | ({"local_ip": ours[1]} if ours else {})
+
+def _link(text: str) -> dict[str, Any]:
+    """TLS and our own address, which stand before the server's words."""
+    text = re.split(r': | C="', text, maxsplit=1)[0]
+    tls, ours = _TLS.search(text), _LOCAL_IP.search(text)
+    told = {"tls": tls[1], "tls_cipher": tls[2], "tls_verified": bool(_SURE.search(text))} if tls else {}
+    return told | ({"local_ip": ours[1]} if ours else {})
+
+
+def _success(text: str) -> dict[str, Any]:
+    reply = _REPLY.search(text)
+    told = ending("", _unescape(re.sub(r'\\(["\\])', r"\1", reply[1]))) if reply else {}
+    return {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | told
