@@ -243,6 +243,11 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
          '{"type":"Delivery","timestamp":1e400}', '{"type":["x"],"timestamp":1}', '{"type":"Delivery","size":"12","sender":5,"timestamp":1}'],
         "outcome sender", [["accepted", "n@o.example"]], {"suspended": 1, "problems": 7},
     ),
+    "PowerMTA: mails without a name are no retries of each other": (
+        ["type,timeLogged,orig,rcpt,dsnDiag,dsnMta,jobId"]
+        + [f"d,2026-03-02 09:14:05+0900,n@o.example,k@e.example,ok,mx (192.0.2.1),{job}" for job in ("", "", "j", "j")],
+        "queue_id try_number", [[None, None], [None, None], ["j", 1], ["j", 2]], {"problems": 0},
+    ),
     "OpenSMTPD: a filter on this machine, a server without a name": (
         [SMTPD + TOOK_IT.replace("192.0.2.1 (ptr.e.example)", "127.0.0.1 (localhost)"), SMTPD + TOOK_IT.replace("ptr.e.example", "")],
         "mx_ip mx_host", [["192.0.2.1", None]], {"local": 1, "problems": 0},

@@ -58,15 +58,16 @@ def fill(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def numbered(rows: pl.DataFrame) -> pl.DataFrame:
-    """try_number of each recipient of each message, by order of time."""
+    """try_number of each recipient of each message that has a name, by order of time."""
     rows = whole(rows, ["recipient", "try_number"])
     same = rows.select(pl.struct(MESSAGE).hash().alias("same"))
     often = same["same"].is_duplicated()
     counts = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("same")
     number = pl.repeat(1, len(same), dtype=pl.Int32, eager=True)
     number.scatter(often.arg_true(), same.filter(often).select(counts).to_series())
+    counted = pl.when(pl.any_horizontal(pl.col("queue_id", "message_id").is_not_null())).then(number)
     return rows.with_columns(
-        try_number=pl.when(pl.col("recipient").is_not_null()).then(pl.coalesce("try_number", number))
+        try_number=pl.when(pl.col("recipient").is_not_null()).then(pl.coalesce("try_number", counted))
     )
 
 
