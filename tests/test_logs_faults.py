@@ -277,9 +277,10 @@ SPLIT = {
         [["l@e.example", "192.0.2.1", None, None, None], ["k@e.example", "192.0.2.1", None, "n@o.example", 109]],
     ),
     "opensmtpd": (
-        [SMTPD + "smtp message msgid=5943e958 size=282 nrcpt=1 proto=ESMTP", SMTPD + TOOK_IT.replace("k@", "l@").replace("84b", "84a")],
-        [SMTPD + TOOK_IT],
-        [["l@e.example", "192.0.2.1", None, "n@o.example", 282], ["k@e.example", "192.0.2.1", None, "n@o.example", 282]],
+        [SMTPD + "smtp message msgid=5943e958 size=282 nrcpt=1 proto=ESMTP", SMTPD + TOOK_IT.replace("k@", "l@").replace("84b", "84a"),
+         SMTPD.replace("83c", "93c") + "mta connecting address=smtp://192.0.2.9:25 host=ptr2.e.example"],
+        [SMTPD + TOOK_IT, SMTPD.replace("83c", "93c") + "mta error reason=BANNER rejected: 554 5.7.1 blocked"],
+        [[None, "192.0.2.9", None, None, None], ["l@e.example", "192.0.2.1", None, "n@o.example", 282], ["k@e.example", "192.0.2.1", None, "n@o.example", 282]],
     ),
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ import re
 from typing import Any, ClassVar
 
 from smtpkit.logs.plain import Head, Lines
+from smtpkit.logs.rows import SHIFT
 from smtpkit.words import answer, ending
 
 _LINE = re.compile(r"(?:.*?smtpd(?:\[\d+\])?: )?([0-9a-f]{16}) (?:mta|smtp) (\w+)(?: (.*))?$")
@@ -17,7 +18,7 @@ _ADDRESS = re.compile(r"smtps?(?:\+\w+)?://(?:\[(?:IPv6:)?)?([0-9.]+|[0-9A-Fa-f:
 
 
 class Reader(Lines):
-    """By session: address and port, and the error that a delivery line may repeat."""
+    """By session: address and port, line and time they were told, the error that a delivery line may repeat."""
 
     marks: ClassVar = (b" mta delivery ", b" mta connecting ", b'"MESSAGE"')
     words: ClassVar = (
@@ -28,6 +29,7 @@ class Reader(Lines):
     def __init__(self) -> None:
         super().__init__()
         self._peers: dict[str, dict[str, Any]] = {}
+        self._begun: dict[str, dict[str, Any]] = {}
         self._early: dict[str, dict[str, Any]] = {}
 
     def message(self, queue_id: str) -> str:
@@ -42,6 +44,7 @@ class Reader(Lines):
         fields = _fields(text or "")
         if verb == "connecting" and (at := _ADDRESS.match(fields.get("address", ""))):
             self._peers[session] = {"mx_ip": at[1], "port": int(at[2]), "mx_host": fields.get("host")}
+            self._begun[session] = {"n": head[0], "started_at": head[1]}
         elif verb == "tls" and session in self._peers:
             made = (text or "").replace("ciphers=", "").split(":")
             self._peers[session] |= {"tls": made[0], "tls_cipher": made[1] if len(made) > 1 else None}
@@ -53,6 +56,7 @@ class Reader(Lines):
             self._error(head, session, (text or "").removeprefix("reason="))
         elif verb == "disconnected":
             self._peers.pop(session, None)
+            self._begun.pop(session, None)
             self._early.pop(session, {})["open"] = False
 
     def _error(self, head: Head, session: str, reason: str) -> None:
@@ -60,11 +64,13 @@ class Reader(Lines):
         said = reason.partition("rejected: ")[2]
         told = ending(reason, said, _stage(reason))
         kind = "connect_fail" if told["stage"] in ("connect", None) else "intermediate"
-        peer = self._peers[session]
+        peer, begun = self._peers[session], self._begun[session]
         if "code" not in told and not told["error"]:
             self.odd(head)
             return
         self._early[session] = self.add(head, None, kind=kind, session=session, open=True, **peer, **told)
+        if (begun["n"] ^ head[0]) >> SHIFT:  # the next file's reader cannot know the address
+            self._early[session] |= begun
 
     def _delivery(self, head: Head, session: str, fields: dict[str, str]) -> None:
         evpid = fields.get("evpid", "")
