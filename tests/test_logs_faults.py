@@ -72,7 +72,7 @@ PAIRS = {
         [["aaa.example", None, "192.0.2.1", "timeout"], ["aaa.example", "a@aaa.example", "192.0.2.2", "timeout"]],
     ),
     "no transport ran, so no host was asked": (
-        ["H=mx.aaa.example [192.0.2.1] Connection refused", REFUSED, "== b@bbb.example R=dnslookup defer (-1): host lookup timed out"],
+        ["H=mx.aaa.example [192.0.2.1] Connection refused", REFUSED, "== b@bbb.example R=dnslookup defer (-1): lookup of host: try again"],
         [["aaa.example", "a@aaa.example", "192.0.2.1", "refused"], ["bbb.example", "b@bbb.example", None, "dns_servfail"]],
     ),
 }  # fmt: skip
@@ -80,11 +80,8 @@ PAIRS = {
 
 @pytest.mark.parametrize(("lines", "rows"), PAIRS.values(), ids=PAIRS)
 def test_exims_final_line_has_its_own_host(lines: list[str], rows: list[Any], tmp_path: Path) -> None:
-    waits = [
-        E.replace("09:14", f"09:{20 if n else 14}") if "Connection timed" in line else E
-        for n, line in enumerate(lines)
-    ]
-    table = read(tmp_path, *(at + line for at, line in zip(waits, lines, strict=True)))
+    late = E.replace("09:14", "09:20")  # a second time-out comes after six minutes
+    table = read(tmp_path, *((late if n and "timed" in line else E) + line for n, line in enumerate(lines)))
     assert values(table, "domain recipient mx_ip error") == rows
 
 
@@ -95,16 +92,12 @@ def test_a_host_of_another_domain_is_not_accused(tmp_path: Path) -> None:
         for line in ("H=mx.aaa.example [192.0.2.1] Connection refused", TOOK, REFUSED)
     ]
     table = read(tmp_path, *lines)
-    assert table.groupby("domain").mx_ip.unique().map(sorted).to_dict() == {
-        "aaa.example": ["192.0.2.1"],
-        "bbb.example": ["198.51.100.0", "198.51.100.1"],
-    }
+    found = table.groupby("domain").mx_ip.unique().map(sorted).to_dict()
+    assert found == {"aaa.example": ["192.0.2.1"], "bbb.example": ["198.51.100.0", "198.51.100.1"]}
 
 
-SENDMAIL, SMTPD = (
-    "Mar  2 23:59:58 relay1 sendmail[5120]: 6220E5aB005120: ",
-    "Mar  2 23:59:58 relay1 smtpd[77]: 83cc6ff1e6f7b26b ",
-)
+SENDMAIL = "Mar  2 23:59:58 relay1 sendmail[5120]: 6220E5aB005120: "
+SMTPD = "Mar  2 23:59:58 relay1 smtpd[77]: 83cc6ff1e6f7b26b "
 TO = "to=<k@e.example>, delay=00:00:01, xdelay=00:00:01, mailer=esmtp, pri=1, relay=mx1.e.example. [192.0.2.1], dsn=2.0.0, stat=Sent (ok)"
 HANDSHAKE = "Mar  2 23:59:58 relay1 sendmail[5120]: STARTTLS=client, relay=mx1.e.example., version=TLSv1.3, verify=OK, cipher=A, bits=256/256"
 TOOK_IT = 'mta delivery evpid=5943e9580d0fe84b from=<n@o.example> to=<k@e.example> rcpt=<-> source="198.51.100.7" '
@@ -256,9 +249,7 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
 
 
 @pytest.mark.parametrize(("lines", "names", "rows", "others"), CASES.values(), ids=CASES)
-def test_what_a_line_says(
-    lines: list[str], names: str, rows: list[Any], others: dict[str, int], tmp_path: Path
-) -> None:
+def test_what_a_line_says(lines: list[str], names: str, rows: list[Any], others: Any, tmp_path: Path) -> None:
     table = read(tmp_path, *lines)
     assert values(table, names) == rows
     assert beside(table) == others
@@ -314,9 +305,7 @@ SETS: dict[str, tuple[dict[str, str], list[str], int]] = {
 
 
 @pytest.mark.parametrize(("texts", "ips", "problems"), SETS.values(), ids=SETS)
-def test_files_of_many_mtas_in_one_folder(
-    texts: dict[str, str], ips: list[str], problems: int, tmp_path: Path
-) -> None:
+def test_a_folder_of_many_mtas(texts: dict[str, str], ips: list[str], problems: int, tmp_path: Path) -> None:
     for name, text in texts.items():
         (tmp_path / name).write_text(text, newline="")
     table = sk.read_log(tmp_path)
@@ -330,9 +319,7 @@ def test_a_folder_takes_one_reading(tmp_path: Path) -> None:
     assert len(sk.read_log(log, into=tmp_path / "set").frame()) == 1
     log.rename(tmp_path / "mail.log.1")
     log.write_text(POSTFIX.replace("09:14", "09:15") + "\n")
-    with pytest.raises(
-        InvalidInput, match=r"set' holds the rows of an earlier reading already; delete it, give another"
-    ):
+    with pytest.raises(InvalidInput, match=r"set' holds the rows of an earlier reading already; delete it"):
         sk.read_log(tmp_path / "mail.log*", into=tmp_path / "set")
     assert len(sk.read_log(tmp_path / "mail.log*", into=tmp_path / "new").frame()) == 2
 
@@ -371,12 +358,8 @@ def test_exim_behind_other_fronts(line: str, tmp_path: Path) -> None:
 
 
 def test_a_line_of_exims_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
-    bad = [
-        "09:14:05 " + GONE,
-        "Mar  2 00:14:05 h exim[12]: [1/2] 2026-03-02 00:14:05 " + GONE,
-        "2026-13-02 09:14:05 " + GONE,
-    ]
-    table = read(tmp_path, E + TOOK, *bad, POSTFIX)
+    bad = ("09:14:05 ", "Mar  2 00:14:05 h exim[12]: [1/2] 2026-03-02 00:14:05 ", "2026-13-02 09:14:05 ")
+    table = read(tmp_path, E + TOOK, *(front + GONE for front in bad), POSTFIX)
     assert beside(table) == {"problems": 3}
     assert [p["lines"] for p in table.attrs["problems"]] == [[2, 3, 4]]
 
@@ -405,9 +388,7 @@ OWN_LOGS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("lines", "letter"), OWN_LOGS.values(), ids=OWN_LOGS)
-def test_the_post_mortem_of_ones_own_log(
-    lines: list[str], letter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_post_mortem_of_ones_own_log(lines: list[str], letter: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SMTPKIT_STATE", str(tmp_path / "state"))
     (tmp_path / "mail.log").write_text("".join(f"{line}\n" for line in lines))
