@@ -66,6 +66,10 @@ PAIRS = {
         [[None, None, "192.0.2.1", "refused"], ["bbb.example", "b@bbb.example", "198.51.100.1", None],
          ["ccc.example", "b@ccc.example", "198.51.100.1", None]],
     ),
+    "what is left over has a domain as others have it": (
+        ["H=mx.hoster.example [192.0.2.1] Connection refused", TOOK.replace("bbb.", "도메인."), "Completed"],
+        [["xn--hq1bm8jm9l.example", None, "192.0.2.1", "refused"], ["xn--hq1bm8jm9l.example", "b@도메인.example", "198.51.100.1", None]],
+    ),
     "two hosts that were waited for longer than five minutes": (
         ["H=mx1.aaa.example [192.0.2.1] Connection timed out", "H=mx2.aaa.example [192.0.2.2] Connection timed out",
          REFUSED.replace("(111): Connection refused", "(110): Connection timed out")],
@@ -119,8 +123,7 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
         [E + '=> k@e.example R=d T=t H=mx2.e.example DS [192.0.2.26]:25 X=TLS1.3:A:256 CV=dane C="250 OK"',
          F + "** l@e.example R=d T=t H=mx2.e.example DS [192.0.2.26]: SMTP error from remote mail server after RCPT TO:<l@e.example>: 550 5.7.1 no"],
         "mx_host mx_ip port tls_verified code",
-        [["mx2.e.example", "192.0.2.26", 25, True, 250], ["mx2.e.example", "192.0.2.26", None, None, 550]],
-        {"problems": 0},
+        [["mx2.e.example", "192.0.2.26", 25, True, 250], ["mx2.e.example", "192.0.2.26", None, None, 550]], {"problems": 0},
     ),
     "Exim: a filter and a mailbox on this machine, also when they refuse": (
         [E + '=> k@e.example R=amavis T=amavis H=127.0.0.1 [127.0.0.1]:10024 C="250 2.6.0 from MTA(smtp:[127.0.0.1]:10025): 250 OK id=1"',
@@ -153,8 +156,7 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
          E + "** c@a.example: all relevant MX records point to non-existent hosts",
          E + "** d@a.example: Unrouteable address", E + '** e@[IPv6:2001:db8::1]: Unrouteable address'],
         "recipient stage error mx_ip",
-        [["a@a.example", "dns", "dns_servfail", None], ["b@a.example", "dns", "null_mx", None], ["c@a.example", "dns", "dns_nxdomain", None]],
-        {"local": 2, "problems": 0},
+        [["a@a.example", "dns", "dns_servfail", None], ["b@a.example", "dns", "null_mx", None], ["c@a.example", "dns", "dns_nxdomain", None]], {"local": 2, "problems": 0},
     ),
     "Exim: a recipient in quotes": (
         [E + TOOK.replace("b@", '"kim \\\\\\" lee"@')], "recipient", [['"kim \\\\\\" lee"@bbb.example']], {"problems": 0},
@@ -232,7 +234,7 @@ CASES: dict[str, tuple[list[str], str, list[Any], dict[str, int]]] = {
     ),
     "KumoMTA: records of another shape are counted": (
         [kumo("ok", 250, type="Delivery"), *('{"type":"Delivery","timestamp":1772410445,' + odd + "}" for odd in (
-            '"response":"x"', '"peer_address":"192.0.2.1"', '"headers":[1]', '"num_attempts":"x"', '"size":"x"')),
+            '"response":"x"', '"peer_address":"192.0.2.1"', '"headers":[1]', '"num_attempts":"x"', '"size":""')),
          '{"type":"Delivery","timestamp":1e400}', '{"type":["x"],"timestamp":1}', '{"type":"Delivery","size":"12","sender":5,"timestamp":1}'],
         "outcome sender", [["accepted", "n@o.example"]], {"suspended": 1, "problems": 7},
     ),

@@ -56,7 +56,7 @@ def _kumo(record: dict[str, Any]) -> list[dict[str, Any]]:
     headers, ours, size = record.get("headers") or {}, record.get("source_address") or "", record.get("size")
     ours = str(ours.get("address") if isinstance(ours, dict) else ours)
     facts = {name: _text(record.get(theirs)) for name, theirs in _KUMO_FIELDS.items()} | {
-        "started_at": at, "size_bytes": size and int(size),
+        "started_at": at, "size_bytes": None if size is None else int(size),
         "message_id": str(headers.get("Message-ID", "")).strip("<>") or None,
         "sender_ip": ours.rpartition(":")[0].strip("[]") or None,
         "try_number": int(record.get("num_attempts") or 0) + 1,
@@ -85,8 +85,8 @@ def _kumo_tries(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "kind": "final" if reached else "suspended",
-            "mx_host": peer.get("name"),
-            "mx_ip": peer.get("addr"),
+            "mx_host": _text(peer.get("name")),
+            "mx_ip": _text(peer.get("addr")),
             **told,
         }
     ]
@@ -131,7 +131,7 @@ class Power(Bare):
         facts = {
             "started_at": at, "kind": kind, "mx_host": peer[1] if peer else None, "mx_ip": ip,
             "sender": row.get("orig"), "recipient": row.get("rcpt"), "sender_ip": row.get("dlvSourceIp") or None,
-            "size_bytes": int(row["dlvSize"]) if row.get("dlvSize", "").isdigit() else None,
+            "size_bytes": int(row["dlvSize"]) if row.get("dlvSize", "").isdecimal() else None,
             "dsn_log": (row.get("dsnStatus") or "").split(" ")[0] or None, "session": f"power/{head[0]}",
         }  # fmt: skip
         self.add(head, row.get("jobId") or None, **facts, **told)

@@ -102,7 +102,7 @@ def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
     begun = pl.col("started_at").cast(pl.Int64).fill_null(0)
     again = pl.struct("line", "file").cum_count().over("n") if rows["n"].is_duplicated().any() else pl.lit(1)
     made = rows.with_columns(
-        domain=pl.coalesce("domain", "recipient_domain"),
+        domain=pl.coalesce(_domain(rows["domain"]), "recipient_domain"),
         session=pl.coalesce("session", pl.format("log-{}", "n")),
         attempt_id=pl.format("log-{}-{}-{}-{}", begun, _checksum(rows), "line", again),
     )
