@@ -42,11 +42,12 @@ def read_log(
     the schema.
 
     `executor` (any concurrent.futures.Executor, such as Dask's `client.get_executor()`) parses file by file.
-    `into`: a folder for Parquet parts by day and host, however big the logs are; a `LogSet` comes back.
+    `into`: a folder for Parquet parts by day and host, however big the logs are; a `LogSet` comes back. One
+    reading fills one folder: read a set that has grown again into a new one.
 
     `.attrs["problems"]`: what looked relevant and could not be read (why, file, count, lines, text).
     `.attrs["skipped"]`: lines that are no try: suspended, local, expired. `.attrs["notes"]`: what was assumed.
-    Raises InvalidInput for no file, a binary one, an unknown zone, or when no line is of a known log.
+    Raises InvalidInput for no file, a binary one, a filled folder, an unknown zone, or when no line is of a log.
 
     >>> import tempfile
     >>> line = "Mar  2 09:14:05 relay1 postfix/smtp[41]: connect to mx[192.0.2.25]:25: Connection refused"
@@ -61,7 +62,7 @@ def read_log(
     if year is not None and not isinstance(year, int):
         raise refuse("year", year, "is no year", "write it as a number, such as year=2026")
     told = Told(mta, year, attempts.zone(tz or "UTC"), tz is not None)
-    folder = None if into is None else Path(into)
+    folder = None if into is None else sets.fresh(Path(into))
     parts = _in_turn(found, told, folder) if executor is None else _by_workers(found, told, folder, executor)
     told.check(found)
     if folder is not None:

@@ -4,26 +4,42 @@ Belongs here: which H= line a final line repeats, what is no try. Not here: othe
 """
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, ClassVar
 
+import polars as pl
+
 from smtpkit.escape import decode
+from smtpkit.logs import headers
 from smtpkit.logs.plain import Bare, Head
+from smtpkit.logs.rows import SHIFT
 from smtpkit.words import ending
 
-_LINE = re.compile(
-    r"(?:.*?exim\d?\[\d+\]: )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?)(?: ([+-]\d{4}))? (?:\[(\d+)\] )?"
-    r"(\w{6}-\w{6,11}-\w{2,4}) (.*)"
+_STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?: [+-]\d{4})?"
+_KEY = r"\w{6}-\w{6,11}-\w{2,4} "
+_LINE = re.compile(rf"(?:({_STAMP}) )?(?:\[\d+\] )?({_KEY[:-1]}) (.*)")
+_OWN = rf"^{_STAMP} (?:\[\d+\] )?{_KEY}"
+_BEHIND = rf"{_KEY}(?:<=|[=>-]>|\*[*>]|==|H=|Completed|TLS )" + r'|^[{].*"MESSAGE" ?: ?\['
+"""Lines with another front: syslog's, journald's (octets come as a list), or one that cannot be read."""
+_FINAL = re.compile(r'(=>|->|>>|\*>|\*\*|==) ("(?:[^"\\]|\\.)*"\S*?|\S+?)(?: <([^>]*)>)?:?(?: (.*))?$')
+_HOST = re.compile(
+    r"\bH=(\S+?)?(?: DS)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?"
 )
-_FINAL = re.compile(r"(=>|->|>>|\*>|\*\*|==) (\S+)(?: <([^>]*)>)?:? ?(.*)")
-_HOST = re.compile(r"\bH=(\S+?)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?")
+_FRONT = re.compile(r"^(?:[A-Z]+=\S+ ?)*(?:defer \(-?\d+\))?")
 _SAID = re.compile(r"SMTP error from remote mail server (after .+?|in response to .+?): (\d{3}(?:[ -].*)?)$", re.S)
 _REPLY = re.compile(r' C="((?:[^"\\]|\\.)*)"')
-_TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)? ")
+_TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)?(?: |$)")
+_SURE = re.compile(r" CV=(?:yes|dane)\b")
 _ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.compile(r" I=\[([^\]]+)\]")
 _ESCAPED = re.compile(r"(?:\\[0-7]{3})+|\\n")
 _RUN = timedelta(minutes=5)
-"""H= lines that lie longer before a final line are of an earlier queue run."""
+"""A final line repeats no H= line that lies longer before it: that is of an earlier queue run."""
+_TRANSPORT = re.compile(r"\bT=\S")
+_TOLD = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
+_LINK = ("tls", "tls_cipher", "tls_verified", "local_ip")
+_ACL = re.compile(r"(?:(?:temporarily )?rejected|Warning:|discarded) ")
+"""So our own server begins what it says of a client, whose H= looks like a host's."""
 _HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been failing")
 
 
@@ -45,7 +61,7 @@ def _server(host: re.Match[str]) -> dict[str, Any]:
 
 
 class Reader(Bare):
-    """`early`: H= lines by message id, until a final line says whether it repeats them."""
+    """By message id: H= lines, until a final line says whether it repeats them; domains of final lines."""
 
     marks: ClassVar = (b" Completed\n", b" R=", b" <= ")
     words: ClassVar = (" <= ", " => ", " -> ", " >> ", " ** ", " == ", " *> ", " H=", " Completed")
@@ -53,26 +69,34 @@ class Reader(Bare):
     def __init__(self) -> None:
         super().__init__()
         self._early: dict[str, list[dict[str, Any]]] = {}
+        self._domains: dict[str, set[str]] = {}
+
+    def heads(self, lines: pl.DataFrame, clock: headers.Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
+        """Exim's own lines as they are, the others without their front."""
+        self.clock, own = clock, headers.LINE.str.contains(_OWN)
+        others, odd = headers.split(lines.filter(~own & headers.LINE.str.contains(_BEHIND)), clock)
+        made = pl.concat([lines.filter(own).with_columns(msg="line"), others], how="diagonal").sort("n")
+        return made.select("n", "at", "host", "pid", "msg").iter_rows(), odd
 
     def line(self, head: Head) -> None:
-        if not (m := _LINE.match(head[4])):
-            return
-        if at := self.clock.instant(m[1] + (m[2] or "")):
-            self._event((head[0], at, None, m[4], m[5]), m[4], m[5])
-        else:
+        n, at, host, pid, text = head
+        m = _LINE.match(text)
+        if m and (at := at or self.clock.instant(m[1] or "")):
+            self._event((n, at, host, pid, m[3]), m[2], m[3])
+        elif m is not None or re.search(_BEHIND, text):
             self.odd(head)
 
     def _event(self, head: Head, qid: str, text: str) -> None:
         if text.startswith("<= "):
             sender, size, message_id = text.split(" ")[1], _SIZE.search(text), _ID.search(text)
-            self.messages[qid] = {
+            self.messages[head[2], qid] = {
                 "sender": "" if sender == "<>" else sender,
                 "size_bytes": int(size[1]) if size else None,
                 "message_id": message_id[1] if message_id else None,
             }
         elif text.startswith("Completed"):
             self._close(qid)
-            self.messages.pop(qid, None)
+            self.messages.pop((head[2], qid), None)
         elif m := _FINAL.match(text):
             self._final(head, qid, m)
         elif host := _HOST.search(text):
@@ -81,57 +105,83 @@ class Reader(Bare):
     def _between(self, head: Head, qid: str, host: re.Match[str]) -> None:
         """A try that another address follows, or whose final line comes next."""
         before, after = head[4][: host.start()], head[4][host.end() :]
+        if re.search(" [AFPU]=", host[4]) or _ACL.match(after):
+            return
         told = _ending(before if before.startswith("TLS") else after)
         if "code" not in told and not told["error"]:
             self.odd(head)
             return
         kind = "connect_fail" if told["stage"] == "connect" else "intermediate"
-        row = self.add(head, qid, kind=kind, session=f"{qid}/{head[0]}", **_server(host), **told)
+        row = self.add(head, qid, kind=kind, session=f"{qid}/{head[0]}", **_server(host), **told, **_link(head[4]))
         if not before.startswith("TLS"):
             row["open"] = True
             self._early.setdefault(qid, []).append(row)
 
     def _close(self, qid: str) -> None:
-        """What is early for this message was a try of its own."""
+        """What is early for this message was a try of its own; its domain is known if the message has but one."""
+        domains = self._domains.pop(qid, set())
         for row in self._early.pop(qid, []):
             row["open"] = False
+            if len(domains) == 1:
+                row.setdefault("domain", *domains)
+
+    def end(self) -> pl.DataFrame:
+        """The rows that waited for more lines."""
+        for qid in list(self._early):
+            self._close(qid)
+        return super().end()
+
+    def _row(self, head: Head, qid: str, facts: dict[str, Any], told: dict[str, Any]) -> Any:
+        """The last H= line with these words that is nobody's yet, or that another recipient there has taken."""
+        fits = [
+            row
+            for row in self._early.get(qid, [])
+            if head[1] - row["started_at"] < _RUN
+            and (row.get("code"), row.get("error")) == (told.get("code"), told.get("error"))
+            and facts.get("mx_ip") in (None, row["mx_ip"])
+            and (not row.get("gone") or row["domain"] == facts["domain"])
+        ]
+        own = f".{facts['domain']}"
+        return max(fits, key=lambda row: (f".{row['mx_host']}".endswith(own), row["n"]), default=None)
+
+    def _same(self, head: Head, qid: str, facts: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+        """What a final line takes over from the H= line that it repeats."""
+        if not (row := self._row(head, qid, facts, told)):
+            return {}
+        row |= {"gone": True, "open": False, "domain": facts["domain"]}
+        names = ("mx_host", "mx_ip", "port", "session", *_LINK, *(() if "code" in told else _TOLD))
+        if "mx_ip" not in facts and (row["n"] ^ head[0]) >> SHIFT:  # the next file's reader cannot know the host
+            names += ("n", "started_at")
+        return {name: row[name] for name in names if row.get(name) is not None}
 
     def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
-        mark, recipient, original, text = m.groups()
-        facts = {"kind": "final", "recipient": original or recipient, "orig_to": original and recipient}
-        host, good = _HOST.search(text), mark in ("=>", "->", ">>")
-        early = [row for row in self._early.get(qid, []) if head[1] - row["started_at"] < _RUN]
-        for row in early:
-            row.setdefault("domain", facts["recipient"].rpartition("@")[2].lower())
-        if good:
-            self._close(qid)
-            early = []
-        same = next((r for r in reversed(early) if not host or r["mx_ip"] == host[2]), None)
-        facts |= _server(host) if host else {}
-        if _HELD.search(text) or not (host or same) or mark == "*>":
-            kind = "suspended" if _HELD.search(text) else "local"
-            told = _ending(text)
-            self.add(head, qid, **facts | ({"kind": kind} if told.get("stage") != "dns" else told))
-            return
-        facts |= self._success(text) if good else self._failure(text, host, same)
-        if same:
-            same |= {"gone": True, "open": False}
-            facts = {k: same.get(k) for k in ("mx_host", "mx_ip", "port", "session")} | facts
+        mark, recipient, original, text = m.groups("")
+        host, good, held = _HOST.search(text), mark in ("=>", "->", ">>"), _HELD.search(text)
+        whom, same = original or recipient, dict[str, Any]()
+        facts: dict[str, Any] = {"kind": "final", "recipient": whom, "orig_to": recipient if original else None}
+        facts |= {"domain": whom.rpartition("@")[2].lower()} | (_server(host) if host else {})
+        told = _success(text) if good else _ending(text[host.end() :] if host else _FRONT.sub("", text))
+        if _TRANSPORT.search(text) and (host or not good):
+            self._domains.setdefault(qid, set()).add(facts["domain"])
+            same = {} if good or held else self._same(head, qid, facts, told)
+        del facts["domain"]  # rows.complete knows names outside ASCII
+        if held or not (host or same) or mark == "*>":
+            dns = told if not held and told.get("stage") == "dns" else {"kind": "suspended" if held else "local"}
+            self.add(head, qid, **facts | dns)
         else:
-            facts["session"] = self.session(head, qid, facts["mx_ip"])
-        self.add(head, qid, **facts)
+            same = same or {"session": self.session(head, qid, facts["mx_ip"])}
+            self.add(head, qid, **facts | told | _link(text) | same)
 
-    def _success(self, text: str) -> dict[str, Any]:
-        reply, tls, ours = _REPLY.search(text), _TLS.search(text), _LOCAL_IP.search(text)
-        told = ending("", _unescape(reply[1])) if reply else {}
-        told = {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | told
-        told |= {"tls": tls[1], "tls_cipher": tls[2], "tls_verified": " CV=yes" in text} if tls else {}
-        return told | ({"local_ip": ours[1]} if ours else {})
 
-    def _failure(self, text: str, host: re.Match[str] | None, same: dict[str, Any] | None) -> dict[str, Any]:
-        """What the final line says; where it says less than the H= line before it, that."""
-        told = _ending(text[host.end() :] if host else text)
-        names = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
-        if same and "code" not in told:
-            told = {name: same.get(name) for name in names}
-        return told
+def _link(text: str) -> dict[str, Any]:
+    """TLS and our own address, which stand before the server's words."""
+    text = re.split(r': | C="', text, maxsplit=1)[0]
+    tls, ours = _TLS.search(text), _LOCAL_IP.search(text)
+    told = {"tls": tls[1], "tls_cipher": tls[2], "tls_verified": bool(_SURE.search(text))} if tls else {}
+    return told | ({"local_ip": ours[1]} if ours else {})
+
+
+def _success(text: str) -> dict[str, Any]:
+    reply = _REPLY.search(text)
+    told = ending("", _unescape(re.sub(r'\\(["\\])', r"\1", reply[1]))) if reply else {}
+    return {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | told

@@ -8,6 +8,7 @@ import re
 from typing import Any, ClassVar
 
 from smtpkit.logs.plain import Head, Lines
+from smtpkit.logs.rows import SHIFT
 from smtpkit.words import answer, ending
 
 _LINE = re.compile(r"(?:.*?smtpd(?:\[\d+\])?: )?([0-9a-f]{16}) (?:mta|smtp) (\w+)(?: (.*))?$")
@@ -17,7 +18,7 @@ _ADDRESS = re.compile(r"smtps?(?:\+\w+)?://(?:\[(?:IPv6:)?)?([0-9.]+|[0-9A-Fa-f:
 
 
 class Reader(Lines):
-    """By session: address and port, and the error that a delivery line may repeat; sizes by message."""
+    """By session: address and port, line and time they were told, the error that a delivery line may repeat."""
 
     marks: ClassVar = (b" mta delivery ", b" mta connecting ", b'"MESSAGE"')
     words: ClassVar = (
@@ -28,28 +29,34 @@ class Reader(Lines):
     def __init__(self) -> None:
         super().__init__()
         self._peers: dict[str, dict[str, Any]] = {}
-        self._sizes: dict[str, int] = {}
+        self._begun: dict[str, dict[str, Any]] = {}
         self._early: dict[str, dict[str, Any]] = {}
+
+    def message(self, queue_id: str) -> str:
+        """An envelope's id begins with its message's."""
+        return queue_id[:8]
 
     def line(self, head: Head) -> None:
         found = _LINE.match(head[4])
         if not found:
             return
         session, verb, text = found.groups()
-        fields = {m[1]: m[2] or m[3] or m[4] or "" for m in _FIELD.finditer(text or "")}
+        fields = _fields(text or "")
         if verb == "connecting" and (at := _ADDRESS.match(fields.get("address", ""))):
             self._peers[session] = {"mx_ip": at[1], "port": int(at[2]), "mx_host": fields.get("host")}
+            self._begun[session] = {"n": head[0], "started_at": head[1]}
         elif verb == "tls" and session in self._peers:
             made = (text or "").replace("ciphers=", "").split(":")
             self._peers[session] |= {"tls": made[0], "tls_cipher": made[1] if len(made) > 1 else None}
         elif verb == "message" and "msgid" in fields:
-            self._sizes[fields["msgid"]] = int(fields.get("size", 0))
+            self.messages[head[2], fields["msgid"]] = {"size_bytes": int(fields.get("size", 0))}
         elif verb == "delivery":
             self._delivery(head, session, fields)
         elif verb == "error" and session in self._peers:
             self._error(head, session, (text or "").removeprefix("reason="))
         elif verb == "disconnected":
             self._peers.pop(session, None)
+            self._begun.pop(session, None)
             self._early.pop(session, {})["open"] = False
 
     def _error(self, head: Head, session: str, reason: str) -> None:
@@ -57,17 +64,19 @@ class Reader(Lines):
         said = reason.partition("rejected: ")[2]
         told = ending(reason, said, _stage(reason))
         kind = "connect_fail" if told["stage"] in ("connect", None) else "intermediate"
-        peer = self._peers[session]
+        peer, begun = self._peers[session], self._begun[session]
         if "code" not in told and not told["error"]:
             self.odd(head)
             return
         self._early[session] = self.add(head, None, kind=kind, session=session, open=True, **peer, **told)
+        if (begun["n"] ^ head[0]) >> SHIFT:  # the next file's reader cannot know the address
+            self._early[session] |= begun
 
     def _delivery(self, head: Head, session: str, fields: dict[str, str]) -> None:
         evpid = fields.get("evpid", "")
         peer = self._peers.get(session, {})
         facts: dict[str, Any] = {"recipient": fields.get("to"), "sender": fields.get("from"), "kind": "final"}
-        facts |= {"size_bytes": self._sizes.get(evpid[:8]), "session": session, **peer}
+        facts |= {"session": session, **peer}
         if early := self._early.pop(session, None):
             early["gone"] = True
         if relay := _RELAY.match(fields.get("relay", "")):
@@ -82,6 +91,13 @@ class Reader(Lines):
         if "mx_ip" not in facts:
             facts |= {"kind": "final" if told.get("stage") == "dns" else "suspended", "session": None}
         self.add(head, evpid or None, **facts, **told)
+
+
+def _fields(text: str) -> dict[str, str]:
+    """The first of each name counts; `stat`, the last, holds the server's words, with their quotes as they are."""
+    ours, _, stat = text.partition(' stat="')
+    pairs = reversed([(m[1], m[2] or m[3] or m[4] or "") for m in _FIELD.finditer(ours)])
+    return dict(pairs) | {"stat": stat.removesuffix('"')}
 
 
 def _stage(reason: str) -> str | None:

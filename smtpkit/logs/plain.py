@@ -16,12 +16,18 @@ Head = tuple[int, datetime | None, str | None, str | None, str]
 """Line number, time, host, process, message."""
 
 
+def _ours(ip: str, host: str | None) -> bool:
+    """A hop on this machine (a filter, a submission) is no try; a name that DNS gives to 127.x is a server's."""
+    loopback = ip.startswith("127.") or ip == "::1"
+    return loopback and (not host or host.strip("[]") == ip or host.lower().startswith("localhost"))
+
+
 class Lines:
     """A parser: `line(head)` looks at one message, and calls `add` for each try."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
-        self.messages: dict[str, dict[str, Any]] = {}
+        self.messages: dict[tuple[str | None, str], dict[str, Any]] = {}
         self._odd: list[tuple[int, str]] = []
         self._sessions: dict[tuple[Any, ...], tuple[int, datetime | None]] = {}
 
@@ -52,14 +58,21 @@ class Lines:
 
     def known(self) -> pl.DataFrame:
         """What is known of messages in the queue."""
-        kept = [{"queue_id": qid, **info} for qid, info in self.messages.items()]
+        kept = [{"vantage": host, "queue_id": qid, **info} for (host, qid), info in self.messages.items()]
         return pl.DataFrame(kept, schema=rows.KNOWN.schema)
+
+    def message(self, queue_id: str) -> str:
+        """What names the message of this queue id in `messages`."""
+        return queue_id
 
     def add(self, head: Head, queue_id: str | None, **facts: Any) -> dict[str, Any]:
         """One row, with what is known of its message."""
         n, at, host, _, _ = head
         base = {"n": n, "started_at": at, "vantage": host, "queue_id": queue_id}
-        row = base | self.messages.get(queue_id or "", {}) | facts
+        row = base | self.messages.get((host, self.message(queue_id or "")), {}) | facts
+        row["mx_host"] = row.get("mx_host") or None
+        if _ours(row.get("mx_ip") or "", row["mx_host"]):
+            row["kind"] = "local"
         self.rows.append(row)
         return row
 

@@ -7,6 +7,7 @@ lines (one module per MTA), files.
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from zlib import crc32
 
 import pandas as pd
 import polars as pl
@@ -47,24 +48,26 @@ def compact(frame: pl.DataFrame) -> pl.DataFrame:
 
 def fill(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Rows without sender, with what earlier files know of their queue id."""
-    more = rows.select("vantage", "queue_id").join(
-        known, on=["vantage", "queue_id"], how="left", nulls_equal=True, maintain_order="left"
-    )
+    envelope = pl.col("source").cast(pl.String) == "opensmtpd"  # its id begins with the message's
+    key = pl.when(envelope).then(pl.col("queue_id").str.head(8)).otherwise("queue_id").alias("queue_id")
+    asked = whole(rows, ["source"]).select("vantage", key)
+    more = asked.join(known, on=["vantage", "queue_id"], how="left", nulls_equal=True, maintain_order="left")
     names = ("sender", "size_bytes", "message_id")
     rows = rows.with_columns(pl.coalesce(rows[name], more[name]).alias(name) for name in names)
     return rows.with_columns(sender_domain=_domain(rows["sender"]))
 
 
 def numbered(rows: pl.DataFrame) -> pl.DataFrame:
-    """try_number of each recipient of each message, by order of time."""
+    """try_number of each recipient of each message that has a name, by order of time."""
     rows = whole(rows, ["recipient", "try_number"])
     same = rows.select(pl.struct(MESSAGE).hash().alias("same"))
     often = same["same"].is_duplicated()
     counts = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("same")
     number = pl.repeat(1, len(same), dtype=pl.Int32, eager=True)
     number.scatter(often.arg_true(), same.filter(often).select(counts).to_series())
+    counted = pl.when(pl.any_horizontal(pl.col("queue_id", "message_id").is_not_null())).then(number)
     return rows.with_columns(
-        try_number=pl.when(pl.col("recipient").is_not_null()).then(pl.coalesce("try_number", number))
+        try_number=pl.when(pl.col("recipient").is_not_null()).then(pl.coalesce("try_number", counted))
     )
 
 
@@ -96,14 +99,21 @@ def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
     if hidden.any():
         shown = pl.col("reply").map_elements(visible, return_dtype=pl.String)
         rows = rows.with_columns(pl.when(hidden).then(shown).otherwise("reply").alias("reply"))
+    begun = pl.col("started_at").cast(pl.Int64).fill_null(0)
     again = pl.struct("line", "file").cum_count().over("n") if rows["n"].is_duplicated().any() else pl.lit(1)
     made = rows.with_columns(
-        domain=pl.coalesce("domain", "recipient_domain"),
+        domain=pl.coalesce(_domain(rows["domain"]), "recipient_domain"),
         session=pl.coalesce("session", pl.format("log-{}", "n")),
-        attempt_id=pl.format("log-{}-{}-{}", pl.col("started_at").cast(pl.Int64).fill_null(0), "n", again),
+        attempt_id=pl.format("log-{}-{}-{}-{}", begun, _checksum(rows), "line", again),
     )
     few = [pl.col(n).cast(pl.Categorical) for n in _FEW if n in made.columns]
     return compact(made.select(name for name in SCHEMA if name in made.columns).with_columns(few))
+
+
+def _checksum(rows: pl.DataFrame) -> pl.Series:
+    """What tells lines with one number and time apart: of the file's name and of who logged."""
+    sources = rows.select(pl.concat_str("file", pl.col("vantage").fill_null(""), separator="\0")).to_series()
+    return sources.replace_strict({name: f"{crc32(name.encode()):08x}" for name in sources.unique()})
 
 
 def _domain(addresses: pl.Series) -> pl.Series:

@@ -14,66 +14,77 @@ from smtpkit.words import OUTCOMES, answer, ending
 _LINE = re.compile(r"([0-9A-Za-z]{12,20}): (.*)", re.S)
 _FROM = re.compile(r"from=<?(.*?)>?, size=(\d+),(?:.*?, msgid=<?(.*?)>?(?:,|$))?")
 _TO = re.compile(
-    r"to=(.*?), (?:ctladdr=.*?, )?delay=([\d:+]+), (?:xdelay=([\d:+]+), )?mailer=(\w+), (?:pri=\d+, )?"
+    r"to=(.*?)(?:, \[more\])?, (?:ctladdr=.*?, )?delay=([\d:+]+), (?:xdelay=([\d:+]+), )?mailer=([^,]+), "
+    r"((?:(?:tls_\w+|cipher)=[^,]*, )*)(?:pri=\d+, )?"
     r"(?:relay=(.*?), )?(?:dsn=([\d.]+), )?(?:reply=(.*), )?stat=(.*)"
 )
 _RELAY = re.compile(r"(\S*?)\.? ?\[(?:IPv6:)?([0-9A-Fa-f:.]+)\]")
 _REFUSED = re.compile(r"makeconnection \((\S*?)\.? \[(?:IPv6:)?([0-9A-Fa-f:.]+)\]\.(\d+) \(.*?\)\) failed: (.*)")
 _TLS = re.compile(r"STARTTLS=client, relay=(\S+?)\.?, version=(\S+), verify=(\S+), cipher=([^,]+)")
+_FIELD = re.compile(r"(tls_verify|tls_version|cipher)=([^,]*)")
 _OCTAL = re.compile(r"(?:\\[0-7]{3})+")
 
 
 class Reader(Lines):
-    """`refused`: connects by queue id that a final line may repeat; `tls`: handshakes by process."""
+    """`refused`: connects by queue id that a final line may repeat; `tls`: peer and handshake by process."""
 
     marks: ClassVar = (b", mailer=", b" makeconnection (", b'"MESSAGE"')
     words: ClassVar = (": to=", ": from=", "makeconnection (", "STARTTLS=client")
 
     def __init__(self) -> None:
         super().__init__()
-        self._refused: dict[str, dict[str, Any]] = {}
-        self._tls: dict[str | None, dict[str, Any]] = {}
+        self._refused: dict[str, list[dict[str, Any]]] = {}
+        self._tls: dict[tuple[str | None, str | None], tuple[str, dict[str, Any]]] = {}
 
     def line(self, head: Head) -> None:
         if m := _TLS.match(head[4]):
-            self._tls[head[3]] = {"tls": m[2], "tls_verified": m[3] == "OK", "tls_cipher": m[4]}
+            made = {"tls": m[2], "tls_verified": m[3] == "OK", "tls_cipher": m[4]}
+            self._tls[head[2], head[3]] = m[1].strip("[]").removeprefix("IPv6:").lower(), made
             return
         found = _LINE.match(head[4])
         if not found:
             return
         qid, text = found.groups()
         if m := _FROM.match(text):
-            self.messages[qid] = {"sender": m[1], "size_bytes": int(m[2]), "message_id": m[3]}
+            self.messages[head[2], qid] = {"sender": m[1], "size_bytes": int(m[2]), "message_id": m[3]}
         elif m := _REFUSED.match(text):
             facts = {"mx_host": m[1], "mx_ip": m[2], "port": int(m[3]), "session": f"{qid}/{head[0]}"}
             told = ending(m[4], at="connect")
-            self._refused[qid] = self.add(head, qid, kind="connect_fail", open=True, **facts, **told)
+            row = self.add(head, qid, kind="connect_fail", open=True, **facts, **told)
+            self._refused.setdefault(qid, []).append(row)
         elif m := _TO.match(text):
             self._final(head, qid, m)
         elif text.startswith("to=") and ", status=" not in text and ", delays=" not in text:  # else Postfix's
             self.odd(head)
 
     def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
-        to, _, took, mailer, relay, dsn, reply, stat = m.groups()
+        to, _, took, mailer, link, relay, dsn, reply, stat = m.groups()
         server = _RELAY.search(relay or "")
         told = self._told(reply, stat)
         if server and "code" not in told and not told.get("error") and (dsn or "")[:1] in ("4", "5"):
             told["outcome"] = OUTCOMES[dsn[0]]  # a refusal whose code was not logged
         facts: dict[str, Any] = {"kind": "final", "dsn_log": dsn, "latency_s": _seconds(took), **told}
         facts["lossy"] = "\n" not in (told.get("reply") or "") and (told.get("reply") or "")[3:4] == "-"
-        early = self._refused.pop(qid, None)
         if server:
-            facts |= {"mx_host": server[1], "mx_ip": server[2], **self._tls.pop(head[3], {})}
+            facts |= {"mx_host": server[1], "mx_ip": server[2], **self._link(head, link, server)}
             facts["session"] = self.session(head, qid, head[3], server[2])
-        if early:
+        for early in self._refused.pop(qid, []):
             early |= {"open": False, "domain": to.rpartition("@")[2].strip("<> ").lower()}
-        if early and server and early["mx_ip"] == server[2] and told.get("error"):
-            early["gone"] = True
-            facts |= {"port": early["port"], "session": early["session"], "stage": "connect"}
+            if server and early["mx_ip"] == server[2] and told.get("error"):
+                early["gone"] = True
+                facts |= {"port": early["port"], "session": early["session"], "stage": "connect"}
         if not server or mailer not in ("esmtp", "smtp", "smtp8", "dsmtp", "relay", "esmtps"):
             facts["kind"] = "final" if told.get("stage") == "dns" else "suspended" if stat == "queued" else "local"
         for one in re.split(r",(?=<|[^\s,<>]+@)", to):
             self.add(head, qid, recipient=one.strip("<> "), **facts)
+
+    def _link(self, head: Head, told: str, server: re.Match[str]) -> dict[str, Any]:
+        """TLS by the line's own fields, or by its process's last handshake, if that was with this server."""
+        peer, made = self._tls.pop((head[2], head[3]), ("", {}))
+        if fields := dict(_FIELD.findall(told)):
+            verified = fields.get("tls_verify") == "OK"
+            return {"tls": fields.get("tls_version"), "tls_cipher": fields.get("cipher"), "tls_verified": verified}
+        return made if peer in (server[1].lower(), server[2].lower()) else {}
 
     def _told(self, reply: str | None, stat: str) -> dict[str, Any]:
         """The reply's words, or those that `stat=` holds; "Sent" has lost its code."""

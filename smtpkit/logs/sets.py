@@ -5,6 +5,8 @@ Belongs here: writing parts, LogSet. Not here: parsing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
+from glob import escape
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,13 +20,22 @@ from smtpkit.logs import rows
 _ORDER = ["started_at", "file", "line"]
 
 
+def fresh(folder: Path) -> Path:
+    """The folder. Raises InvalidInput if it holds a set, whose rows would count twice."""
+    if any(folder.glob("day=*")):
+        advice = "delete it, give another folder, or open it by LogSet(Path(...), {})"
+        raise refuse("into", str(folder), "holds the rows of an earlier reading already", advice)
+    return folder
+
+
 def write(part: pl.DataFrame, folder: Path, name: str) -> None:
     """Add rows to the set below `folder`; `name` keeps the parts of one file apart from others'."""
     days = rows.whole(part).select(list(rows.SCHEMA)).cast(rows.EMPTY.schema).with_columns(
         day=pl.col("started_at").dt.strftime("%Y-%m-%d").fill_null("none"), host=pl.col("vantage").fill_null("none")
     )  # fmt: skip
     for (day, host), group in days.partition_by("day", "host", as_dict=True, include_key=False).items():
-        place = folder / f"day={day}" / f"host={str(host).replace('/', '_')}"
+        named = str(host).replace("%", "%25").replace("/", "%2F")  # polars decodes them, as Hive does
+        place = folder / f"day={day}" / f"host={named}"
         place.mkdir(parents=True, exist_ok=True)
         first = f"{crc32(str(group['file'][0]).encode()):08x}-{group['line'][0]}"  # rows may be an earlier file's
         group.write_parquet(place / f"{name}-{first}.parquet")
@@ -44,9 +55,8 @@ class LogSet:
         """All rows as a polars LazyFrame; a filter on `day` or `host` opens those parts only."""
         if not any(self.folder.glob("day=*")):
             return rows.EMPTY.lazy()
-        return pl.scan_parquet(
-            self.folder / "day=*/host=*/*.parquet", hive_partitioning=True, try_parse_hive_dates=False
-        )
+        parts = Path(escape(str(self.folder)), "day=*", "host=*", "*.parquet")
+        return pl.scan_parquet(parts, hive_schema={"day": pl.String, "host": pl.String})
 
     def _tries(self, part: pl.DataFrame) -> pl.DataFrame:
         """try_number of these rows' messages; tries that stand under other days or servers count as well."""
@@ -57,14 +67,17 @@ class LogSet:
     def frame(self, **wanted: Any) -> pd.DataFrame:
         """The rows whose columns have these values (or one of a list), as an attempts frame.
 
-        `day` ("2026-03-02") and `host` open only their parts. Raises InvalidInput for an unknown column.
+        `day` ("2026-03-02", or a date) and `host` open only their parts. Raises InvalidInput for an unknown column.
         """
         whole = self.lazy()
         if odd := sorted(set(wanted) - set(whole.collect_schema())):
             raise refuse("frame", odd, "are no columns of the set", "filter by day, host or columns of the schema")
         for name, value in wanted.items():
             values = value if isinstance(value, list | tuple | set) else [value]
-            whole = whole.filter(pl.col(name).is_in(list(values)))
+            days = (
+                [f"{day:%Y-%m-%d}" if isinstance(day, date) else day for day in values] if name == "day" else values
+            )
+            whole = whole.filter(pl.col(name).is_in(list(days)))
         part = whole.select(list(rows.SCHEMA)).sort(_ORDER).collect()
         made = rows.to_pandas(part.update(self._tries(part), on="attempt_id") if wanted else rows.numbered(part))
         made.attrs = {"smtpkit": {"source": "log"}, **self.attrs}
