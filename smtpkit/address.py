@@ -60,6 +60,14 @@ def _a_label(what: str, name: str) -> str:
         raise refuse(what, name, f"is not an international domain name ({error})", "write its A-label") from None
 
 
+def host_or_none(text: str) -> str | None:
+    """`host_name` of it; None if it is none."""
+    try:
+        return host_name("name", text)
+    except InvalidInput:
+        return None
+
+
 def numeric(name: str) -> bool:
     """Whether it is written as an IP address, right or wrong, and so is no host name."""
     return ":" in name or name.replace(".", "").isdigit()

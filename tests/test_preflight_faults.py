@@ -301,6 +301,13 @@ def test_a_letter_within_the_letter_is_neither_clipped_nor_shown() -> None:
     assert linted(octets, "gmail_clipping", "images") == ["pass", "pass"]
 
 
+@pytest.mark.parametrize("name", ["*.example", "a b.example", "xn--.example", "[198.51.100.7]", "x\n.example"])
+def test_a_ptr_name_may_be_any_text(name: str) -> None:
+    found = told(None, {reverse(IP, "in-addr.arpa"): {"PTR": [name]}, name: {"A": [IP]}}, helo=None)
+    assert found["helo"] == ("warn" if name[0] == "[" else "fail")
+    assert "dnsbl" in found
+
+
 NAMES = {
     "one digit often": ("198.51.100.1", "mx1.dc1.zone1.example", "pass"),
     "a firm called so": (IP, "mail.customink.example", "pass"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import as_ip, host_name, numeric, organisation, sending_ip
+from smtpkit.address import as_ip, host_name, host_or_none, numeric, organisation, sending_ip
 from smtpkit.casebook import Casebook
 from smtpkit.catalogue import render
 from smtpkit.catalogue import rows as catalogue
@@ -145,7 +145,8 @@ def rows(who: Sender) -> Iterator[Row]:
     if who.ip is None:
         yield say("dnsbl", "no_ip", who.domain, "no sending address known")
     for subject in dict.fromkeys((who.ip or "", who.domain, who.mail_from, who.greeting)):
-        for row in lookup(subject, who.network).itertuples() if subject and subject[0] != "[" else ():
+        known = numeric(subject) or host_or_none(subject)  # a PTR name may be any text
+        for row in lookup(subject, who.network).itertuples() if known else ():
             seen = ", ".join(filter(None, (row.meaning, row.codes, row.text))) or row.state
             finding, delist = _grave(row) if row.state == "listed" else row.state, row.delist or row.zone
             yield say("dnsbl", finding, f"{subject} in {row.zone}", seen, delist=delist)

@@ -13,8 +13,7 @@ import pandas as pd
 import polars as pl
 
 from smtpkit import attempts
-from smtpkit.address import host_name
-from smtpkit.errors import InvalidInput
+from smtpkit.address import host_or_none
 from smtpkit.escape import visible
 
 _TYPES: dict[str, Any] = {"str": pl.String, "category": pl.String, "float64": pl.Float64, "boolean": pl.Boolean}
@@ -119,15 +118,8 @@ def _checksum(rows: pl.DataFrame) -> pl.Series:
 def _domain(addresses: pl.Series) -> pl.Series:
     """The part after the last @, as A-labels in lower case where it is a host name."""
     ends = addresses.str.split("@").list.last().str.to_lowercase() if len(addresses) else addresses
-    odd = {name: _a_label(name) for name in ends.unique().drop_nulls() if not name.isascii()}
+    odd = {name: host_or_none(name) or name for name in ends.unique().drop_nulls() if not name.isascii()}
     return ends.replace(odd) if odd else ends
-
-
-def _a_label(name: str) -> str:
-    try:
-        return host_name("domain", name)
-    except InvalidInput:
-        return name
 
 
 def to_pandas(rows: pl.DataFrame) -> pd.DataFrame:
