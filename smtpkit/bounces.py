@@ -26,14 +26,15 @@ from smtpkit.errors import refuse
 from smtpkit.escape import decode
 
 _SMTP = re.compile(r"(?:x-)?smtp[^;]*;\s*", re.I)
-_SERVER = re.compile(r"(?:host |with |to )?([\w.-]+\.[\w.-]+)? ?[\[(]((?:IPv6:)?[0-9A-Fa-f.:]{4,45})[\]),]")
+_SERVER = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f.:]{4,40})[\]),]")
+_BEFORE = re.compile(r"([\w-]+(?:\.[\w-]+)+)\.? ?$")
 _QMAIL = re.compile(r"(?m)^(?:Connected to |Giving up on )?(\d{1,3}(?:\.\d{1,3}){3})\b")
 _CODED = re.compile(r"(?m)(?:^|[\s:>])([245]\d\d[ -](?:.*\n?)(?:\s*[245]\d\d[ -].*\n?)*)")
 _BARE = re.compile(r"\(#([45]\.\d{1,3}\.\d{1,3})\)")
 _FAILED = re.compile(r"(?m)^[ \t]*<?([^\s<>@:]+@[\w.-]+\w)>?(?::|[ \t]*$|\s*\()")
 _FOLDED = re.compile(r"(?m)^<[^\s<>]+>: .*(?:\n {4}\S.*)+")
 _COPY = re.compile(r"(?im)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)")
-_SESSION = re.compile(r"(?im)^\s*-+ Transcript of session follows -+")
+_SESSION = re.compile(r"(?im)^[ \t]*-+ Transcript of session follows -+")
 _DAEMON = re.compile(r"mailer-daemon|postmaster|mail.?delivery|^<>$|^auto-", re.I)
 _FAILURE = re.compile(r"fail|undeliver|not (?:be )?delivered|delay|return|bounce|reject|반송|실패|못한|거부", re.I)
 """What a bounce's From, Return-Path or Auto-Submitted says, and its Subject."""
@@ -208,9 +209,10 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
     if row.pop("action") == "delayed" and told["outcome"] == "failed":
         told["outcome"] = "deferred"
     named, bare = _SERVER.search(before), _QMAIL.search(text)
-    ip = ip_or_none(named[2].removeprefix("IPv6:") if named else bare[1] if bare else "")
+    ip = ip_or_none(named[1] if named else bare[1] if bare else "")
+    called = _BEFORE.search(before[max(0, named.start() - 256) : named.start()]) if named else None
     domain = row["recipient"].rpartition("@")[2].lower()
-    host = row.get("mx_host") or (named[1] if named else None)
+    host = row.get("mx_host") or (called[1] if called else None)
     more = {
         "mx_ip": row.get("mx_ip") or (ip and str(ip)),
         "mx_host": host,

@@ -51,6 +51,15 @@ def tags(record: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in reversed(parts)}
 
 
+def _uncommented(text: str) -> str:
+    """Without comments, which may hold comments (RFC 5322 3.2.2)."""
+    depth, kept = 0, ""
+    for piece in re.findall(r"[()]|[^()]+", text):
+        kept += piece if not depth and piece not in "()" else ""
+        depth = max(0, depth + (piece == "(") - (piece == ")"))
+    return kept
+
+
 def _shown(part: Any) -> Iterator[Any]:
     """The parts that a reader shows; letters within the letter are attachments."""
     yield part
@@ -96,9 +105,7 @@ class Reading:
         # RFC 2047 6.2: a field is parsed, then decoded
         raw = re.findall(rb"(?im)^from[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", self.header)
         text = re.sub(r'"(?:[^"\\]|\\.)*"', "", decode(b",".join(raw).replace(b"\r\n", b"")))
-        while text != (text := re.sub(r"\([^()]*\)", "", text)):  # comments may hold comments
-            pass
-        boxes = [box for box in text.split(",") if box.strip()]
+        boxes = [box for box in _uncommented(text).split(",") if box.strip()]
         try:
             box = re.search(r"<([^<>]*)>", boxes[0]) if len(boxes) == 1 else None
             return mailbox((box[1] if box else boxes[0]).strip()).rpartition("@")[2] if len(boxes) == 1 else None

@@ -54,8 +54,9 @@ def server(text: str) -> tuple[str | None, str | None]:
     >>> server("mx1.d.example[192.0.2.1]:25"), server("192.0.2.1:25"), server("[IPv6:2001:DB8::1]")
     (('mx1.d.example', '192.0.2.1'), (None, '192.0.2.1'), (None, '2001:db8::1'))
     """
+    text = text.strip()[:300]
     found = _SERVER.match(text)
-    alone = re.sub(r"^(\d+(?:\.\d+){3}):\d+$", r"\1", text.strip())
+    alone = re.sub(r"^(\d+(?:\.\d+){3}):\d+$", r"\1", text)
     ip = ip_or_none(found[2] if found else alone)
     host = found[1] if found and ip else "" if ip else re.split(r"[\s\[(:]", alone)[0].rstrip(".")
     return host or None, str(ip) if ip else None

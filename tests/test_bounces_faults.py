@@ -197,3 +197,13 @@ def test_a_letter_that_is_no_bounce_fails_nobody(read: Any) -> None:
     text = "From: returns@x.example\nTo: me@ours.example\nSubject: budget\n\nlee@ours.example: 550 chairs\n"
     assert read(text, "recipient") == []
     assert read.problems == ["no failed recipient was found"]
+
+
+@pytest.mark.parametrize(
+    "text", ["a." * 50_000, "1.1.1.1" * 20_000, "\n" * 100_000, " " * 100_000, "said:" * 20_000]
+)
+def test_a_hostile_bounce_ends(text: str, read: Any) -> None:
+    assert read(f"{HEAD}\n<r@d.example>:\n{text}\n550 5.1.1 no\n", "recipient") == [["r@d.example"]]
+    said = f"smtp; 550 5.1.1 {text}"
+    assert read(report(ONE.replace("smtp; 550 5.1.1 no such user", said)), "recipient")[0] == ["r@d.example"]
+    assert len(sk.read_table(pd.DataFrame({"mx_host": [text], "reply": [text], "code": [550]}))) == 1

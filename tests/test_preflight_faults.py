@@ -322,3 +322,10 @@ NAMES = {
 def test_a_name_is_generic_by_its_own_part(ip: str, name: str, status: str) -> None:
     more = {reverse(ip, "in-addr.arpa"): {"PTR": [name]}, name: {"A": [ip]}}
     assert told(None, more, ip=ip)["ptr"] == status
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 200_000 + ")" * 200_000, "()" * 200_000, "," * 400_000], ids=["deep", "many", "commas"]
+)
+def test_a_hostile_from_ends(text: str) -> None:
+    assert linted(f"From: a@ours.example {text}\r\n\r\n".encode(), "from") in (["pass"], ["fail"])
