@@ -16,7 +16,7 @@ HEAD = re.compile(r"(\d{4}-\d\d-\d\dT\S+) (\S+) [^\s\[:]+(?:\[(\d+)\])?: (.*)")
 QUEUED = re.compile(r"([0-9A-Za-z]{5,24}): (.*)")
 FINAL = re.compile(
     rf"to=<({PATH})>, (?:orig_to=<({PATH})>, )?relay=([^,]*), (?:conn_use=(\d+), )?delay=[^,]*, "
-    r"(?:delays=([^,]*), )?(?:dsn=([^,]*), )?status=([\w-]+) \((.*)"
+    r"(?:delays=([^,]*), )?(?:tls=[^,]*, )?(?:dsn=([^,]*), )?status=([\w-]+) \((.*)"
 )
 RELAY = re.compile(r"([^\[]*)\[([0-9A-Fa-f.:]+)\]:(\d+)")
 FROM = re.compile(r"from=<(.*)>, size=(\d+), nrcpt=")

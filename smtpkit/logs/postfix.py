@@ -17,8 +17,8 @@ from smtpkit.words import ending
 _PATH = r'"(?:[^"\\]|\\.)*"[^>]*|[^\s<>]*'
 _FINAL = (
     rf"^to=<(?P<recipient>{_PATH})>, (?:orig_to=<(?P<orig_to>{_PATH})>, )?relay=(?P<relay>[^,]*), "
-    r"(?:conn_use=(?P<conn_use>\d+), )?delay=[^,]*, (?:delays=(?P<delays>[^,]*), )?(?:dsn=(?P<dsn_log>[^,]*), )?"
-    r"status=(?P<status>[\w-]+) \((?P<text>.*)$"
+    r"(?:conn_use=(?P<conn_use>\d+), )?delay=[^,]*, (?:delays=(?P<delays>[^,]*), )?(?:tls=[^,]*, )?"
+    r"(?:dsn=(?P<dsn_log>[^,]*), )?status=(?P<status>[\w-]+) \((?P<text>.*)$"
 )
 _INFO = r"^from=<(?P<sender>.*)>, size=(?P<size_bytes>\d+), nrcpt="
 _TLS = r"^(?P<tls_trust>\w+) TLS connection \w+ to (?P<mx_host>\S+?)\[(?P<mx_ip>[^\]]+)\]:\d+"
@@ -147,22 +147,30 @@ def _finals(seen: pl.DataFrame) -> pl.DataFrame:
     fast = seen.lazy().filter(~odd)
     fast = fast.with_columns(cut(pl.col("rest").str.slice(4), ">, ", "recipient", "more")).unnest("_")
     fast = fast.with_columns(cut(pl.col("more"), ", status=", "fields", "ends")).unnest("_")
-    fast = fast.with_columns(cut(pl.col("fields"), ", ", *"abcde")).unnest("_")
+    fast = fast.with_columns(cut(pl.col("fields"), ", delays=", "front", "back")).unnest("_")
+    fast = fast.with_columns(cut(pl.col("front"), ", ", *"abc")).unnest("_")
+    fast = fast.with_columns(cut(pl.col("back"), ", dsn=", "waits", "dsn_log")).unnest("_")
     fast = fast.with_columns(cut(pl.col("ends"), " (", "status", "text")).unnest("_")
-    used = pl.col("e").is_not_null()
-    late = {"conn_use": ("b", None), "delays": ("d", "c"), "dsn_log": ("e", "d")}
-    picked = {
-        name: pl.when(used).then(pl.col(a)).otherwise(pl.col(b) if b else None).str.splitn("=", 2).struct[1]
-        for name, (a, b) in late.items()
-    }
+    used = pl.col("c").is_not_null()
     fits = (
         ~pl.col("recipient").str.contains("[ <]")
         & pl.col("a").str.starts_with("relay=")
-        & pl.col("delays").str.contains("/", literal=True)
+        & (pl.col("b").str.starts_with("conn_use=") | ~used)
+        & pl.coalesce("c", "b").str.contains(r"^delay=[^,]*$")
+        & pl.col("waits").str.contains("^[^,]*(?:, tls=[^,]*)?$")
+        & pl.col("dsn_log").str.contains(r"^\d\.\d+\.\d+$")
+        & pl.col("text").is_not_null()
     )
-    fast = fast.with_columns(pl.col("a").str.slice(6).alias("relay"), **picked)
-    fits &= pl.col("dsn_log").str.contains(r"^\d\.\d+\.\d+$") & pl.col("text").is_not_null()
-    read = fast.filter(fits).select(*_HEADS, "recipient", "relay", *late, "status", "text").collect()
+    fast = fast.with_columns(
+        pl.col("a").str.slice(6).alias("relay"),
+        delays=pl.col("waits").str.splitn(", tls=", 2).struct[0],
+        conn_use=pl.when(used).then(pl.col("b").str.slice(9)),
+    )
+    read = (
+        fast.filter(fits)
+        .select(*_HEADS, "recipient", "relay", "conn_use", "delays", "dsn_log", "status", "text")
+        .collect()
+    )
     slow = seen.join(read, on="n", how="anti") if len(read) < len(seen) else seen.clear()
     slow = slow.with_columns(pl.col("rest").str.extract_groups(_FINAL).alias("_")).unnest("_")
     return pl.concat([read, slow.select(*_HEADS, *_FIELDS)], how="diagonal")

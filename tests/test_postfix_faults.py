@@ -1,0 +1,62 @@
+"""What a reader of real Postfix logs met: each of these lost, moved or misread a row, or ended the read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import smtpkit as sk
+from tests import logref
+from tests.test_reading_faults import values
+
+H = "Mar  2 09:14:05 relay1 postfix/smtp[41]: "
+ISO = H.replace("Mar  2 09:14:05", "2026-03-02T09:14:05+00:00")
+MX, MX2 = "mx.example.net[192.0.2.25]:25", "mx2.example.net[192.0.2.26]:25"
+QID = "4XkP2q3Zr1z9tQ"
+OK = "250 2.0.0 Ok"
+
+
+def final(
+    text: str, status: str = "sent", relay: str = MX, h: str = H, x: str = "", t: str = "", **more: str
+) -> str:
+    """A line for one recipient; `x` stands before delay=, `t` before dsn=."""
+    q, to, d = (more.get(name, usual) for name, usual in (("q", QID), ("to", "k@example.net"), ("d", "0.9")))
+    start = f"{h}{q}: to=<{to}>, relay={relay}, {x}delay={d}, delays=0.08/0.01/3.5/1.9, "
+    return f"{start}{t}dsn=2.0.0, status={status} ({text})\n"
+
+
+def read(folder: Path, text: str | bytes, **how: Any) -> Any:
+    """The log's frame, by default of the year 2026 and in UTC."""
+    (folder / "mail.log").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return sk.read_log(folder / "mail.log", **({"year": 2026, "tz": "UTC"} | how))
+
+
+def problems(frame: Any) -> int:
+    return sum(one["count"] for one in frame.attrs["problems"])
+
+
+POLICY = {
+    "a policy": ("", "tls=dane, ", None),
+    "a policy that may": ("", "tls=may, ", None),
+    "a policy of two parts": ("", "tls=dane/requiretls, ", None),
+    "a policy and a reused connection": ("conn_use=2, ", "tls=dane, ", 2),
+    "a reused connection": ("conn_use=2, ", "", 2),
+}
+
+
+@pytest.mark.parametrize("who", ["k@example.net", '"k k"@example.net'])
+@pytest.mark.parametrize(("x", "t", "use"), POLICY.values(), ids=POLICY)
+def test_the_tls_policy_that_postfix_3_11_writes(x: str, t: str, use: int | None, who: str, tmp_path: Path) -> None:
+    line = final(OK, x=x, t=t, d="7", to=who, h=ISO)
+    made = read(tmp_path, line)
+    names = ("recipient", "mx_ip", "conn_use", "queue_s", "body_s", "dsn_log", "outcome")
+    assert values(made, *names) == [[who, "192.0.2.25", use, 0.01, 1.9, "2.0.0", "accepted"]]
+    assert [[row[n] for n in names[:-1]] for row in logref.read([line])] == [
+        row[:-1] for row in values(made, *names)
+    ]
+    assert problems(made) == 0
+
+
+def test_a_field_that_is_not_known_is_no_other_field(tmp_path: Path) -> None:
+    made = read(tmp_path, final(OK) + final(OK, x="odd=7, ") + final(OK, t="odd=7, "))
+    assert (len(made), problems(made)) == (1, 2)
