@@ -22,13 +22,13 @@ RELAY = re.compile(r"([^\[]*)\[([0-9A-Fa-f.:]+)\]:(\d+)")
 FROM = re.compile(r"from=<(.*)>, size=(\d+), nrcpt=")
 MESSAGE_ID = re.compile(r"(?:resent-)?message-id=<(.*?)>?$")
 SAID = re.compile(
-    r"(?:TLS is required, but |SASL authentication failed; )?(?:host|server) (\S+?)\[([^\]\s]+)\](?::(\d+))? "
+    r"(?:TLS is required, but |SASL authentication failed; )?(?:host|server) (\S+?)\[([^\]\s]+)\](?::(\d{1,5}))? "
     r"(said|refused to talk to me|refused to start TLS): (.*?)"
     r"(?: \(in reply to ([^()]+?)(?: command)?\))?$"
 )
-LOST = re.compile(r"(?:lost connection|conversation) with (\S+?)\[([^\]\s]+)\](?::(\d+))?")
-UNMET = re.compile(r"TLS is required, but was not offered by host (\S+?)\[([^\]\s]+)\](?::(\d+))?")
-CONNECT = re.compile(r"(?:connect|SSL_connect error) to (\S+?)\[([^\]\s]+)\](?::(\d+))?: ")
+LOST = re.compile(r"(?:lost connection|conversation) with (\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?")
+UNMET = re.compile(r"TLS is required, but was not offered by host (\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?")
+CONNECT = re.compile(r"(?:connect|SSL_connect error) to (\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?")
 TLS = re.compile(r"(\w+) TLS connection \w+ to \S+?\[([^\]]+)\]:\d+: (\S+) with cipher (\S+)")
 Row = dict[str, Any]
 
@@ -84,7 +84,8 @@ class Reference:
         if m := FINAL.match(rest):
             self._final(base, m)
         elif m := FROM.match(rest):
-            history.append((base["n"], "from", (m[1], int(m[2]))))
+            size = int(m[2]) if int(m[2]) < 1 << 63 else None
+            history.append((base["n"], "from", (m[1], size)))
         elif m := MESSAGE_ID.match(rest):
             history.append((base["n"], "id", m[1]))
         elif rest == "removed":

@@ -60,3 +60,32 @@ def test_the_tls_policy_that_postfix_3_11_writes(x: str, t: str, use: int | None
 def test_a_field_that_is_not_known_is_no_other_field(tmp_path: Path) -> None:
     made = read(tmp_path, final(OK) + final(OK, x="odd=7, ") + final(OK, t="odd=7, "))
     assert (len(made), problems(made)) == (1, 2)
+
+
+BIG = "x[192.0.2.1]:99999999999"
+WORDS = {
+    "a server we know": ("sent", MX, f"250-connect to {BIG} 250 ok", ["mx.example.net", "192.0.2.25", 25, 250]),
+    "after its name": (
+        "bounced", MX, f"host mx.example.net[192.0.2.25] said: 550 connect to {BIG}",
+        ["mx.example.net", "192.0.2.25", 25, 550],
+    ),
+    "our own words": ("deferred", "none", f"connect to {BIG}: Connection refused", ["x", "192.0.2.1", None, None]),
+    "digits that are none of ours": ("sent", MX, "2\u0663\u0663 ok", ["mx.example.net", "192.0.2.25", 25, 233]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "relay", "text", "told"), WORDS.values(), ids=WORDS)
+def test_a_server_s_own_words_name_no_server(
+    status: str, relay: str, text: str, told: list[object], tmp_path: Path
+) -> None:
+    line = final(text, status, relay, h=ISO)
+    names = ("mx_host", "mx_ip", "port", "code")
+    assert values(read(tmp_path, line + final(OK)), *names)[0] == told
+    assert [row.get(name) for row in logref.read([line]) for name in names] == told
+
+
+def test_a_size_that_no_number_holds_is_left_out(tmp_path: Path) -> None:
+    size = f"{ISO}{QID}: from=<s@example.org>, size=99999999999999999999, nrcpt=1 (queue active)\n"
+    made = read(tmp_path, size + final(OK, h=ISO))
+    assert values(made, "sender", "size_bytes") == [["s@example.org", None]]
+    assert [row["size_bytes"] for row in logref.read([size, final(OK, h=ISO)])] == [None]

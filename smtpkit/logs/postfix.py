@@ -24,13 +24,13 @@ _INFO = r"^from=<(?P<sender>.*)>, size=(?P<size_bytes>\d+), nrcpt="
 _TLS = r"^(?P<tls_trust>\w+) TLS connection \w+ to (?P<mx_host>\S+?)\[(?P<mx_ip>[^\]]+)\]:\d+"
 _CIPHER = r"^(?P<tls>\S+) with cipher (?P<tls_cipher>\S+)"
 _SAID = re.compile(
-    r"(?:SASL authentication failed; server|TLS is required, but host|host) (\S+?)\[([^\]\s]+)\](?::(\d+))? "
+    r"(?:SASL authentication failed; server|TLS is required, but host|host) (\S+?)\[([^\]\s]+)\](?::(\d{1,5}))? "
     r"(said|refused to talk to me|refused to start TLS): (.*?)"
     r"(?: \(in reply to ([^()]+?)(?: command)?\))?$"
 )
 _AT = re.compile(
     r"(?:connect to|connection with|conversation with|by host|of server|error to) "
-    r"(\S+?)\[([^\]\s]+)\](?::(\d+))?"
+    r"(\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?"
 )
 _VIA = re.compile(r"delivery via \S+: ")
 _ODD_TYPES = {"told_port": pl.Int32, "maybe_delivered": pl.Boolean, "code": pl.Int16}
@@ -64,8 +64,8 @@ def explain(text: str) -> dict[str, Any]:
         at = "auth" if text.startswith("SASL") else at
         told = ending(f"in reply to {m[6]}" if m[6] else "", m[5], at)
     else:
-        m = _AT.search(text)
         told = ending(text, _VIA.sub("", text))
+        m = None if "code" in told else _AT.search(text.partition(" said: ")[0])  # not in the server's words
     server = {"told_host": m[1], "told_ip": m[2], "told_port": int(m[3]) if m[3] else None} if m else {}
     return server | told
 
@@ -211,7 +211,7 @@ def _told(tries: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
 
 def _explained(tries: pl.DataFrame) -> pl.DataFrame:
     """`explain` for each text; plain acceptances are read at once."""
-    accepted = (pl.col("status") == "sent") & pl.col("text").str.contains(r"^2\d\d ")
+    accepted = (pl.col("status") == "sent") & pl.col("text").str.contains("^2[0-9]{2} ")
     plain = tries.select(accepted.fill_null(False)).to_series()
     sent, rest = tries.filter(plain), tries.filter(~plain)
     sent = sent.with_columns(
@@ -246,7 +246,7 @@ def _infos(seen: pl.DataFrame) -> pl.DataFrame:
     over = said["from"].str.contains(", status=expired", literal=True)
     one = said["id"].str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
     kind = pl.when(over).then(pl.lit("expired")).otherwise("kind").alias("kind")
-    size = pl.col("size_bytes").cast(pl.Int64)
+    size = pl.col("size_bytes").cast(pl.Int64, strict=False)
     return kept.select("n", "at", "host", "key", kind, "sender", size, one.alias("message_id")).collect()
 
 
