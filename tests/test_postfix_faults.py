@@ -1,5 +1,6 @@
 """What a reader of real Postfix logs met: each of these lost, moved or misread a row, or ended the read."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,23 @@ def test_a_size_that_no_number_holds_is_left_out(tmp_path: Path) -> None:
     made = read(tmp_path, size + final(OK, h=ISO))
     assert values(made, "sender", "size_bytes") == [["s@example.org", None]]
     assert [row["size_bytes"] for row in logref.read([size, final(OK, h=ISO)])] == [None]
+
+
+ROTATED = {
+    "hyphens in the date": "mail.log-2026-03-01 mail.log-2026-03-02.gz mail.log",
+    "a stamp behind the date": "mail.log-20260301-1772323200 mail.log-20260302-1772409600.gz mail.log",
+    "a time behind the date": "mail.log.20260302T000000 mail.log.20260302T120000 mail.log",
+    "both ways to write a date": "mail.log-20260228 mail.log-2026-03-01 mail.log-20260302 mail.log",
+    "old": "mail.log.2.gz mail.log.1 mail.log.old mail.log",
+    "old without others": "mail.log.old mail.log",
+    "Plesk's": "maillog.processed.2.gz maillog.processed.1.gz maillog.processed maillog",
+}
+
+
+@pytest.mark.parametrize("names", ROTATED.values(), ids=ROTATED)
+def test_a_rotated_set_is_read_from_the_oldest(names: str, tmp_path: Path) -> None:
+    for n, name in enumerate(names.split()):
+        line = final(OK, to=f"r{n}@example.net").encode()
+        (tmp_path / name).write_bytes(gzip.compress(line) if name.endswith("gz") else line)
+    made = sk.read_log(tmp_path, year=2026, tz="UTC")
+    assert made.recipient.tolist() == [f"r{n}@example.net" for n in range(len(names.split()))]

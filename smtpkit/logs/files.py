@@ -28,7 +28,10 @@ BLOCK, PIECE = 16 << 20, 1 << 16
 """Octets that are parsed at once, which bounds the memory, and read at once."""
 _PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
 _CONTROLS = bytes({*range(32)} - {9, 10, 11, 12, 13, 27})
-_ROTATED = re.compile(r"(.*?)(?:[.-](\d{8}(?:[-_]?\d{2,6})?))?(?:\.(\d{1,3}))?(?:\.(?:gz|xz|zst|bz2))?$")
+_ROTATED = re.compile(
+    r"(.*?)(?:\.(processed|old))?(?:[.-](\d{4}-?\d\d-?\d\d(?:[-_T]?\d{2,10})?))?(?:\.(\d{1,3}))?"
+    r"(?:\.(?:gz|xz|zst|bz2))?$"
+)
 
 
 def expand(paths: Any) -> list[str]:
@@ -52,8 +55,9 @@ def expand(paths: Any) -> list[str]:
 
 
 def _age(path: str) -> tuple[str, str, int]:
-    base, date, number = _ROTATED.fullmatch(path).groups()  # type: ignore[union-attr]  # fits any text
-    return base, date or ("~" if number is None else "!"), -int(number or 0)
+    base, before, date, number = _ROTATED.fullmatch(path).groups()  # type: ignore[union-attr]  # fits any text
+    newest = "}" if before else "~"
+    return base, re.sub("[-_T]", "", date or "") or ("!" if number else newest), -int(number or 0)
 
 
 def base(path: str) -> str:
