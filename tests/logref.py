@@ -48,6 +48,12 @@ def server(text: str) -> Row:
     return ({"mx_host": m[1], "mx_ip": m[2], "port": int(m[3]) if m[3] else None} if m else {}) | told
 
 
+def ours(row: Row) -> bool:
+    """Whether a filter of ours was asked, or a socket."""
+    host, ip = row.get("mx_host") or "", row.get("mx_ip") or ""
+    return "/" in ip or bool(re.match(r"127\.|::1$", ip) and (host == ip or host.startswith("localhost")))
+
+
 def seconds(delays: str | None) -> Row:
     parts: list[str | None] = delays.split("/") if delays else [None] * 4
     names = ("queue_s", "connect_s", "body_s")
@@ -94,7 +100,9 @@ class Reference:
             self._early(base | {"kind": "intermediate", "text": rest})
 
     def _early(self, row: Row) -> None:
-        self.waiting[row["vantage"], row["pid"]].append(row | server(row["text"]))
+        row |= server(row["text"])
+        if not ours(row):
+            self.waiting[row["vantage"], row["pid"]].append(row)
 
     def _final(self, base: Row, m: re.Match[str]) -> None:
         text = m[8].removesuffix(")")
@@ -106,15 +114,10 @@ class Reference:
             row |= {"mx_host": None, "mx_ip": None, "port": None}
         if named:
             row |= {"mx_host": named[1], "mx_ip": named[2], "port": int(named[3])}
-        ours = (
-            named
-            and re.match(r"127\.|::1$", named[2])
-            and (named[1] == named[2] or named[1].startswith("localhost"))
-        )
         asked = m[3] == "none" and (row.get("mx_ip") or row.get("error") or row.get("code"))
         if text.startswith("delivery temporarily suspended"):
             row["kind"] = "suspended"
-        elif ours or not (named or asked):
+        elif ours(row) or not (named or asked):
             row["kind"] = "local"
         for early in self.waiting.pop((base["vantage"], base["pid"]), []):
             self._meets(early, row)

@@ -110,3 +110,25 @@ def test_a_rotated_set_is_read_from_the_oldest(names: str, tmp_path: Path) -> No
         (tmp_path / name).write_bytes(gzip.compress(line) if name.endswith("gz") else line)
     made = sk.read_log(tmp_path, year=2026, tz="UTC")
     assert made.recipient.tolist() == [f"r{n}@example.net" for n in range(len(names.split()))]
+
+
+FILTER, SOCKET = "127.0.0.1[127.0.0.1]:10024", "mail.example.org[private/dovecot-lmtp]"
+HELD = f"{QID}: host 127.0.0.1[127.0.0.1] said: 451 4.5.0 later (in reply to end of DATA command)"
+DOWN = {
+    "a filter": [f"connect to {FILTER}: Connection refused", True],
+    "a socket": [f"connect to {SOCKET}: Connection refused", True],
+    "a filter that is busy": [HELD, False],
+    "a filter that hangs up": [f"{QID}: lost connection with localhost[::1] while sending RCPT TO", False],
+}
+
+
+@pytest.mark.parametrize(("text", "told_again"), DOWN.values(), ids=DOWN)
+def test_a_filter_or_socket_that_is_down_is_no_mx(text: str, told_again: bool, tmp_path: Path) -> None:
+    refused = f"{ISO}connect to {MX}: Connection refused\n"
+    again = final(text, "deferred", "none", h=ISO) if told_again else ""
+    log = refused + f"{ISO}{text}\n" + again + final(OK, relay=MX2, h=ISO, q="4XkP2q3Zr1z9tR")
+    made = read(tmp_path, log)
+    assert made.mx_ip.tolist() == ["192.0.2.25", "192.0.2.26"]
+    assert made.queue_id.tolist() == [QID if told_again else "4XkP2q3Zr1z9tR", "4XkP2q3Zr1z9tR"]
+    assert (made.attrs["skipped"]["local"]["lines"], problems(made)) == (1 + told_again, 0)
+    assert [row["mx_ip"] for row in logref.read(log.split("\n"))] == made.mx_ip.tolist()

@@ -92,10 +92,10 @@ class Reader:
         tries, unread = _told(said[0])
         infos = pl.concat([self._infos, said[1]], how="diagonal")
         tls = pl.concat([self._tls, said[2]], how="diagonal")
-        final = pl.col("kind").is_in(["intermediate", "connect_fail"]).not_()
-        early = pl.concat([self._early, tries.filter(~final)], how="diagonal")
-        over, self._early = _next_final(early, tries.filter(final), last)
-        rows = pl.concat([tries.filter(final), over], how="diagonal").with_columns(_H, _PEER)
+        waits = pl.col("kind").is_in(["intermediate", "connect_fail"])
+        early, tries = pl.concat([self._early, tries.filter(waits)], how="diagonal"), tries.filter(~waits)
+        over, self._early = _next_final(early, tries.filter("end"), last)
+        rows = pl.concat([tries, over], how="diagonal").with_columns(_H, _PEER)
         rows = _with_tls(_with_message(rows, infos), tls)
         kept = self._early, _unremoved(infos, self._early), _unused(tls, rows, self._early)
         self._early, self._infos, self._tls = map(compact, kept)
@@ -198,15 +198,19 @@ def _told(tries: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     tries = _explained(tries)
     ours = pl.col("mx_ip").str.contains(r"^(?:127\.|::1$)") & (
         (pl.col("mx_host") == pl.col("mx_ip")) | pl.col("mx_host").str.contains("^localhost")
-    )
+    ) | pl.col("mx_ip").str.contains("/", literal=True)  # a filter, or a socket
+    ours = ours.fill_null(False)
     final = pl.col("kind") == "final"
-    named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+$").fill_null(False) & ~ours.fill_null(False)
+    named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+$").fill_null(False)
     none = (pl.col("relay") == "none") & (pl.col("error").is_not_null() | pl.col("code").is_not_null())
-    kind = pl.when(final & _HELD).then(pl.lit("suspended")).when(final & ~named & ~none).then(pl.lit("local"))
-    bad = pl.when(final).then(pl.col("status").is_null()).otherwise(~named)
+    kind = (
+        pl.when(final & _HELD).then(pl.lit("suspended")).when(ours | (final & ~named & ~none)).then(pl.lit("local"))
+    )
+    bad = pl.when(final).then(pl.col("status").is_null()).otherwise(~named & ~ours)
     unread = {"a line of a try that cannot be read": tries.filter(bad)}
     kept = ("n", "at", "host", "pid", "key", "text", *(n for n in _KEPT if n in tries.columns))
-    return tries.filter(~bad).select(*kept, kind.otherwise("kind").alias("kind")), unread
+    tries = tries.filter(~bad).select(*kept, kind.otherwise("kind").alias("kind"), end=final)
+    return tries, unread
 
 
 def _explained(tries: pl.DataFrame) -> pl.DataFrame:
