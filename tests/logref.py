@@ -65,7 +65,7 @@ class Reference:
 
     def __init__(self) -> None:
         self.said: dict[tuple[str, str], list[tuple[int, str, Any]]] = defaultdict(list)
-        self.waiting: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        self.waiting: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
         self.peers: dict[tuple[str, str, str | None], list[Row]] = defaultdict(list)
         self.kept: list[Row] = []
 
@@ -89,6 +89,8 @@ class Reference:
         history = self.said[base["vantage"], qid]
         if m := FINAL.match(rest):
             self._final(base, m)
+        elif rest.startswith("to=<") and ", mailer=" not in rest:
+            self._ends(base | {"recipient": "", "text": None})
         elif m := FROM.match(rest):
             size = int(m[2]) if int(m[2]) < 1 << 63 else None
             history.append((base["n"], "from", (m[1], size)))
@@ -102,7 +104,8 @@ class Reference:
     def _early(self, row: Row) -> None:
         row |= server(row["text"])
         if not ours(row):
-            self.waiting[row["vantage"], row["pid"]].append(row)
+            about = "" if row["pid"] else row.get("queue_id", row["text"])
+            self.waiting[row["vantage"], row["pid"], about].append(row)
 
     def _final(self, base: Row, m: re.Match[str]) -> None:
         text = m[8].removesuffix(")")
@@ -119,9 +122,18 @@ class Reference:
             row["kind"] = "suspended"
         elif ours(row) or not (named or asked):
             row["kind"] = "local"
-        for early in self.waiting.pop((base["vantage"], base["pid"]), []):
-            self._meets(early, row)
+        self._ends(row)
         self._keep(row, row["n"])
+
+    def _ends(self, row: Row) -> None:
+        """What waits in the row's process is told; without process, what has its queue id, or its text."""
+        for about in {"", row["queue_id"], row["text"]} if not row["pid"] else {""}:
+            waiting = self.waiting.pop((row["vantage"], row["pid"], about), [])
+            for n, early in enumerate(waiting, 1):
+                if about == early["text"] and n < len(waiting):
+                    self._keep(early, early["n"])
+                else:
+                    self._meets(early, row)
 
     def _meets(self, early: Row, final: Row) -> None:
         """A try before the final line: the same one told twice, one of this delivery, or of another."""

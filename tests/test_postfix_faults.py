@@ -1,12 +1,14 @@
 """What a reader of real Postfix logs met: each of these lost, moved or misread a row, or ended the read."""
 
 import gzip
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import smtpkit as sk
+from smtpkit.logs import files, headers, postfix
 from tests import logref
 from tests.test_reading_faults import values
 
@@ -132,3 +134,49 @@ def test_a_filter_or_socket_that_is_down_is_no_mx(text: str, told_again: bool, t
     assert made.queue_id.tolist() == [QID if told_again else "4XkP2q3Zr1z9tR", "4XkP2q3Zr1z9tR"]
     assert (made.attrs["skipped"]["local"]["lines"], problems(made)) == (1 + told_again, 0)
     assert [row["mx_ip"] for row in logref.read(log.split("\n"))] == made.mx_ip.tolist()
+
+
+REFUSED = f"connect to {MX}: Connection refused"
+CUT = f"{QID}: to=<k@cut.example>, relay=mx2.exam"
+OTHER = {"q": "4XkP2q3Zr1z9tR", "to": "k@other.example", "relay": MX2}
+NO_PID = ISO.replace("[41]", "")
+SAID = f"{QID}: host {MX2[:-3]} said: 421 4.7.0 later (in reply to MAIL FROM command)"
+PAIRED = {
+    "the final line was cut": (ISO, [REFUSED, CUT, final(OK, **OTHER, h="")], [["192.0.2.25", QID, None]]),
+    "a final line is read": (
+        ISO, [REFUSED, final(OK, **OTHER, h="")], [["192.0.2.25", "4XkP2q3Zr1z9tR", "other.example"]]
+    ),
+    "no process, another message": (NO_PID, [REFUSED, final(OK, **OTHER, h="")], [["192.0.2.25", None, None]]),
+    "no process, the same text later": (
+        NO_PID, [REFUSED, final(OK, **OTHER, h=""), final(REFUSED, "deferred", "none", h="")],
+        [["192.0.2.25", QID, "example.net"]],
+    ),
+    "no process, the same text twice": (
+        NO_PID, [REFUSED, REFUSED, final(REFUSED, "deferred", "none", h="")],
+        [["192.0.2.25", None, None], ["192.0.2.25", QID, "example.net"]],
+    ),
+    "no process, a refusal": (
+        NO_PID, [SAID, final(OK, **OTHER, h=""), final(OK, h="")],
+        [["192.0.2.26", QID, "example.net"], ["192.0.2.25", QID, "example.net"]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("head", "texts", "told"), PAIRED.values(), ids=PAIRED)
+def test_a_failure_goes_to_its_own_message(
+    head: str, texts: list[str], told: list[list[object]], tmp_path: Path
+) -> None:
+    log = "".join(f"{head}{text.strip()}\n" for text in texts)
+    made = values(read(tmp_path, log), "mx_ip", "queue_id", "domain")
+    others = [row for row in made if row[2] == "other.example" and row[0] == "192.0.2.26"]
+    assert [row for row in made if row not in others] == told
+    judged = [[row["mx_ip"], row.get("queue_id")] for row in logref.read(log.split("\n"))]
+    assert judged == [row[:2] for row in made]
+
+
+def test_a_failure_without_process_waits_an_hour(tmp_path: Path) -> None:
+    early = "".join(NO_PID.replace("T09", f"T{hour:02}") + REFUSED + "\n" for hour in range(9, 19))
+    reader = postfix.Reader()
+    lines = files.lines(early.encode(), 1)
+    rows, _ = reader.feed(reader.heads(lines, headers.Clock(datetime(2026, 3, 2, tzinfo=UTC)))[0])
+    assert (len(rows), len(reader.end())) == (8, 2)

@@ -95,6 +95,7 @@ class Reader:
         waits = pl.col("kind").is_in(["intermediate", "connect_fail"])
         early, tries = pl.concat([self._early, tries.filter(waits)], how="diagonal"), tries.filter(~waits)
         over, self._early = _next_final(early, tries.filter("end"), last)
+        tries = tries.filter(pl.col("kind") != "unread")  # they end what came before, and are no rows
         rows = pl.concat([tries, over], how="diagonal").with_columns(_H, _PEER)
         rows = _with_tls(_with_message(rows, infos), tls)
         kept = self._early, _unremoved(infos, self._early), _unused(tls, rows, self._early)
@@ -203,14 +204,12 @@ def _told(tries: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     final = pl.col("kind") == "final"
     named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+$").fill_null(False)
     none = (pl.col("relay") == "none") & (pl.col("error").is_not_null() | pl.col("code").is_not_null())
-    kind = (
-        pl.when(final & _HELD).then(pl.lit("suspended")).when(ours | (final & ~named & ~none)).then(pl.lit("local"))
-    )
     bad = pl.when(final).then(pl.col("status").is_null()).otherwise(~named & ~ours)
+    kind = pl.when(bad).then(pl.lit("unread")).when(final & _HELD).then(pl.lit("suspended"))
+    kind = kind.when(ours | (final & ~named & ~none)).then(pl.lit("local"))
     unread = {"a line of a try that cannot be read": tries.filter(bad)}
     kept = ("n", "at", "host", "pid", "key", "text", *(n for n in _KEPT if n in tries.columns))
-    tries = tries.filter(~bad).select(*kept, kind.otherwise("kind").alias("kind"), end=final)
-    return tries, unread
+    return tries.filter(final | ~bad).select(*kept, kind.otherwise("kind").alias("kind"), end=final), unread
 
 
 def _explained(tries: pl.DataFrame) -> pl.DataFrame:
@@ -264,21 +263,31 @@ def _tls(seen: pl.DataFrame) -> pl.DataFrame:
 def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Non-final tries with queue id and domain of the delivery they belong to, each once; and who must wait.
 
-    A process serves one delivery at a time, and repeats the last try's text in the final line.
+    A process serves one delivery at a time, and repeats the last try's text in the final line. Where no process
+    is named (`about`), only that text, or the queue id, tells which final line it is.
     """
-    ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error").sort("n")
-    how: Any = {"on": "n", "by": ["host", "pid"], "strategy": "forward", "check_sortedness": False}
-    both = early.sort("n").join_asof(ends, suffix="_to", coalesce=False, **how)
+    alone, connect = pl.col("pid") == "", pl.col("kind") == "connect_fail"
+    about = pl.when(alone).then(pl.when(connect).then("text").otherwise("key"))
+    early = early.with_columns(about=about.fill_null("")).sort("n")
+    ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error")
+    ends = ends.with_columns(about=pl.when(alone).then("text").otherwise(pl.lit("")))
+    ends = pl.concat([ends, ends.filter(alone).with_columns(about="key")]).sort("n")
+    how: Any = {"on": "n", "by": ["host", "pid", "about"], "strategy": "forward", "check_sortedness": False}
+    both = early.join_asof(ends, suffix="_to", coalesce=False, **how)
     found = pl.col("n_to").is_not_null()
     same = {n: pl.col(n) == pl.col(f"{n}_to") for n in ("key", "text", "mx_ip")}
     near = (pl.col("at_to") - pl.col("at")).cast(pl.Int64).fill_null(0) < _HOUR
-    mine = found & near & ((pl.col("kind") == "connect_fail") | same["key"])
+    latest = ~alone | (pl.col("n") == pl.col("n").max().over("n_to", "kind"))
+    both = both.with_columns(mine=found & near & pl.when(connect).then(latest).otherwise(same["key"]))
+    mine = pl.col("mine")
     handshake = (pl.col("error") == "tls_handshake") & (pl.col("error_to") == "tls_handshake")
     twice = (mine & same["mx_ip"] & (same["text"] | handshake)).fill_null(False)
     domain = pl.when(mine).then(pl.col("recipient_to").str.split("@").list.last().str.to_lowercase())
-    key = pl.when(pl.col("kind") == "intermediate").then("key").otherwise(pl.when(mine).then("key_to"))
-    waits = both.filter(~found).select(early.columns) if not last else early.clear()
-    both = both.filter(~twice & (found | last))
+    key = pl.when(connect).then(pl.when(mine).then("key_to")).otherwise("key")
+    newest = pl.lit(pl.concat([early["at"], finals["at"]]).max(), early.schema["at"])
+    over = found | last | ((newest - pl.col("at")).cast(pl.Int64).fill_null(0) > _HOUR)
+    waits = both.filter(~over).select(early.columns)
+    both = both.filter(over & ~twice)
     made = both.with_columns(domain=domain, key=key, asof=pl.when(mine).then("n_to"))
     return made.select(*early.columns, "domain", "asof"), waits
 
