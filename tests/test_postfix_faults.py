@@ -1,6 +1,7 @@
 """What a reader of real Postfix logs met: each of these lost, moved or misread a row, or ended the read."""
 
 import gzip
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,50 @@ def test_a_failure_without_process_waits_an_hour(tmp_path: Path) -> None:
     lines = files.lines(early.encode(), 1)
     rows, _ = reader.feed(reader.heads(lines, headers.Clock(datetime(2026, 3, 2, tzinfo=UTC)))[0])
     assert (len(rows), len(reader.end())) == (8, 2)
+
+
+def dated(*stamps: str) -> str:
+    """A line for each stamp; "<" is one with a PRI, "-" one without host, "*" a repeat."""
+    heads = {"<": "<22>{} relay1 {}", "-": "{} {}", "*": "{} relay1 {}"}
+    texts = {"*": f"message repeated 2 times: [ {REFUSED}]"}
+    fronts = [heads.get(one[0], "{} relay1 {}").format(one.strip("<-*"), "postfix/smtp[41]: ") for one in stamps]
+    return "".join(f"{front}{texts.get(one[0], REFUSED)}\n" for one, front in zip(stamps, fronts, strict=True))
+
+
+YEARS = {
+    "over six months": ("Jan 10", "*Mar  2", "Apr  2", "-Sep  5", "Dec 20"),
+    "odd lines far apart": ("Jan 10", "<Jan 11", "Jun  2", "<Dec  5", "Dec 20"),
+    "odd lines at both ends": ("<Jan 10", "May  2", "Sep  9", "<Dec 20"),
+    "odd lines alone": ("<Jan 10", "-May  2", "*Sep  9", "<Dec 20"),
+}
+
+
+@pytest.mark.parametrize("days", YEARS.values(), ids=YEARS)
+def test_an_odd_line_has_the_year_of_the_line_before(days: tuple[str, ...], tmp_path: Path) -> None:
+    log = dated(*(f"{day} 09:14:05" for day in days)) + dated("Jan  2 09:14:05")
+    made = read(tmp_path, log)
+    months = {"Jan": "01", "Mar": "03", "Apr": "04", "May": "05", "Jun": "06", "Sep": "09", "Dec": "12"}
+    wanted = [f"2026-{months[day.strip('<-*')[:3]]}" for day in days for _ in range(1 + (day[0] == "*"))]
+    assert made.started_at.dt.strftime("%Y-%m").tolist() == [*wanted, "2027-01"]
+
+
+EVES = {
+    "east of UTC": (("Jan  1 00:30:05",), "2025-12-31T16:00", "Asia/Seoul", "2025-12-31T15:30:05"),
+    "a zone that was not given": (("Jan  1 00:30:05",), "2025-12-31T16:00", None, "2026-01-01T00:30:05"),
+    "west of UTC": (("Dec 31 20:30:05",), "2026-01-01T01:31", "America/New_York", "2026-01-01T01:30:05"),
+    "a year in one file": (
+        ("Jan  1 00:30:05", "May  1 00:00:00", "Aug  1 00:00:00", "Dec 31 10:00:00"),
+        "2026-12-31T10:01", "UTC", "2026-01-01T00:30:05",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("stamps", "written", "tz", "instant"), EVES.values(), ids=EVES)
+def test_the_year_at_new_year(
+    stamps: tuple[str, ...], written: str, tz: str | None, instant: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mail.log").write_text(dated(*stamps))
+    os.utime(tmp_path / "mail.log", (datetime.fromisoformat(written + "+00:00").timestamp(),) * 2)
+    made = sk.read_log(tmp_path / "mail.log", tz=tz)
+    assert made.started_at.min() == datetime.fromisoformat(instant + "+00:00")
+    assert problems(made) == 0

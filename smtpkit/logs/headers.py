@@ -63,10 +63,11 @@ class Clock:
         months = months.forward_fill().fill_null(self.month or 1)
         if not len(months):
             return pl.DataFrame(schema={"at": pl.Datetime("us", "UTC"), "twice": pl.Boolean})
-        if self.year is None:
-            self.year = self._first(texts[0])
         step = months - months.shift(1, fill_value=self.month or months[0])
-        years = (step < -6).cast(pl.Int32).cum_sum() - (step > 6).cast(pl.Int32).cum_sum() + self.year
+        turns = (step < -6).cast(pl.Int32).cum_sum() - (step > 6).cast(pl.Int32).cum_sum()
+        if self.year is None:
+            self.year = min(self._first(text) for text in (texts[0], texts[-1 if turns[-1] == 0 else 0]))
+        years = turns + self.year
         self.year, self.month, self.zoneless = int(years[-1]), int(months[-1]), True
         local = (years.cast(pl.String) + " " + texts).str.to_datetime(
             "%Y %b %e %H:%M:%S", strict=False, time_unit="us"
@@ -79,9 +80,10 @@ class Clock:
         return pl.DataFrame({"at": at, "twice": (ends[0] != ends[1]).fill_null(False)})
 
     def _first(self, text: str) -> int:
-        """The latest year in which `text` is not after `latest`."""
+        """The latest year in which `text` is not over a day after `latest`."""
+        latest = self.latest.astimezone(ZoneInfo(self.tz)) + timedelta(days=1)
         day = (_MONTHS.get(text[:3], 1), int(text[4:6]) if text[4:6].strip().isdigit() else 1)
-        return self.latest.year - (day > (self.latest.month, self.latest.day + 1))
+        return latest.year - (day > (latest.month, latest.day))
 
 
 def canonical(line: str, clock: Clock) -> Iterator[str]:
@@ -149,16 +151,28 @@ def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFra
     return made, lines.join(made, on="n", how="anti") if len(made) < len(lines) else lines.clear()
 
 
+def _in_order(made: pl.DataFrame, clock: Clock) -> pl.DataFrame:
+    """Stamps without a year once more, mended lines among the others: the year follows from the line before."""
+    old = pl.col("tag").is_not_null() & (LINE.str.slice(3, 1) == " ")
+    stamped = made.filter(old).drop("at", "twice")
+    stamped = pl.concat([stamped, clock.stamps(stamped["line"].str.slice(0, 15))], how="horizontal")
+    return pl.concat([made.filter(~old), stamped], how="diagonal").sort("n", maintain_order=True)
+
+
 def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     """Lines (n, line) as (n, at, host, tag, pid, msg, line), and those with a problem, by its name.
 
     The two common forms are read by literal splits; the others are brought into these first.
     """
+    began = clock.year, clock.month
     plain, odd = _plain(lines, clock, pl.col("at").is_not_null())
     mended = _odd(odd, clock)
     rest, _ = _plain(mended, clock, pl.lit(True))
     bare = odd.join(mended, on="n", how="anti").with_columns(msg=LINE)
     made = pl.concat([plain, rest, bare], how="diagonal").sort("n") if len(odd) else plain
+    if len(rest):
+        clock.year, clock.month = began
+        made = _in_order(made, clock)
     headed = MSG != LINE
     late = pl.lit(clock.latest + timedelta(days=1))
     problems = {
