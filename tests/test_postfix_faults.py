@@ -228,3 +228,53 @@ def test_the_year_at_new_year(
     made = sk.read_log(tmp_path / "mail.log", tz=tz)
     assert made.started_at.min() == datetime.fromisoformat(instant + "+00:00")
     assert problems(made) == 0
+
+
+FRONTS = {
+    "a BOM in RFC 5424": "<22>1 2026-03-02T09:14:05Z relay1 postfix 41 - - \ufeff",
+    "a BOM behind data": '<22>1 2026-03-02T09:14:05Z relay1 postfix 41 - [x@1 a="b"] \ufeff',
+    "Solaris": H + "[ID 197553 mail.info] ",
+    "Solaris, RFC 3339": ISO + "[ID 197553 mail.info] ",
+    "a BOM at the start": "\ufeff" + H,
+    "NULs at the start": "\0" * 20 + H,
+    "NULs and a BOM": "\0\ufeff" + ISO,
+}
+
+
+@pytest.mark.parametrize("front", FRONTS.values(), ids=FRONTS)
+def test_what_stands_before_a_queue_id(front: str, tmp_path: Path) -> None:
+    made = read(tmp_path, final(OK, h=front) + f"{H}{REFUSED}\n" + final(OK, h=front))
+    assert made.line.tolist() == [1, 2, 3]
+    assert (set(made.queue_id), set(made.vantage), problems(made)) == ({QID}, {"relay1"}, 0)
+    assert {str(at)[:19] for at in made.started_at} == {"2026-03-02 09:14:05"}
+
+
+def test_a_recipient_and_a_status_in_no_known_line_are_counted(tmp_path: Path) -> None:
+    odd = final(OK, h=H + "[what is this] ")
+    assert (len(made := read(tmp_path, final(OK) + odd)), problems(made)) == (1, 1)
+
+
+def broken(text: bytes) -> bytes:
+    """Packed, and then spoilt where zlib itself must find it."""
+    octets = bytearray(gzip.compress(text))
+    octets[11:15] = b"\xff" * 4
+    return bytes(octets)
+
+
+RAW = {
+    "a packed file that is spoilt": (broken(final(OK).encode()), {}, 0),
+    "the first day of time": (f"0001-01-01 00:00:00 relay1 postfix/smtp[41]: {REFUSED}\n", {"tz": "Asia/Seoul"}, 1),
+    "a zone that is none": (ISO.replace("+00:00", ".000000+99:99") + REFUSED + "\n", {}, 1),
+    "a record whose text is a number": (final(OK) + '{"__REALTIME_TIMESTAMP":"1","MESSAGE":5}\n', {}, 1),
+    "a record without end": (final(OK) + '{"MESSAGE":' * 100_000 + "\n", {}, 1),
+    "a file of NULs": (b"\0" * 70_000, {}, 0),
+    "NULs, then a broken line": (b"\0" * 70_000 + (final(OK) + CUT + "\n").encode(), {}, 1),
+}
+
+
+@pytest.mark.parametrize(("text", "how", "rows"), RAW.values(), ids=RAW)
+def test_what_cannot_be_read_ends_no_read(
+    text: bytes | str, how: dict[str, Any], rows: int, tmp_path: Path
+) -> None:
+    made = read(tmp_path, text, **how)
+    assert (len(made), problems(made)) == (rows, 1)

@@ -13,6 +13,7 @@ import lzma
 import os
 import re
 import sys
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -93,16 +94,18 @@ def blocks(path: str, problems: list[tuple[str, int, str]]) -> Iterator[bytes]:
         file = _unpacked(raw)
         piece = BLOCK if file is raw else PIECE
         while not problems and (block := b"".join(_pieces(file, piece, problems))):
+            if first:  # copytruncate leaves NULs
+                block = block.lstrip(b"\0").removeprefix(codecs.BOM_UTF8)
             head = block[:4096]
             if first and len(head.translate(None, _CONTROLS)) < 0.9 * len(head):
                 raise refuse("paths", path, "is binary, not a log", "give text, or text packed by gzip, xz, zstd")
-            first, end = False, block.rfind(b"\n") + 1
+            first, end = first and not block, block.rfind(b"\n") + 1
             if end:
                 yield b"".join((rest, memoryview(block)[:end]))
             rest = block[end:] if end else rest + block
         if rest:
             yield rest
-    if before and (first or _changed(path, before)):
+    if before and not problems and (first or _changed(path, before)):
         why = "an empty file" if first else "rotated or cut while it was read: read the set again"
         problems.append((why, 0, path))
 
@@ -126,7 +129,7 @@ def _pieces(file: Any, piece: int, problems: list[tuple[str, int, str]]) -> Iter
         while left > 0 and (octets := file.read1(piece)):
             yield octets
             left -= len(octets)
-    except (EOFError, OSError, lzma.LZMAError) as wrong:
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as wrong:
         problems.append((f"the packed file is broken or not whole ({wrong})", 0, ""))
 
 

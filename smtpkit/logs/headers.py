@@ -17,16 +17,17 @@ import polars as pl
 from smtpkit.escape import decode
 
 _ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?"
-_5424 = re.compile(rf"(?:<\d+>)?1 ({_ISO}) (\S+) (\S+) (\S+) \S+ (?:-|(?:\[(?:\\.|[^\]\\])*\])+) ?(.*)")
+_5424 = re.compile(rf"(?:<\d+>)?1 ({_ISO}) (\S+) (\S+) (\S+) \S+ (?:-|(?:\[(?:\\.|[^\]\\])*\])+) ?\ufeff?(.*)")
 _OTHER = re.compile(
     rf"(?:<\d+>)?({_ISO}|[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d) (?:([^\s:\[]+) )?"
-    r"([^\s:\[]+)(?:\[(\d+)\])?: (.*)"
+    r"([^\s:\[]+)(?:\[(\d+)\])?: (?:\[ID \d+ [\w.]+\] )?(.*)"
 )
 _REPEAT = re.compile(r"message repeated (\d+) times: \[ ?(.*?)\]?$")
 _MONTHS = {m: n for n, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _FRONT = r"\w\[\d+\]: .*(?:\bto=<|said: |connect to |\bstat(?:us)?=|result=)"
 _RECORD = r'^[{].*"(?:__[A-Z_]+|MESSAGE)"'
 UNREAD = "a journal record that cannot be read"
+STRANGE = "a line of a mail server whose front cannot be read"
 LINE, MSG = pl.col("line"), pl.col("msg")
 
 
@@ -52,10 +53,10 @@ class Clock:
         """An ISO stamp, in `tz` if it names no zone; None if it is no time."""
         try:
             at = datetime.fromisoformat(text.replace(",", ".").replace(" +", "+"))
-        except ValueError:
+            self.zoneless |= at.tzinfo is None
+            return at.replace(tzinfo=at.tzinfo or ZoneInfo(self.tz)).astimezone(UTC)
+        except (ValueError, OverflowError):
             return None
-        self.zoneless |= at.tzinfo is None
-        return at.replace(tzinfo=at.tzinfo or ZoneInfo(self.tz)).astimezone(UTC)
 
     def stamps(self, texts: pl.Series) -> pl.DataFrame:
         """`at` (UTC) and `twice` (an hour that a clock change repeats) of stamps such as `Mar  2 09:14:05`."""
@@ -92,6 +93,7 @@ def canonical(line: str, clock: Clock) -> Iterator[str]:
     >>> list(canonical("<22>1 2026-03-02T00:14:05Z relay1 postfix 4121 - - 4Xk: removed", Clock(datetime.now(UTC))))
     ['2026-03-02T00:14:05+00:00 relay1 postfix[4121]: 4Xk: removed']
     """
+    line = line.lstrip("\0\ufeff")
     plain = _5424.match(line) or _OTHER.match(line)
     found = plain.groups("") if plain else _journal(line)
     if not found:
@@ -113,11 +115,12 @@ def _journal(line: str) -> tuple[str, str, str, str, str] | None:
         text = entry.get("MESSAGE") or ""
         if isinstance(text, list):
             text = text[0] if isinstance(text[0], str) else decode(bytes(text))
-    except (ValueError, KeyError, TypeError, OverflowError):
+        text = re.sub("\n", " ", text)  # a TypeError if it is no text
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     pid = str(entry.get("_PID") or entry.get("SYSLOG_PID") or "")
     tag = str(entry.get("SYSLOG_IDENTIFIER", "-")).replace(" ", "_")
-    return at.isoformat(), str(entry.get("_HOSTNAME", "-")), tag, pid, text.replace("\n", " ")
+    return at.isoformat(), str(entry.get("_HOSTNAME", "-")), tag, pid, text
 
 
 def _odd(lines: pl.DataFrame, clock: Clock) -> pl.DataFrame:
@@ -129,7 +132,7 @@ def _instants(stamps: pl.Series) -> pl.Series:
     """RFC 3339 stamps as instants; rsyslog's own form, of one zone, by its parts: a third of the time."""
     how: Any = {"strict": False, "time_unit": "us", "time_zone": "UTC"}
     zones, dots = stamps.str.slice(26).unique(), stamps.str.slice(19, 1)
-    if len(zones) == 1 and re.fullmatch(r"[+-]\d\d:\d\d", zones[0] or "") and (dots == ".").all():
+    if len(zones) == 1 and re.fullmatch(r"[+-](?:[01]\d|2[0-3]):[0-5]\d", zones[0] or "") and (dots == ".").all():
         micros = stamps.str.slice(20, 6).cast(pl.Int64, strict=False).cast(pl.Duration("us"))
         ahead = datetime.fromisoformat(f"2000-01-01T00:00{zones[0]}").utcoffset()
         return stamps.str.slice(0, 19).str.to_datetime("%Y-%m-%dT%H:%M:%S", **how) + micros - ahead
@@ -146,7 +149,7 @@ def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFra
     old = old.with_columns(cut(LINE.str.slice(16), " ", "host", "tag", "msg")).unnest("_")
     old = pl.concat([old, clock.stamps(old["line"].str.slice(0, 15))], how="horizontal")
     made = pl.concat([iso, old.select(iso.columns)]) if len(old) else iso
-    odd = pl.col("host").str.ends_with(":") | MSG.str.starts_with("message repeated ")
+    odd = pl.col("host").str.ends_with(":") | MSG.str.contains(r"^(?:message repeated |\[ID \d)")
     made = made.filter(fits & pl.col("tag").str.ends_with(":") & MSG.is_not_null() & ~odd)
     return made, lines.join(made, on="n", how="anti") if len(made) < len(lines) else lines.clear()
 
@@ -176,7 +179,7 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
     headed = MSG != LINE
     late = pl.lit(clock.latest + timedelta(days=1))
     problems = {
-        "a line of a mail server whose front cannot be read": bare.filter(LINE.str.contains(_FRONT)),
+        STRANGE: bare.filter(LINE.str.contains(_FRONT)),
         UNREAD: bare.filter(LINE.str.contains(_RECORD)),
         "a time later than its file: give year= of the first line": made.filter(pl.col("at") > late),
         "an hour that came twice (clock change): read as its first": made.filter("twice"),

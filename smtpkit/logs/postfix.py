@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from smtpkit.logs.headers import MSG, Clock, cut, split
+from smtpkit.logs.headers import MSG, STRANGE, Clock, cut, split
 from smtpkit.logs.rows import KNOWN, compact
 from smtpkit.words import ending
 
@@ -84,7 +84,11 @@ class Reader:
         heads, problems = split(lines, clock)
         seen = heads.lazy().with_columns(pl.col("host", "pid").fill_null(""), cut(MSG, ": ", "key", "rest"))
         seen = seen.unnest("_").with_columns(queued=pl.col("key").str.contains(r"^[0-9A-Za-z]{5,24}$"))
-        known = seen.with_columns(_kind()).filter(pl.col("kind").is_not_null()).collect()
+        heard = seen.with_columns(_kind()).collect()
+        known = heard.filter(pl.col("kind").is_not_null())
+        lost = heard.filter(pl.col("kind").is_null()).filter(MSG.str.contains("to=<.*, status="))
+        lost = lost.join(problems[STRANGE], on="n", how="anti")
+        problems |= {"a recipient and a status in a line that cannot be read": lost}
         return [_tries(known), _infos(known), _tls(known)], problems
 
     def feed(self, said: list[pl.DataFrame], last: bool = False) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
