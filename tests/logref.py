@@ -29,7 +29,7 @@ SAID = re.compile(
 LOST = re.compile(r"(?:lost connection|conversation) with (\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?")
 UNMET = re.compile(r"TLS is required, but was not offered by host (\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?")
 CONNECT = re.compile(r"(?:connect|SSL_connect error) to (\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?")
-TLS = re.compile(r"(\w+) TLS connection \w+ to \S+?\[([^\]]+)\]:\d+: (\S+) with cipher (\S+)")
+TLS = re.compile(r"(\w+) TLS connection \w+ to (\S+?)\[([^\]]+)\]:\d+: (\S+) with cipher (\S+)")
 Row = dict[str, Any]
 
 
@@ -67,6 +67,7 @@ class Reference:
         self.said: dict[tuple[str, str], list[tuple[int, str, Any]]] = defaultdict(list)
         self.waiting: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
         self.peers: dict[tuple[str, str, str | None], list[Row]] = defaultdict(list)
+        self.secured: dict[tuple[str, str], Row] = {}
         self.kept: list[Row] = []
 
     def feed(self, number: int, line: str) -> None:
@@ -81,8 +82,9 @@ class Reference:
         elif CONNECT.match(text):
             self._early(base | {"kind": "connect_fail", "text": text})
         elif m := TLS.match(text):
-            made = {"tls_trust": m[1], "tls": m[3], "tls_cipher": m[4]}
-            self.peers[host, pid, m[2]].append({"n": number, "made": made})
+            made = {"tls_trust": m[1], "tls": m[4], "tls_cipher": m[5]}
+            self.peers[host, pid, m[3]].append({"n": number, "made": made})
+            self.secured |= {(host, pid): {"mx_host": m[2], "mx_ip": m[3]}} if pid else {}
 
     def _queued(self, base: Row, qid: str, rest: str) -> None:
         base |= {"queue_id": qid}
@@ -100,6 +102,9 @@ class Reference:
             history.append((base["n"], "removed", None))
         elif SAID.match(rest) or LOST.match(rest) or UNMET.match(rest):
             self._early(base | {"kind": "intermediate", "text": rest})
+        elif rest.startswith("Server certificate not ") and (base["vantage"], base["pid"]) in self.secured:
+            last = self.secured[base["vantage"], base["pid"]]
+            self._early(base | last | {"kind": "intermediate", "text": rest})
 
     def _early(self, row: Row) -> None:
         row |= server(row["text"])

@@ -278,3 +278,36 @@ def test_what_cannot_be_read_ends_no_read(
 ) -> None:
     made = read(tmp_path, text, **how)
     assert (len(made), problems(made)) == (rows, 1)
+
+
+REFUSAL = f"""certificate verification failed for {MX}: untrusted issuer /CN=x
+Untrusted TLS connection established to {MX}: TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)
+{QID}: Server certificate not trusted
+"""
+TRUST = {
+    "another server takes it": (final(OK, relay=MX2, h=""), [["192.0.2.26", None, "accepted", None]], False),
+    "none takes it": (final("Server certificate not trusted", "deferred", h=""), [], True),
+    "the next has TLS as well": (
+        f"Verified TLS connection established to {MX2}: TLSv1.3 with cipher Y (1/1 bits)\n"
+        + final(OK, relay=MX2, h=""), [["192.0.2.26", None, "accepted", "Y"]], False,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("block", [1 << 24, 200])
+@pytest.mark.parametrize(("more", "rows", "again"), TRUST.values(), ids=TRUST)
+def test_a_certificate_that_is_refused_keeps_its_server(
+    more: str, rows: list[list[object]], again: bool, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BLOCK", block)
+    log = "".join(f"{ISO}{line}\n" for line in (REFUSAL + more).splitlines())
+    made = read(tmp_path, log, mta="postfix")
+    first, *others = values(made, "mx_ip", "error", "outcome", "tls_cipher")
+    assert first == ["192.0.2.25", "tls_verify", "failed", "TLS_AES_256_GCM_SHA384"]
+    assert others == rows
+    assert values(made, "mx_host", "stage", "kind", "domain")[0] == [
+        "mx.example.net", "starttls", "final" if again else "intermediate", "example.net",
+    ]  # fmt: skip
+    assert problems(made) == 0
+    judged = [[row["mx_ip"], row.get("error"), row.get("tls_cipher")] for row in logref.read(log.split("\n"))]
+    assert judged == values(made, "mx_ip", "error", "tls_cipher")

@@ -47,7 +47,7 @@ _WORDS = (
 )
 _H = pl.struct("host", "key").hash().alias("h")
 _PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
-_TLS_KEPT = ["n", "at", "host", "pid", "kind", "mx_ip", "session", "tls", "tls_cipher", "tls_trust"]
+_TLS_KEPT = "n at host pid kind mx_host mx_ip session tls tls_cipher tls_trust".split()
 _HELD = pl.col("text").str.starts_with("delivery temporarily suspended")
 _HOUR = 3_600_000_000
 
@@ -93,9 +93,9 @@ class Reader:
 
     def feed(self, said: list[pl.DataFrame], last: bool = False) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
         """The rows that are complete by now, and lines with a problem by its name."""
-        tries, unread = _told(said[0])
         infos = pl.concat([self._infos, said[1]], how="diagonal")
         tls = pl.concat([self._tls, said[2]], how="diagonal")
+        tries, unread = _told(said[0], tls)
         waits = pl.col("kind").is_in(["intermediate", "connect_fail"])
         early, tries = pl.concat([self._early, tries.filter(waits)], how="diagonal"), tries.filter(~waits)
         over, self._early = _next_final(early, tries.filter("end"), last)
@@ -198,9 +198,9 @@ def _tries(seen: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([finals.collect(), others.select(*_HEADS, words)], how="diagonal")
 
 
-def _told(tries: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     """Tries with what they say, and those that cannot be read."""
-    tries = _explained(tries)
+    tries = _named_by_tls(_explained(tries), tls)
     ours = pl.col("mx_ip").str.contains(r"^(?:127\.|::1$)") & (
         (pl.col("mx_host") == pl.col("mx_ip")) | pl.col("mx_host").str.contains("^localhost")
     ) | pl.col("mx_ip").str.contains("/", literal=True)  # a filter, or a socket
@@ -243,6 +243,19 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
         maybe_delivered=pl.col("maybe_delivered") & ~probed.fill_null(False),
     )
     return pl.concat([sent, rest], how="diagonal_relaxed")
+
+
+def _named_by_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
+    """A certificate is refused without naming the server: it is that of the process's last TLS line."""
+    bare = pl.col("text").str.starts_with("Server certificate not ") & (pl.col("pid") != "")
+    bare &= (pl.col("kind") == "intermediate") & pl.col("mx_ip").is_null()
+    refused, lines = tries.filter(bare).sort("n"), tls.filter(pl.col("session").is_null()).sort("n")
+    if not len(refused):
+        return tries
+    lines = lines.select("n", "host", "pid", "mx_host", "mx_ip")
+    how: Any = {"on": "n", "by": ["host", "pid"], "check_sortedness": False}
+    found = refused.drop("mx_host", "mx_ip").join_asof(lines, **how)
+    return pl.concat([tries.filter(~bare.fill_null(False)), found], how="diagonal")
 
 
 def _infos(seen: pl.DataFrame) -> pl.DataFrame:
