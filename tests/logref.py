@@ -12,7 +12,7 @@ from typing import Any
 from smtpkit.words import ending
 
 PATH = r'"(?:[^"\\]|\\.)*"[^>]*|[^\s<>]*'
-HEAD = re.compile(r"(\d{4}-\d\d-\d\dT\S+) (\S+) [^\s\[:]+(?:\[(\d+)\])?: (.*)")
+HEAD = re.compile(r"(\d{4}-\d\d-\d\dT\S+) (\S+) ([^\s\[:]+)(?:\[(\d+)\])?: (.*)")
 QUEUED = re.compile(r"([0-9A-Za-z]{5,24}): (.*)")
 FINAL = re.compile(
     rf"to=<({PATH})>, (?:orig_to=<({PATH})>, )?relay=([^,]*), (?:conn_use=(\d+), )?delay=[^,]*, "
@@ -49,7 +49,9 @@ def server(text: str) -> Row:
 
 
 def ours(row: Row) -> bool:
-    """Whether a filter of ours was asked, or a socket."""
+    """Whether a filter of ours was asked, or a socket, or whatever speaks LMTP."""
+    if row["tag"].endswith("/lmtp") or row.get("port") in (24, 7025):
+        return True
     host, ip = row.get("mx_host") or "", row.get("mx_ip") or ""
     return "/" in ip or bool(re.match(r"127\.|::1$", ip) and (host == ip or host.startswith("localhost")))
 
@@ -74,8 +76,8 @@ class Reference:
         head = HEAD.match(line)
         if not head:
             return
-        at, host, pid, text = datetime.fromisoformat(head[1]).astimezone(UTC), head[2], head[3] or "", head[4]
-        base = {"n": number, "started_at": at, "vantage": host, "pid": pid}
+        at, host, pid, text = datetime.fromisoformat(head[1]).astimezone(UTC), head[2], head[4] or "", head[5]
+        base = {"n": number, "started_at": at, "vantage": host, "pid": pid, "tag": head[3]}
         queued = QUEUED.match(text)
         if queued:
             self._queued(base, queued[1], queued[2])

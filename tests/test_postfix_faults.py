@@ -311,3 +311,30 @@ def test_a_certificate_that_is_refused_keeps_its_server(
     assert problems(made) == 0
     judged = [[row["mx_ip"], row.get("error"), row.get("tls_cipher")] for row in logref.read(log.split("\n"))]
     assert judged == values(made, "mx_ip", "error", "tls_cipher")
+
+
+STORE = "mail.example.org[10.0.0.5]:7025"
+LMTP = {
+    "Zimbra": (ISO.replace("/smtp", "/lmtp"), STORE, f"connect to {STORE}: Connection refused"),
+    "its tag without process": (NO_PID.replace("/smtp", "/lmtp"), MX, f"connect to {MX}: Connection refused"),
+    "its words": (
+        ISO.replace("/smtp", "/lmtp"), STORE,
+        f"{QID}: host {STORE[:-5]} said: 452 4.2.2 full (in reply to RCPT TO command)",
+    ),
+    "where the header lost its tag": (ISO, STORE, f"connect to {STORE}: Connection refused"),
+    "mailcow": (ISO, "dovecot[172.22.1.250]:24", "connect to dovecot[172.22.1.250]:24: Connection timed out"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("head", "relay", "text"), LMTP.values(), ids=LMTP)
+def test_lmtp_is_no_mx(head: str, relay: str, text: str, tmp_path: Path) -> None:
+    log = final(OK, relay=MX2, h=ISO) + f"{head}{text}\n" + final(OK, relay=relay, h=head)
+    made = read(tmp_path, log)
+    assert made.mx_ip.tolist() == ["192.0.2.26"]
+    assert (made.attrs["skipped"]["local"]["lines"], problems(made)) == (2, 0)
+    assert [row["mx_ip"] for row in logref.read(log.split("\n"))] == ["192.0.2.26"]
+
+
+def test_a_server_s_words_make_no_lmtp(tmp_path: Path) -> None:
+    made = read(tmp_path, final("250 2.0.0 [x]/lmtp[7]: ok") + final("550 /lmtp[41]: no", "bounced"))
+    assert made.code.tolist() == [250, 550]

@@ -203,8 +203,9 @@ def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, dict[st
     tries = _named_by_tls(_explained(tries), tls)
     ours = pl.col("mx_ip").str.contains(r"^(?:127\.|::1$)") & (
         (pl.col("mx_host") == pl.col("mx_ip")) | pl.col("mx_host").str.contains("^localhost")
-    ) | pl.col("mx_ip").str.contains("/", literal=True)  # a filter, or a socket
-    ours = ours.fill_null(False)
+    )
+    ours |= pl.col("mx_ip").str.contains("/", literal=True) | pl.col("port").is_in([24, 7025])  # sockets, LMTP
+    ours = ours.fill_null(False) | pl.col("line").str.contains(r"^[^\[<]*/lmtp(?:\[\d*\])?: ")
     final = pl.col("kind") == "final"
     named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+$").fill_null(False)
     none = (pl.col("relay") == "none") & (pl.col("error").is_not_null() | pl.col("code").is_not_null())
