@@ -18,7 +18,7 @@ FINAL = re.compile(
     rf"to=<({PATH})>, (?:orig_to=<({PATH})>, )?relay=([^,]*), (?:conn_use=(\d+), )?delay=[^,]*, "
     r"(?:delays=([^,]*), )?(?:tls=[^,]*, )?(?:dsn=([^,]*), )?status=([\w-]+) \((.*)"
 )
-RELAY = re.compile(r"([^\[]*)\[([0-9A-Fa-f.:]+)\]:(\d+)")
+RELAY = re.compile(r"([^\[]*)\[([0-9A-Fa-f.:]+(?:%[\w.-]+)?)\](?::(\d+))?")
 FROM = re.compile(r"from=<(.*)>, size=(\d+), nrcpt=")
 MESSAGE_ID = re.compile(r"(?:resent-)?message-id=<(.*?)>?$")
 SAID = re.compile(
@@ -93,7 +93,7 @@ class Reference:
         history = self.said[base["vantage"], qid]
         if m := FINAL.match(rest):
             self._final(base, m)
-        elif rest.startswith("to=<") and ", mailer=" not in rest:
+        elif rest.startswith("to=<") and ", mailer=" not in rest.partition(", status=")[0]:
             self._ends(base | {"recipient": "", "text": None})
         elif m := FROM.match(rest):
             size = int(m[2]) if int(m[2]) < 1 << 63 else None
@@ -123,8 +123,10 @@ class Reference:
         if m[3] != "none":
             row |= {"mx_host": None, "mx_ip": None, "port": None}
         if named:
-            row |= {"mx_host": named[1], "mx_ip": named[2], "port": int(named[3])}
-        asked = m[3] == "none" and (row.get("mx_ip") or row.get("error") or row.get("code"))
+            row |= {"mx_host": named[1], "mx_ip": named[2], "port": int(named[3]) if named[3] else None}
+        asked = m[3] == "none" and (row.get("mx_ip") or row.get("error"))
+        if m[7] == "deliverable":
+            row |= {"stage": "rcpt", "outcome": "passed", "maybe_delivered": False}
         if text.startswith("delivery temporarily suspended"):
             row["kind"] = "suspended"
         elif ours(row) or not (named or asked):

@@ -338,3 +338,45 @@ def test_lmtp_is_no_mx(head: str, relay: str, text: str, tmp_path: Path) -> None
 def test_a_server_s_words_make_no_lmtp(tmp_path: Path) -> None:
     made = read(tmp_path, final("250 2.0.0 [x]/lmtp[7]: ok") + final("550 /lmtp[41]: no", "bounced"))
     assert made.code.tolist() == [250, 550]
+
+
+OLDEST = f"{ISO}A1B2C3D4E5: to=<k@example.net>, relay=mx.example.net[192.0.2.25], delay=2, status="
+NAMED = ("mx_ip", "port", "stage", "outcome", "code", "error")
+ODD = {
+    "Postfix before 2.3": (
+        OLDEST + f"sent ({OK})\n", [["192.0.2.25", None, "body", "accepted", 250, None]]
+    ),
+    "Postfix before 2.3, refused": (
+        OLDEST + "bounced (host mx.example.net[192.0.2.25] said: 550 no (in reply to RCPT TO command))\n",
+        [["192.0.2.25", None, "rcpt", "rejected", 550, None]],
+    ),
+    "an IPv6 address with a zone": (
+        final(OK, relay="mx.example.net[fe80::1%eth0]:25", h=ISO),
+        [["fe80::1%eth0", 25, "body", "accepted", 250, None]],
+    ),
+    "a TLSA record that cannot be asked": (
+        final("TLSA lookup error for mx.example.net:25", "deferred", "none", h=ISO),
+        [[None, None, "dns", "failed", None, "dns_servfail"]],
+    ),
+    "our own refusal": (final("550 domain is dead", "bounced", "none", h=ISO), []),
+    "our own refusal that names a server": (
+        final(f"550 do not connect to {MX} 451 later", "bounced", "none", h=ISO), []
+    ),
+    "a refusal by no relay": (
+        final("host mx.example.net[192.0.2.25] said: 550 no (in reply to RCPT TO command)", "bounced", "none", h=ISO),
+        [["192.0.2.25", None, "rcpt", "rejected", 550, None]],
+    ),
+    "a probe": (final("250 2.1.5 Ok", "deliverable", h=ISO), [["192.0.2.25", 25, "rcpt", "passed", 250, None]]),
+    "a server that speaks of mailers": (
+        final("host mx.example.net[192.0.2.25] said: 550 odd, mailer=esmtp (in reply to RCPT TO command)", "bounced", h=ISO),
+        [["192.0.2.25", 25, "rcpt", "rejected", 550, None]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("log", "told"), ODD.values(), ids=ODD)
+def test_final_lines_of_rare_form(log: str, told: list[list[object]], tmp_path: Path) -> None:
+    made = read(tmp_path, log + final(OK, relay=MX2, h=ISO))
+    *seen, _ = values(made, *NAMED)
+    assert (seen, problems(made)) == (told, 0)
+    assert [[row.get(name) for name in NAMED] for row in logref.read([log.strip()])] == told

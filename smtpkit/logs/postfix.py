@@ -147,7 +147,8 @@ def _begins(text: pl.Expr, *words: str) -> pl.Expr:
 
 def _finals(seen: pl.DataFrame) -> pl.DataFrame:
     """The fields of `to=` lines: plain ones by literal splits, others by the one expression."""
-    seen = seen.filter(~pl.col("rest").str.contains(", mailer=", literal=True))
+    fields = pl.col("rest").str.splitn(", status=", 2).struct[0]
+    seen = seen.filter(~fields.str.contains(", mailer=", literal=True))
     odd = pl.col("rest").str.starts_with('to=<"') | pl.col("rest").str.contains(">, orig_to=<", literal=True)
     fast = seen.lazy().filter(~odd)
     fast = fast.with_columns(cut(pl.col("rest").str.slice(4), ">, ", "recipient", "more")).unnest("_")
@@ -191,8 +192,9 @@ def _tries(seen: pl.DataFrame) -> pl.DataFrame:
     finals = finals.with_columns(
         pl.col("conn_use").cast(pl.Int32, strict=False), cut(pl.col("relay"), "[", "mx_host", "_ip")
     )
-    finals = finals.unnest("_").with_columns(cut(pl.col("_ip"), "]:", "mx_ip", "port")).unnest("_")
-    finals = finals.with_columns(pl.col("port").cast(pl.Int32, strict=False)).drop("delays", "_a", "_ip")
+    finals = finals.unnest("_").with_columns(cut(pl.col("_ip"), "]", "mx_ip", "port")).unnest("_")
+    port = pl.col("port").str.strip_prefix(":").cast(pl.Int32, strict=False)
+    finals = finals.with_columns(port).drop("delays", "_a", "_ip")
     others = seen.filter(pl.col("kind").is_in(["intermediate", "connect_fail"]))
     words = pl.when(pl.col("kind") == "intermediate").then("rest").otherwise("msg").alias("text")
     return pl.concat([finals.collect(), others.select(*_HEADS, words)], how="diagonal")
@@ -207,8 +209,8 @@ def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, dict[st
     ours |= pl.col("mx_ip").str.contains("/", literal=True) | pl.col("port").is_in([24, 7025])  # sockets, LMTP
     ours = ours.fill_null(False) | pl.col("line").str.contains(r"^[^\[<]*/lmtp(?:\[\d*\])?: ")
     final = pl.col("kind") == "final"
-    named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+$").fill_null(False)
-    none = (pl.col("relay") == "none") & (pl.col("error").is_not_null() | pl.col("code").is_not_null())
+    named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+(?:%[\w.-]+)?$").fill_null(False)
+    none = (pl.col("relay") == "none") & pl.col("error").is_not_null()
     bad = pl.when(final).then(pl.col("status").is_null()).otherwise(~named & ~ours)
     kind = pl.when(bad).then(pl.lit("unread")).when(final & _HELD).then(pl.lit("suspended"))
     kind = kind.when(ours | (final & ~named & ~none)).then(pl.lit("local"))
@@ -241,6 +243,7 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
     probed = pl.col("status") == "deliverable"
     rest = rest.with_columns(
         outcome=pl.when(probed).then(pl.lit("passed")).otherwise("outcome"),
+        stage=pl.when(probed).then(pl.lit("rcpt")).otherwise("stage"),
         maybe_delivered=pl.col("maybe_delivered") & ~probed.fill_null(False),
     )
     return pl.concat([sent, rest], how="diagonal_relaxed")
