@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -363,12 +364,12 @@ ODD = {
         final(f"550 do not connect to {MX} 451 later", "bounced", "none", h=ISO), []
     ),
     "a refusal by no relay": (
-        final("host mx.example.net[192.0.2.25] said: 550 no (in reply to RCPT TO command)", "bounced", "none", h=ISO),
+        final(f"host {MX[:-3]} said: 550 no (in reply to RCPT TO command)", "bounced", "none", h=ISO),
         [["192.0.2.25", None, "rcpt", "rejected", 550, None]],
     ),
     "a probe": (final("250 2.1.5 Ok", "deliverable", h=ISO), [["192.0.2.25", 25, "rcpt", "passed", 250, None]]),
     "a server that speaks of mailers": (
-        final("host mx.example.net[192.0.2.25] said: 550 odd, mailer=esmtp (in reply to RCPT TO command)", "bounced", h=ISO),
+        final(f"host {MX[:-3]} said: 550 odd, mailer=esmtp (in reply to RCPT TO command)", "bounced", h=ISO),
         [["192.0.2.25", 25, "rcpt", "rejected", 550, None]],
     ),
 }  # fmt: skip
@@ -380,3 +381,52 @@ def test_final_lines_of_rare_form(log: str, told: list[list[object]], tmp_path: 
     *seen, _ = values(made, *NAMED)
     assert (seen, problems(made)) == (told, 0)
     assert [[row.get(name) for name in NAMED] for row in logref.read([log.strip()])] == told
+
+
+TWICE = {"by ./": "./mail.log", "by its whole path": "{}/mail.log", "by a link": "link.log", "by a glob": "mail.*"}
+
+
+@pytest.mark.parametrize("again", TWICE.values(), ids=TWICE)
+def test_a_file_that_is_named_twice_is_read_once(
+    again: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mail.log").write_text(final(OK, h=ISO))
+    (tmp_path / "link.log").symlink_to("mail.log")
+    assert sk.read_log(["mail.log", again.format(tmp_path)]).file.tolist() == ["mail.log"]
+
+
+NO_HOST = {
+    "RFC 3164": "Mar  2 09:14:05 postfix/smtp[41]: ",
+    "RFC 5424": "<22>1 2026-03-02T09:14:05Z - postfix 41 - - ",
+    "RFC 3339": ISO.replace("relay1", "-"),
+    "bare": "",
+}
+
+
+@pytest.mark.parametrize("head", NO_HOST.values(), ids=NO_HOST)
+def test_a_host_that_is_not_told_is_missing_and_costs_no_sender(head: str, tmp_path: Path) -> None:
+    sender = f"{head}{QID}: from=<s@example.org>, size=7, nrcpt=1 (queue active)\n"
+    (tmp_path / "mail.log.1").write_text(sender + final(OK, h=head, q="4XkP2q3Zr1z9tR"))
+    (tmp_path / "mail.log").write_text(final(OK, h=head))
+    for workers in (None, ThreadPoolExecutor(1)):
+        made = sk.read_log(tmp_path, year=2026, tz="UTC", executor=workers)
+        assert made.vantage.isna().all()
+        assert values(made, "file", "sender") == [
+            [str(tmp_path / "mail.log"), "s@example.org"], [str(tmp_path / "mail.log.1"), None],
+        ]  # fmt: skip
+
+
+def test_a_message_that_was_refused_is_forgotten_after_a_day() -> None:
+    reader = postfix.Reader()
+    for day in range(1, 9):
+        front = ISO.replace("-02T", f"-{day:02}T").replace("/smtp", "/cleanup")
+        qid = f"4XkP2q3Zr1z9t{day}"
+        text = f"{front}{qid}: message-id=<{day}@example.org>\n{front}{qid}: milter-reject: END-OF-MESSAGE\n"
+        if day == 1:
+            text += f"{front}{QID}: message-id=<kept@example.org>\n"
+            text += f"{front}{QID}: from=<s@example.org>, size=7, nrcpt=1 (queue active)\n"
+        reader.feed(reader.heads(files.lines(text.encode(), day * 10), headers.Clock(datetime.now(UTC)))[0])
+    known = reader.known().sort("message_id")
+    assert known["message_id"].drop_nulls().to_list() == ["8@example.org", "kept@example.org"]
+    assert known["sender"].drop_nulls().to_list() == ["s@example.org"]

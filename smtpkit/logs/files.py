@@ -52,7 +52,8 @@ def expand(paths: Any) -> list[str]:
         found += files
     if not found:
         raise InvalidInput("no log file was named; give a path such as '/var/log/mail.log*'")
-    return sorted(dict.fromkeys(found), key=_age)
+    once = {os.path.realpath(path): path for path in reversed(found)}
+    return sorted(reversed(once.values()), key=_age)
 
 
 def _age(path: str) -> tuple[str, str, int]:

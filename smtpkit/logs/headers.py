@@ -170,7 +170,7 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
     began = clock.year, clock.month
     plain, odd = _plain(lines, clock, pl.col("at").is_not_null())
     mended = _odd(odd, clock)
-    rest, _ = _plain(mended, clock, pl.lit(True))
+    rest = _plain(mended, clock, pl.lit(True))[0].with_columns(pl.col("host").replace("-", None))
     bare = odd.join(mended, on="n", how="anti").with_columns(msg=LINE)
     made = pl.concat([plain, rest, bare], how="diagonal").sort("n") if len(odd) else plain
     if len(rest):
@@ -186,4 +186,4 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
         "a time that is none (clock change, or a wrong year or zone)": made.filter(pl.col("at").is_null() & headed),
     }
     pid = pl.col("tag").str.extract(r"\[(\d+)\]:$")
-    return made.select("n", "at", "host", pid.alias("pid"), "msg", "line"), problems
+    return made.select("n", "at", "host", "tag", pid.alias("pid"), "msg", "line"), problems

@@ -38,13 +38,14 @@ _KEPT = """recipient orig_to conn_use queue_s connect_s body_s dsn_log lossy mx_
 message_id session domain tls tls_cipher tls_trust tls_verified stage outcome maybe_delivered code enhanced reply
 error""".split()
 _TOLD = ["told_host", "told_ip", "told_port", *_KEPT[-7:]]
-_HEADS = "n at host pid kind key line".split()
+_HEADS = "n at host pid kind key line tag".split()
 _FIELDS = "recipient orig_to relay conn_use delays dsn_log status text".split()
 _WORDS = (
     ": to=<|: from=<|message-id=<|: removed| said: |refused to talk to me|connect to |lost connection with |"
     "conversation with | TLS connection |TLS is required|SSL_connect error to |SASL authentication failed; |"
     "Server certificate not "
 )
+_VANTAGE = pl.col("host").replace({"": None, "-": None}).alias("vantage")
 _H = pl.struct("host", "key").hash().alias("h")
 _PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
 _TLS_KEPT = "n at host pid kind mx_host mx_ip session tls tls_cipher tls_trust".split()
@@ -84,9 +85,8 @@ class Reader:
         heads, problems = split(lines, clock)
         seen = heads.lazy().with_columns(pl.col("host", "pid").fill_null(""), cut(MSG, ": ", "key", "rest"))
         seen = seen.unnest("_").with_columns(queued=pl.col("key").str.contains(r"^[0-9A-Za-z]{5,24}$"))
-        heard = seen.with_columns(_kind()).collect()
-        known = heard.filter(pl.col("kind").is_not_null())
-        lost = heard.filter(pl.col("kind").is_null()).filter(MSG.str.contains("to=<.*, status="))
+        known = seen.with_columns(_kind()).collect()
+        lost = known.filter(pl.col("kind").is_null()).filter(MSG.str.contains("to=<.*, status="))
         lost = lost.join(problems[STRANGE], on="n", how="anti")
         problems |= {"a recipient and a status in a line that cannot be read": lost}
         return [_tries(known), _infos(known), _tls(known)], problems
@@ -98,13 +98,14 @@ class Reader:
         tries, unread = _told(said[0], tls)
         waits = pl.col("kind").is_in(["intermediate", "connect_fail"])
         early, tries = pl.concat([self._early, tries.filter(waits)], how="diagonal"), tries.filter(~waits)
-        over, self._early = _next_final(early, tries.filter("end"), last)
-        tries = tries.filter(pl.col("kind") != "unread")  # they end what came before, and are no rows
+        over, self._early = _next_final(early, tries, last)
+        tries = tries.filter(pl.col("kind") != "unread") if len(unread) else tries
         rows = pl.concat([tries, over], how="diagonal").with_columns(_H, _PEER)
         rows = _with_tls(_with_message(rows, infos), tls)
         kept = self._early, _unremoved(infos, self._early), _unused(tls, rows, self._early)
         self._early, self._infos, self._tls = map(compact, kept)
-        return _named(pl.concat([rows, infos.filter(pl.col("kind") == "expired")], how="diagonal")), unread
+        rows = pl.concat([rows, infos.filter(pl.col("kind") == "expired")], how="diagonal")
+        return _named(rows), {"a line of a try that cannot be read": unread}
 
     def end(self) -> pl.DataFrame:
         """The rows that waited for more lines."""
@@ -113,13 +114,12 @@ class Reader:
 
     def known(self) -> pl.DataFrame:
         """What is known of messages in the queue."""
-        return self._infos.rename({"host": "vantage", "key": "queue_id"}).select(KNOWN.columns)
+        return self._infos.with_columns(_VANTAGE).rename({"key": "queue_id"}).select(KNOWN.columns)
 
 
 def _named(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows under the schema's names."""
-    vantage = pl.col("host").replace("", None).alias("vantage")
-    kept = rows.select("n", "kind", "at", "key", *_KEPT, vantage)
+    kept = rows.select("n", "kind", "at", "key", *_KEPT, _VANTAGE)
     return kept.rename({"at": "started_at", "key": "queue_id"})
 
 
@@ -147,37 +147,34 @@ def _begins(text: pl.Expr, *words: str) -> pl.Expr:
 
 def _finals(seen: pl.DataFrame) -> pl.DataFrame:
     """The fields of `to=` lines: plain ones by literal splits, others by the one expression."""
-    fields = pl.col("rest").str.splitn(", status=", 2).struct[0]
-    seen = seen.filter(~fields.str.contains(", mailer=", literal=True))
     odd = pl.col("rest").str.starts_with('to=<"') | pl.col("rest").str.contains(">, orig_to=<", literal=True)
     fast = seen.lazy().filter(~odd)
     fast = fast.with_columns(cut(pl.col("rest").str.slice(4), ">, ", "recipient", "more")).unnest("_")
     fast = fast.with_columns(cut(pl.col("more"), ", status=", "fields", "ends")).unnest("_")
-    fast = fast.with_columns(cut(pl.col("fields"), ", delays=", "front", "back")).unnest("_")
-    fast = fast.with_columns(cut(pl.col("front"), ", ", *"abc")).unnest("_")
-    fast = fast.with_columns(cut(pl.col("back"), ", dsn=", "waits", "dsn_log")).unnest("_")
+    fast = fast.with_columns(cut(pl.col("fields"), ", ", *"abcdef")).unnest("_")
     fast = fast.with_columns(cut(pl.col("ends"), " (", "status", "text")).unnest("_")
-    used = pl.col("c").is_not_null()
+    used = pl.col("b").str.starts_with("conn_use=")
+    late = {"delay": ("b", "c"), "delays": ("c", "d"), "tls": ("d", "e"), "last": ("e", "f")}
+    fast = fast.with_columns(pl.when(used).then(b).otherwise(a).alias(name) for name, (a, b) in late.items())
+    policy = pl.col("tls").str.starts_with("tls=")
     fits = (
         ~pl.col("recipient").str.contains("[ <]")
         & pl.col("a").str.starts_with("relay=")
-        & (pl.col("b").str.starts_with("conn_use=") | ~used)
-        & pl.coalesce("c", "b").str.contains(r"^delay=[^,]*$")
-        & pl.col("waits").str.contains("^[^,]*(?:, tls=[^,]*)?$")
-        & pl.col("dsn_log").str.contains(r"^\d\.\d+\.\d+$")
+        & pl.col("delay").str.starts_with("delay=")
+        & pl.col("delays").str.starts_with("delays=")
+        & (used | pl.col("f").is_null())
+        & (policy | pl.col("last").is_null())
+        & pl.col("dsn_log").str.contains(r"^dsn=\d\.\d+\.\d+$")
         & pl.col("text").is_not_null()
     )
-    fast = fast.with_columns(
-        pl.col("a").str.slice(6).alias("relay"),
-        delays=pl.col("waits").str.splitn(", tls=", 2).struct[0],
-        conn_use=pl.when(used).then(pl.col("b").str.slice(9)),
-    )
-    read = (
-        fast.filter(fits)
-        .select(*_HEADS, "recipient", "relay", "conn_use", "delays", "dsn_log", "status", "text")
-        .collect()
-    )
+    fast = fast.with_columns(dsn_log=pl.when(policy).then("last").otherwise("tls")).filter(fits)
+    cuts = {"relay": ("a", 6), "conn_use": ("b", 9), "delays": ("delays", 7), "dsn_log": ("dsn_log", 4)}
+    fast = fast.with_columns(pl.col(a).str.slice(n).alias(name) for name, (a, n) in cuts.items())
+    fast = fast.with_columns(conn_use=pl.when(used).then("conn_use"))
+    read = fast.select(*_HEADS, "recipient", *cuts, "status", "text").collect()
     slow = seen.join(read, on="n", how="anti") if len(read) < len(seen) else seen.clear()
+    fields = pl.col("rest").str.splitn(", status=", 2).struct[0]
+    slow = slow.filter(~fields.str.contains(", mailer=", literal=True))  # Sendmail's
     slow = slow.with_columns(pl.col("rest").str.extract_groups(_FINAL).alias("_")).unnest("_")
     return pl.concat([read, slow.select(*_HEADS, *_FIELDS)], how="diagonal")
 
@@ -200,23 +197,25 @@ def _tries(seen: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([finals.collect(), others.select(*_HEADS, words)], how="diagonal")
 
 
-def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """Tries with what they say, and those that cannot be read."""
+def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tries with what they say, and those that cannot be read; among these, final lines end what came before."""
     tries = _named_by_tls(_explained(tries), tls)
     ours = pl.col("mx_ip").str.contains(r"^(?:127\.|::1$)") & (
         (pl.col("mx_host") == pl.col("mx_ip")) | pl.col("mx_host").str.contains("^localhost")
     )
     ours |= pl.col("mx_ip").str.contains("/", literal=True) | pl.col("port").is_in([24, 7025])  # sockets, LMTP
-    ours = ours.fill_null(False) | pl.col("line").str.contains(r"^[^\[<]*/lmtp(?:\[\d*\])?: ")
-    final = pl.col("kind") == "final"
+    ours = ours.fill_null(False) | pl.col("tag").str.contains(r"/lmtp(?:\[\d*\])?:$").fill_null(False)
     named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+(?:%[\w.-]+)?$").fill_null(False)
+    tries = tries.with_columns(ours=ours, named=named, end=pl.col("kind") == "final")
+    ours, named, final = pl.col("ours"), pl.col("named"), pl.col("end")
     none = (pl.col("relay") == "none") & pl.col("error").is_not_null()
-    bad = pl.when(final).then(pl.col("status").is_null()).otherwise(~named & ~ours)
-    kind = pl.when(bad).then(pl.lit("unread")).when(final & _HELD).then(pl.lit("suspended"))
+    tries = tries.with_columns(bad=pl.when(final).then(pl.col("status").is_null()).otherwise(~named & ~ours))
+    kind = pl.when("bad").then(pl.lit("unread")).when(final & _HELD).then(pl.lit("suspended"))
     kind = kind.when(ours | (final & ~named & ~none)).then(pl.lit("local"))
-    unread = {"a line of a try that cannot be read": tries.filter(bad)}
-    kept = ("n", "at", "host", "pid", "key", "text", *(n for n in _KEPT if n in tries.columns))
-    return tries.filter(final | ~bad).select(*kept, kind.otherwise("kind").alias("kind"), end=final), unread
+    unread = tries.filter("bad")
+    kept = ("n", "at", "host", "pid", "key", "text", "end", *(n for n in _KEPT if n in tries.columns))
+    tries = tries.filter(final | ~pl.col("bad")) if len(unread) else tries
+    return tries.select(*kept, kind.otherwise("kind").alias("kind")), unread
 
 
 def _explained(tries: pl.DataFrame) -> pl.DataFrame:
@@ -285,16 +284,16 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
     """Non-final tries with queue id and domain of the delivery they belong to, each once; and who must wait.
 
     A process serves one delivery at a time, and repeats the last try's text in the final line. Where no process
-    is named (`about`), only that text, or the queue id, tells which final line it is.
+    is named, only that text, or the queue id, tells which final line it is.
     """
     alone, connect = pl.col("pid") == "", pl.col("kind") == "connect_fail"
-    about = pl.when(alone).then(pl.when(connect).then("text").otherwise("key"))
-    early = early.with_columns(about=about.fill_null("")).sort("n")
-    ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error")
-    ends = ends.with_columns(about=pl.when(alone).then("text").otherwise(pl.lit("")))
-    ends = pl.concat([ends, ends.filter(alone).with_columns(about="key")]).sort("n")
-    how: Any = {"on": "n", "by": ["host", "pid", "about"], "strategy": "forward", "check_sortedness": False}
-    both = early.join_asof(ends, suffix="_to", coalesce=False, **how)
+    early = early.with_columns(who=pl.when(~alone).then("pid").when(connect).then("text").otherwise("key"))
+    ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error", "end")
+    ends = ends.filter("end").with_columns(who=pl.when(alone).then("text").otherwise("pid"))
+    lone = ends.filter(alone)
+    ends = (pl.concat([ends, lone.with_columns(who="key")]) if len(lone) else ends).sort("n")
+    how: Any = {"on": "n", "by": ["host", "who"], "strategy": "forward", "check_sortedness": False}
+    both = early.sort("n").join_asof(ends, suffix="_to", coalesce=False, **how)
     found = pl.col("n_to").is_not_null()
     same = {n: pl.col(n) == pl.col(f"{n}_to") for n in ("key", "text", "mx_ip")}
     near = (pl.col("at_to") - pl.col("at")).cast(pl.Int64).fill_null(0) < _HOUR
@@ -364,12 +363,17 @@ def _with_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
 
 
 def _unremoved(infos: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
-    """What the next block must know: messages that are still in the queue, and those of tries that wait."""
+    """What the next block must know: messages that are still in the queue, and those of tries that wait.
+
+    One that was never active for a day was refused, or thrown away, after its message-id was told.
+    """
     told = infos.with_columns(_H)
     gone = told.filter(pl.col("kind") == "removed").group_by("h").agg(pl.col("n").max().alias("gone"))
     alive = told.filter(pl.col("kind").is_in(["from", "id"])).join(gone, on="h", how="left")
     alive = alive.filter(pl.col("gone").fill_null(-1) < pl.col("n")).drop("gone")
     alive = alive.sort("n").unique(["h", "kind"], keep="last", maintain_order=True)
+    young = (pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 24
+    alive = alive.filter(young | (pl.col("kind") == "from").any().over("h"))
     needed = told.join(waiting.select(_H), on="h", how="semi") if len(waiting) else told.clear()
     return pl.concat([alive, needed]).unique(["n", "kind"], maintain_order=True).drop("h")
 
