@@ -1,6 +1,7 @@
 """What a reader of real Postfix logs met: each of these lost, moved or misread a row, or ended the read."""
 
 import gzip
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -430,3 +431,35 @@ def test_a_message_that_was_refused_is_forgotten_after_a_day() -> None:
     known = reader.known().sort("message_id")
     assert known["message_id"].drop_nulls().to_list() == ["8@example.org", "kept@example.org"]
     assert known["sender"].drop_nulls().to_list() == ["s@example.org"]
+
+
+TAIL = "relay1 postfix/smtp[41]: "
+USED = {
+    "docker compose": f"postfix-mailcow-1  | {H}",
+    "docker compose, RFC 3339": f"mail-1 | {ISO}",
+    "docker logs -t": f"2026-03-02T09:14:05.123456789Z {H}".replace(" 2 09", " 3 11"),
+    "Kubernetes": f"2026-03-02T09:14:05.123456789Z stdout F {H}",
+    "journalctl -o short-full": f"Mon 2026-03-02 09:14:05 UTC {TAIL}",
+    "journalctl -o short-full, our zone": f"Mon 2026-03-02 09:14:05 KST {TAIL}",
+    "journalctl -o short-precise": f"Mar 02 09:14:05.123456 {TAIL}",
+    "journalctl -o short": f"Mar 02 09:14:05 {TAIL}",
+    "FreeBSD -v": f"Mar  2 09:14:05 <mail.info> {TAIL}",
+    "FreeBSD -v, by numbers": f"Mar  2 09:14:05 <2.6> {TAIL}",
+}
+
+
+@pytest.mark.parametrize("front", USED.values(), ids=USED)
+def test_fronts_that_users_have(front: str, tmp_path: Path) -> None:
+    made = read(tmp_path, final(OK) + f"{front}{REFUSED}\n" + final("421 x", "deferred", h=front), tz="UTC")
+    assert values(made, "line", "mx_ip", "vantage", "kind") == [
+        [n, "192.0.2.25", "relay1", kind] for n, kind in enumerate(("final", "connect_fail", "final"), 1)
+    ]
+    assert {str(at)[:19] for at in made.started_at} == {"2026-03-02 09:14:05"}
+    assert problems(made) == 0
+
+
+def test_docker_s_own_records(tmp_path: Path) -> None:
+    record = json.dumps({"log": final(OK), "stream": "stdout", "time": "2026-03-02T09:14:05.1Z"})
+    made = read(tmp_path, record.replace("<", "\\u003c") + "\n" + record + "\n" + record[:200] + "\n")
+    assert values(made, "recipient", "vantage") == [["k@example.net", "relay1"]] * 2
+    assert problems(made) == 1

@@ -52,8 +52,10 @@ def expand(paths: Any) -> list[str]:
         found += files
     if not found:
         raise InvalidInput("no log file was named; give a path such as '/var/log/mail.log*'")
-    once = {os.path.realpath(path): path for path in reversed(found)}
-    return sorted(reversed(once.values()), key=_age)
+    once: dict[str, str] = {}
+    for path in found:
+        once.setdefault(os.path.realpath(path), path)
+    return sorted(once.values(), key=_age)
 
 
 def _age(path: str) -> tuple[str, str, int]:

@@ -16,12 +16,16 @@ import polars as pl
 
 from smtpkit.escape import decode
 
-_ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?"
+_ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
+_OLD = r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
 _5424 = re.compile(rf"(?:<\d+>)?1 ({_ISO}) (\S+) (\S+) (\S+) \S+ (?:-|(?:\[(?:\\.|[^\]\\])*\])+) ?\ufeff?(.*)")
 _OTHER = re.compile(
-    rf"(?:<\d+>)?({_ISO}|[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d) (?:([^\s:\[]+) )?"
+    rf"(?:\S+ +\| )?(?:<\d+>)?(?:(?P<day>[A-Z][a-z]{{2}}) (?=\d{{4}}-))?({_ISO}|{_OLD})(?:\.\d+)? "
+    rf"(?(day)(?:[A-Z]{{2,5}} )?|)(?:std(?:out|err) [FP] )?(?:{_OLD}(?:\.\d+)? |<[\w.]+> )?(?:([^\s:\[]+) )?"
     r"([^\s:\[]+)(?:\[(\d+)\])?: (?:\[ID \d+ [\w.]+\] )?(.*)"
 )
+"""Before and behind the stamp may stand what docker compose, docker logs -t, Kubernetes, journalctl -o short-full
+and FreeBSD's syslogd -v write."""
 _REPEAT = re.compile(r"message repeated (\d+) times: \[ ?(.*?)\]?$")
 _MONTHS = {m: n for n, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _FRONT = r"\w\[\d+\]: .*(?:\bto=<|said: |connect to |\bstat(?:us)?=|result=)"
@@ -52,7 +56,7 @@ class Clock:
     def instant(self, text: str) -> datetime | None:
         """An ISO stamp, in `tz` if it names no zone; None if it is no time."""
         try:
-            at = datetime.fromisoformat(text.replace(",", ".").replace(" +", "+"))
+            at = datetime.fromisoformat(text.replace(",", ".").replace(" UTC", "Z").replace(" +", "+"))
             self.zoneless |= at.tzinfo is None
             return at.replace(tzinfo=at.tzinfo or ZoneInfo(self.tz)).astimezone(UTC)
         except (ValueError, OverflowError):
@@ -94,8 +98,9 @@ def canonical(line: str, clock: Clock) -> Iterator[str]:
     ['2026-03-02T00:14:05+00:00 relay1 postfix[4121]: 4Xk: removed']
     """
     line = line.lstrip("\0\ufeff")
+    line = _docker(line) if line.startswith('{"log":') else line
     plain = _5424.match(line) or _OTHER.match(line)
-    found = plain.groups("") if plain else _journal(line)
+    found = plain.groups("")[-5:] if plain else _journal(line)
     if not found:
         return
     stamp, host, tag, pid, text = found
@@ -105,6 +110,14 @@ def canonical(line: str, clock: Clock) -> Iterator[str]:
     repeat = _REPEAT.match(text)
     for _ in range(min(int(repeat[1]), 10_000) if repeat else 1):
         yield f"{stamp} {host or '-'} {tag}[{pid}]: {repeat[2] if repeat else text}"
+
+
+def _docker(line: str) -> str:
+    """The line in a record of Docker's log; the record itself if it is broken."""
+    try:
+        return str(json.loads(line)["log"]).rstrip("\n")
+    except (ValueError, RecursionError):
+        return line
 
 
 def _journal(line: str) -> tuple[str, str, str, str, str] | None:
