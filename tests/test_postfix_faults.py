@@ -177,8 +177,13 @@ def test_a_failure_goes_to_its_own_message(
     assert judged == [row[:2] for row in made]
 
 
-def test_a_failure_without_process_waits_an_hour(tmp_path: Path) -> None:
-    early = "".join(NO_PID.replace("T09", f"T{hour:02}") + REFUSED + "\n" for hour in range(9, 19))
+def test_a_day_that_is_no_number_ends_no_read(tmp_path: Path) -> None:
+    made = read(tmp_path, f"abc \u00b2\u00b2 09:14:05 {REFUSED}\n" + final(OK), year=None)
+    assert (len(made), problems(made)) == (1, 0)
+
+
+def test_a_failure_without_process_waits_a_day() -> None:
+    early = "".join(NO_PID.replace("-02T", f"-{day:02}T") + REFUSED + "\n" for day in range(2, 12))
     reader = postfix.Reader()
     lines = files.lines(early.encode(), 1)
     rows, _ = reader.feed(reader.heads(lines, headers.Clock(datetime(2026, 3, 2, tzinfo=UTC)))[0])
@@ -268,6 +273,11 @@ RAW = {
     "the first day of time": (f"0001-01-01 00:00:00 relay1 postfix/smtp[41]: {REFUSED}\n", {"tz": "Asia/Seoul"}, 1),
     "a zone that is none": (ISO.replace("+00:00", ".000000+99:99") + REFUSED + "\n", {}, 1),
     "a record whose text is a number": (final(OK) + '{"__REALTIME_TIMESTAMP":"1","MESSAGE":5}\n', {}, 1),
+    "a record that was cut": (
+        final(OK) + '{"__REALTIME_TIMESTAMP":"1","MESSAGE":"' + final(OK, h="").strip() + "\n",
+        {},
+        1,
+    ),
     "a record without end": (final(OK) + '{"MESSAGE":' * 100_000 + "\n", {}, 1),
     "a file of NULs": (b"\0" * 70_000, {}, 0),
     "NULs, then a broken line": (b"\0" * 70_000 + (final(OK) + CUT + "\n").encode(), {}, 1),

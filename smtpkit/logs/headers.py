@@ -70,8 +70,8 @@ class Clock:
             return pl.DataFrame(schema={"at": pl.Datetime("us", "UTC"), "twice": pl.Boolean})
         step = months - months.shift(1, fill_value=self.month or months[0])
         turns = (step < -6).cast(pl.Int32).cum_sum() - (step > 6).cast(pl.Int32).cum_sum()
-        if self.year is None:
-            self.year = min(self._first(text) for text in (texts[0], texts[-1 if turns[-1] == 0 else 0]))
+        if self.year is None:  # a whole year's file begins on a day that `latest` may reach again
+            self.year = min(self._first(texts[n]) for n in (0, -1 if turns[-1] == 0 else 0))
         years = turns + self.year
         self.year, self.month, self.zoneless = int(years[-1]), int(months[-1]), True
         local = (years.cast(pl.String) + " " + texts).str.to_datetime(
@@ -87,7 +87,7 @@ class Clock:
     def _first(self, text: str) -> int:
         """The latest year in which `text` is not over a day after `latest`."""
         latest = self.latest.astimezone(ZoneInfo(self.tz)) + timedelta(days=1)
-        day = (_MONTHS.get(text[:3], 1), int(text[4:6]) if text[4:6].strip().isdigit() else 1)
+        day = (_MONTHS.get(text[:3], 1), int(text[4:6]) if text[4:6].strip().isdecimal() else 1)
         return latest.year - (day > (latest.month, latest.day))
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from smtpkit.logs.headers import MSG, STRANGE, Clock, cut, split
+from smtpkit.logs.headers import MSG, STRANGE, UNREAD, Clock, cut, split
 from smtpkit.logs.rows import KNOWN, compact
 from smtpkit.words import ending
 
@@ -87,7 +87,7 @@ class Reader:
         seen = seen.unnest("_").with_columns(queued=pl.col("key").str.contains(r"^[0-9A-Za-z]{5,24}$"))
         known = seen.with_columns(_kind()).collect()
         lost = known.filter(pl.col("kind").is_null()).filter(MSG.str.contains("to=<.*, status="))
-        lost = lost.join(problems[STRANGE], on="n", how="anti")
+        lost = lost.join(pl.concat([problems[STRANGE], problems[UNREAD]]), on="n", how="anti")
         problems |= {"a recipient and a status in a line that cannot be read": lost}
         return [_tries(known), _infos(known), _tls(known)], problems
 
@@ -305,7 +305,7 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
     domain = pl.when(mine).then(pl.col("recipient_to").str.split("@").list.last().str.to_lowercase())
     key = pl.when(connect).then(pl.when(mine).then("key_to")).otherwise("key")
     newest = pl.lit(pl.concat([early["at"], finals["at"]]).max(), early.schema["at"])
-    over = found | last | ((newest - pl.col("at")).cast(pl.Int64).fill_null(0) > _HOUR)
+    over = found | last | ((newest - pl.col("at")).cast(pl.Int64).fill_null(0) > 24 * _HOUR)  # zones may differ
     waits = both.filter(~over).select(early.columns)
     both = both.filter(over & ~twice)
     made = both.with_columns(domain=domain, key=key, asof=pl.when(mine).then("n_to"))
