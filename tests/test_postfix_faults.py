@@ -202,6 +202,8 @@ YEARS = {
     "over six months": ("Jan 10", "*Mar  2", "Apr  2", "-Sep  5", "Dec 20"),
     "odd lines far apart": ("Jan 10", "<Jan 11", "Jun  2", "<Dec  5", "Dec 20"),
     "odd lines at both ends": ("<Jan 10", "May  2", "Sep  9", "<Dec 20"),
+    "an odd line first": ("<Jan 10", "Jun  9", "Dec 20"),
+    "an odd line last": ("Jan 10", "May  2", "Sep  9", "<Dec 20"),
     "odd lines alone": ("<Jan 10", "-May  2", "*Sep  9", "<Dec 20"),
 }
 

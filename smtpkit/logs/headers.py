@@ -186,7 +186,8 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
     rest = _plain(mended, clock, pl.lit(True))[0].with_columns(pl.col("host").replace("-", None))
     bare = odd.join(mended, on="n", how="anti").with_columns(msg=LINE)
     made = pl.concat([plain, rest, bare], how="diagonal").sort("n") if len(odd) else plain
-    if len(rest):
+    leap: Any = made["at"].drop_nulls().diff().abs().max() if len(rest) else None
+    if leap and leap > timedelta(40):  # a year may be wrong
         clock.year, clock.month = began
         made = _in_order(made, clock)
     headed = MSG != LINE
