@@ -85,11 +85,7 @@ def message(draw: st.DrawFn) -> str:
     """One log line after the header."""
     qid, ip, who = draw(st.sampled_from(QIDS)), draw(st.sampled_from(IPS)), draw(st.sampled_from(WHO))
     host = f"MX1.naver.example[{ip}]"
-    kind = draw(
-        st.sampled_from(
-            ["final", "final", "sent", "early", "connect", "tls", "from", "id", "removed", "held", "noise"]
-        )
-    )
+    kind = draw(st.sampled_from("final final sent early connect tls from id removed held noise cut filter".split()))
     text = draw(text_of_try(host))
     relay = draw(
         st.sampled_from(
@@ -99,7 +95,7 @@ def message(draw: st.DrawFn) -> str:
     orig = draw(st.sampled_from(["", " orig_to=<me@ours.example>,", ' orig_to=<"a, b">,']))
     use = draw(st.sampled_from(["", " conn_use=3,"]))
     times = draw(
-        st.sampled_from(["delay=1.2, delays=0.1/0.02/1/0.3", "delay=9e-05, delays=0/9e-05/0/0", "delay=3"])
+        st.sampled_from(["delay=1.2, delays=0.1/0.02/1/0.3", "delay=9e-05, delays=0/9e-05/0/0, tls=may", "delay=3"])
     )
     if kind == "early" and text.startswith(("connect", "Cannot", "Host")):
         kind = "connect"
@@ -118,6 +114,8 @@ def message(draw: st.DrawFn) -> str:
         "removed": f"{qid}: removed",
         "held": f"{qid}: to=<{who}>, relay=none, {times}, dsn=4.4.1, status=deferred "
         f"(delivery temporarily suspended: {text})",
+        "cut": f"{qid}: to=<{who}>, relay={host}",
+        "filter": "connect to 127.0.0.1[127.0.0.1]:10024: Connection refused",
         "noise": f"NOQUEUE: reject: RCPT from x[192.0.2.9]: 554 no; from=<{who}> to=<{who}> proto=ESMTP",
     }[kind]
 
@@ -126,8 +124,8 @@ def message(draw: st.DrawFn) -> str:
 def whole_log(draw: st.DrawFn) -> str:
     lines = []
     for n, text in enumerate(draw(st.lists(message(), max_size=30))):
-        pid, hour = draw(st.sampled_from([11, 12])), draw(st.integers(0, 2))
-        lines.append(f"2026-03-02T{hour + n // 9:02}:00:{n:02}.5+09:00 relay1 postfix/smtp[{pid}]: {text}")
+        pid, hour = draw(st.sampled_from(["[11]", "[11]", "[12]", "[12]", ""])), draw(st.integers(0, 2))
+        lines.append(f"2026-03-02T{hour + n // 9:02}:00:{n:02}.5+09:00 relay1 postfix/smtp{pid}: {text}")
     return "\n".join(sorted(lines))
 
 

@@ -13,6 +13,7 @@ import lzma
 import os
 import re
 import sys
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -28,7 +29,10 @@ BLOCK, PIECE = 16 << 20, 1 << 16
 """Octets that are parsed at once, which bounds the memory, and read at once."""
 _PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
 _CONTROLS = bytes({*range(32)} - {9, 10, 11, 12, 13, 27})
-_ROTATED = re.compile(r"(.*?)(?:[.-](\d{8}(?:[-_]?\d{2,6})?))?(?:\.(\d{1,3}))?(?:\.(?:gz|xz|zst|bz2))?$")
+_ROTATED = re.compile(
+    r"(.*?)(?:\.(processed|old))?(?:[.-](\d{4}-?\d\d-?\d\d(?:[-_T]?\d{2,10})?))?(?:\.(\d{1,3}))?"
+    r"(?:\.(?:gz|xz|zst|bz2))?$"
+)
 
 
 def expand(paths: Any) -> list[str]:
@@ -48,12 +52,16 @@ def expand(paths: Any) -> list[str]:
         found += files
     if not found:
         raise InvalidInput("no log file was named; give a path such as '/var/log/mail.log*'")
-    return sorted(dict.fromkeys(found), key=_age)
+    once: dict[str, str] = {}
+    for path in found:
+        once.setdefault(os.path.realpath(path), path)
+    return sorted(once.values(), key=_age)
 
 
 def _age(path: str) -> tuple[str, str, int]:
-    base, date, number = _ROTATED.fullmatch(path).groups()  # type: ignore[union-attr]  # fits any text
-    return base, date or ("~" if number is None else "!"), -int(number or 0)
+    base, before, date, number = _ROTATED.fullmatch(path).groups()  # type: ignore[union-attr]  # fits any text
+    newest = "}" if before else "~"
+    return base, re.sub("[-_T]", "", date or "") or ("!" if number else newest), -int(number or 0)
 
 
 def base(path: str) -> str:
@@ -89,16 +97,18 @@ def blocks(path: str, problems: list[tuple[str, int, str]]) -> Iterator[bytes]:
         file = _unpacked(raw)
         piece = BLOCK if file is raw else PIECE
         while not problems and (block := b"".join(_pieces(file, piece, problems))):
+            if first:  # copytruncate leaves NULs
+                block = block.lstrip(b"\0").removeprefix(codecs.BOM_UTF8)
             head = block[:4096]
             if first and len(head.translate(None, _CONTROLS)) < 0.9 * len(head):
                 raise refuse("paths", path, "is binary, not a log", "give text, or text packed by gzip, xz, zstd")
-            first, end = False, block.rfind(b"\n") + 1
+            first, end = first and not block, block.rfind(b"\n") + 1
             if end:
                 yield b"".join((rest, memoryview(block)[:end]))
             rest = block[end:] if end else rest + block
         if rest:
             yield rest
-    if before and (first or _changed(path, before)):
+    if before and not problems and (first or _changed(path, before)):
         why = "an empty file" if first else "rotated or cut while it was read: read the set again"
         problems.append((why, 0, path))
 
@@ -122,7 +132,7 @@ def _pieces(file: Any, piece: int, problems: list[tuple[str, int, str]]) -> Iter
         while left > 0 and (octets := file.read1(piece)):
             yield octets
             left -= len(octets)
-    except (EOFError, OSError, lzma.LZMAError) as wrong:
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as wrong:
         problems.append((f"the packed file is broken or not whole ({wrong})", 0, ""))
 
 

@@ -16,17 +16,22 @@ import polars as pl
 
 from smtpkit.escape import decode
 
-_ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?"
-_5424 = re.compile(rf"(?:<\d+>)?1 ({_ISO}) (\S+) (\S+) (\S+) \S+ (?:-|(?:\[(?:\\.|[^\]\\])*\])+) ?(.*)")
+_ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
+_OLD = r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
+_5424 = re.compile(rf"(?:<\d+>)?1 ({_ISO}) (\S+) (\S+) (\S+) \S+ (?:-|(?:\[(?:\\.|[^\]\\])*\])+) ?\ufeff?(.*)")
 _OTHER = re.compile(
-    rf"(?:<\d+>)?({_ISO}|[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d) (?:([^\s:\[]+) )?"
-    r"([^\s:\[]+)(?:\[(\d+)\])?: (.*)"
+    rf"(?:\S+ +\| )?(?:<\d+>)?(?:(?P<day>[A-Z][a-z]{{2}}) (?=\d{{4}}-))?({_ISO}|{_OLD})(?:\.\d+)? "
+    rf"(?(day)(?:[A-Z]{{2,5}} )?|)(?:std(?:out|err) [FP] )?(?:{_OLD}(?:\.\d+)? |<[\w.]+> )?(?:([^\s:\[]+) )?"
+    r"([^\s:\[]+)(?:\[(\d+)\])?: (?:\[ID \d+ [\w.]+\] )?(.*)"
 )
+"""Before and behind the stamp may stand what docker compose, docker logs -t, Kubernetes, journalctl -o short-full
+and FreeBSD's syslogd -v write."""
 _REPEAT = re.compile(r"message repeated (\d+) times: \[ ?(.*?)\]?$")
 _MONTHS = {m: n for n, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _FRONT = r"\w\[\d+\]: .*(?:\bto=<|said: |connect to |\bstat(?:us)?=|result=)"
 _RECORD = r'^[{].*"(?:__[A-Z_]+|MESSAGE)"'
 UNREAD = "a journal record that cannot be read"
+STRANGE = "a line of a mail server whose front cannot be read"
 LINE, MSG = pl.col("line"), pl.col("msg")
 
 
@@ -51,11 +56,11 @@ class Clock:
     def instant(self, text: str) -> datetime | None:
         """An ISO stamp, in `tz` if it names no zone; None if it is no time."""
         try:
-            at = datetime.fromisoformat(text.replace(",", ".").replace(" +", "+"))
-        except ValueError:
+            at = datetime.fromisoformat(text.replace(",", ".").replace(" UTC", "Z").replace(" +", "+"))
+            self.zoneless |= at.tzinfo is None
+            return at.replace(tzinfo=at.tzinfo or ZoneInfo(self.tz)).astimezone(UTC)
+        except (ValueError, OverflowError):
             return None
-        self.zoneless |= at.tzinfo is None
-        return at.replace(tzinfo=at.tzinfo or ZoneInfo(self.tz)).astimezone(UTC)
 
     def stamps(self, texts: pl.Series) -> pl.DataFrame:
         """`at` (UTC) and `twice` (an hour that a clock change repeats) of stamps such as `Mar  2 09:14:05`."""
@@ -63,10 +68,11 @@ class Clock:
         months = months.forward_fill().fill_null(self.month or 1)
         if not len(months):
             return pl.DataFrame(schema={"at": pl.Datetime("us", "UTC"), "twice": pl.Boolean})
-        if self.year is None:
-            self.year = self._first(texts[0])
         step = months - months.shift(1, fill_value=self.month or months[0])
-        years = (step < -6).cast(pl.Int32).cum_sum() - (step > 6).cast(pl.Int32).cum_sum() + self.year
+        turns = (step < -6).cast(pl.Int32).cum_sum() - (step > 6).cast(pl.Int32).cum_sum()
+        if self.year is None:  # a whole year's file begins on a day that `latest` may reach again
+            self.year = min(self._first(texts[n]) for n in (0, -1 if turns[-1] == 0 else 0))
+        years = turns + self.year
         self.year, self.month, self.zoneless = int(years[-1]), int(months[-1]), True
         local = (years.cast(pl.String) + " " + texts).str.to_datetime(
             "%Y %b %e %H:%M:%S", strict=False, time_unit="us"
@@ -79,9 +85,10 @@ class Clock:
         return pl.DataFrame({"at": at, "twice": (ends[0] != ends[1]).fill_null(False)})
 
     def _first(self, text: str) -> int:
-        """The latest year in which `text` is not after `latest`."""
-        day = (_MONTHS.get(text[:3], 1), int(text[4:6]) if text[4:6].strip().isdigit() else 1)
-        return self.latest.year - (day > (self.latest.month, self.latest.day + 1))
+        """The latest year in which `text` is not over a day after `latest`."""
+        latest = self.latest.astimezone(ZoneInfo(self.tz)) + timedelta(days=1)
+        day = (_MONTHS.get(text[:3], 1), int(text[4:6]) if text[4:6].strip().isdecimal() else 1)
+        return latest.year - (day > (latest.month, latest.day))
 
 
 def canonical(line: str, clock: Clock) -> Iterator[str]:
@@ -90,8 +97,10 @@ def canonical(line: str, clock: Clock) -> Iterator[str]:
     >>> list(canonical("<22>1 2026-03-02T00:14:05Z relay1 postfix 4121 - - 4Xk: removed", Clock(datetime.now(UTC))))
     ['2026-03-02T00:14:05+00:00 relay1 postfix[4121]: 4Xk: removed']
     """
+    line = line.lstrip("\0\ufeff")
+    line = _docker(line) if line.startswith('{"log":') else line
     plain = _5424.match(line) or _OTHER.match(line)
-    found = plain.groups("") if plain else _journal(line)
+    found = plain.groups("")[-5:] if plain else _journal(line)
     if not found:
         return
     stamp, host, tag, pid, text = found
@@ -103,6 +112,14 @@ def canonical(line: str, clock: Clock) -> Iterator[str]:
         yield f"{stamp} {host or '-'} {tag}[{pid}]: {repeat[2] if repeat else text}"
 
 
+def _docker(line: str) -> str:
+    """The line in a record of Docker's log; the record itself if it is broken."""
+    try:
+        return str(json.loads(line)["log"]).rstrip("\n")
+    except (ValueError, RecursionError):
+        return line
+
+
 def _journal(line: str) -> tuple[str, str, str, str, str] | None:
     """Stamp, host, tag, process and message of a journald record; octets, or values, may come as a list."""
     try:
@@ -111,11 +128,12 @@ def _journal(line: str) -> tuple[str, str, str, str, str] | None:
         text = entry.get("MESSAGE") or ""
         if isinstance(text, list):
             text = text[0] if isinstance(text[0], str) else decode(bytes(text))
-    except (ValueError, KeyError, TypeError, OverflowError):
+        text = re.sub("\n", " ", text)  # a TypeError if it is no text
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     pid = str(entry.get("_PID") or entry.get("SYSLOG_PID") or "")
     tag = str(entry.get("SYSLOG_IDENTIFIER", "-")).replace(" ", "_")
-    return at.isoformat(), str(entry.get("_HOSTNAME", "-")), tag, pid, text.replace("\n", " ")
+    return at.isoformat(), str(entry.get("_HOSTNAME", "-")), tag, pid, text
 
 
 def _odd(lines: pl.DataFrame, clock: Clock) -> pl.DataFrame:
@@ -127,7 +145,7 @@ def _instants(stamps: pl.Series) -> pl.Series:
     """RFC 3339 stamps as instants; rsyslog's own form, of one zone, by its parts: a third of the time."""
     how: Any = {"strict": False, "time_unit": "us", "time_zone": "UTC"}
     zones, dots = stamps.str.slice(26).unique(), stamps.str.slice(19, 1)
-    if len(zones) == 1 and re.fullmatch(r"[+-]\d\d:\d\d", zones[0] or "") and (dots == ".").all():
+    if len(zones) == 1 and re.fullmatch(r"[+-](?:[01]\d|2[0-3]):[0-5]\d", zones[0] or "") and (dots == ".").all():
         micros = stamps.str.slice(20, 6).cast(pl.Int64, strict=False).cast(pl.Duration("us"))
         ahead = datetime.fromisoformat(f"2000-01-01T00:00{zones[0]}").utcoffset()
         return stamps.str.slice(0, 19).str.to_datetime("%Y-%m-%dT%H:%M:%S", **how) + micros - ahead
@@ -144,9 +162,17 @@ def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFra
     old = old.with_columns(cut(LINE.str.slice(16), " ", "host", "tag", "msg")).unnest("_")
     old = pl.concat([old, clock.stamps(old["line"].str.slice(0, 15))], how="horizontal")
     made = pl.concat([iso, old.select(iso.columns)]) if len(old) else iso
-    odd = pl.col("host").str.ends_with(":") | MSG.str.starts_with("message repeated ")
+    odd = pl.col("host").str.ends_with(":") | MSG.str.contains(r"^(?:message repeated |\[ID \d)")
     made = made.filter(fits & pl.col("tag").str.ends_with(":") & MSG.is_not_null() & ~odd)
     return made, lines.join(made, on="n", how="anti") if len(made) < len(lines) else lines.clear()
+
+
+def _in_order(made: pl.DataFrame, clock: Clock) -> pl.DataFrame:
+    """Stamps without a year once more, mended lines among the others: the year follows from the line before."""
+    old = pl.col("tag").is_not_null() & (LINE.str.slice(3, 1) == " ")
+    stamped = made.filter(old).drop("at", "twice")
+    stamped = pl.concat([stamped, clock.stamps(stamped["line"].str.slice(0, 15))], how="horizontal")
+    return pl.concat([made.filter(~old), stamped], how="diagonal").sort("n", maintain_order=True)
 
 
 def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
@@ -154,19 +180,24 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
 
     The two common forms are read by literal splits; the others are brought into these first.
     """
+    began = clock.year, clock.month
     plain, odd = _plain(lines, clock, pl.col("at").is_not_null())
     mended = _odd(odd, clock)
-    rest, _ = _plain(mended, clock, pl.lit(True))
+    rest = _plain(mended, clock, pl.lit(True))[0].with_columns(pl.col("host").replace("-", None))
     bare = odd.join(mended, on="n", how="anti").with_columns(msg=LINE)
     made = pl.concat([plain, rest, bare], how="diagonal").sort("n") if len(odd) else plain
+    leap: Any = made["at"].drop_nulls().diff().abs().max() if len(rest) else None
+    if leap and leap > timedelta(40):  # a year may be wrong
+        clock.year, clock.month = began
+        made = _in_order(made, clock)
     headed = MSG != LINE
     late = pl.lit(clock.latest + timedelta(days=1))
     problems = {
-        "a line of a mail server whose front cannot be read": bare.filter(LINE.str.contains(_FRONT)),
+        STRANGE: bare.filter(LINE.str.contains(_FRONT)),
         UNREAD: bare.filter(LINE.str.contains(_RECORD)),
         "a time later than its file: give year= of the first line": made.filter(pl.col("at") > late),
         "an hour that came twice (clock change): read as its first": made.filter("twice"),
         "a time that is none (clock change, or a wrong year or zone)": made.filter(pl.col("at").is_null() & headed),
     }
     pid = pl.col("tag").str.extract(r"\[(\d+)\]:$")
-    return made.select("n", "at", "host", pid.alias("pid"), "msg", "line"), problems
+    return made.select("n", "at", "host", "tag", pid.alias("pid"), "msg", "line"), problems

@@ -10,27 +10,27 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from smtpkit.logs.headers import MSG, Clock, cut, split
+from smtpkit.logs.headers import MSG, STRANGE, UNREAD, Clock, cut, split
 from smtpkit.logs.rows import KNOWN, compact
 from smtpkit.words import ending
 
 _PATH = r'"(?:[^"\\]|\\.)*"[^>]*|[^\s<>]*'
 _FINAL = (
     rf"^to=<(?P<recipient>{_PATH})>, (?:orig_to=<(?P<orig_to>{_PATH})>, )?relay=(?P<relay>[^,]*), "
-    r"(?:conn_use=(?P<conn_use>\d+), )?delay=[^,]*, (?:delays=(?P<delays>[^,]*), )?(?:dsn=(?P<dsn_log>[^,]*), )?"
-    r"status=(?P<status>[\w-]+) \((?P<text>.*)$"
+    r"(?:conn_use=(?P<conn_use>\d+), )?delay=[^,]*, (?:delays=(?P<delays>[^,]*), )?(?:tls=[^,]*, )?"
+    r"(?:dsn=(?P<dsn_log>[^,]*), )?status=(?P<status>[\w-]+) \((?P<text>.*)$"
 )
 _INFO = r"^from=<(?P<sender>.*)>, size=(?P<size_bytes>\d+), nrcpt="
 _TLS = r"^(?P<tls_trust>\w+) TLS connection \w+ to (?P<mx_host>\S+?)\[(?P<mx_ip>[^\]]+)\]:\d+"
 _CIPHER = r"^(?P<tls>\S+) with cipher (?P<tls_cipher>\S+)"
 _SAID = re.compile(
-    r"(?:SASL authentication failed; server|TLS is required, but host|host) (\S+?)\[([^\]\s]+)\](?::(\d+))? "
+    r"(?:SASL authentication failed; server|TLS is required, but host|host) (\S+?)\[([^\]\s]+)\](?::(\d{1,5}))? "
     r"(said|refused to talk to me|refused to start TLS): (.*?)"
     r"(?: \(in reply to ([^()]+?)(?: command)?\))?$"
 )
 _AT = re.compile(
     r"(?:connect to|connection with|conversation with|by host|of server|error to) "
-    r"(\S+?)\[([^\]\s]+)\](?::(\d+))?"
+    r"(\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?"
 )
 _VIA = re.compile(r"delivery via \S+: ")
 _ODD_TYPES = {"told_port": pl.Int32, "maybe_delivered": pl.Boolean, "code": pl.Int16}
@@ -38,16 +38,17 @@ _KEPT = """recipient orig_to conn_use queue_s connect_s body_s dsn_log lossy mx_
 message_id session domain tls tls_cipher tls_trust tls_verified stage outcome maybe_delivered code enhanced reply
 error""".split()
 _TOLD = ["told_host", "told_ip", "told_port", *_KEPT[-7:]]
-_HEADS = "n at host pid kind key line".split()
+_HEADS = "n at host pid kind key line tag".split()
 _FIELDS = "recipient orig_to relay conn_use delays dsn_log status text".split()
 _WORDS = (
     ": to=<|: from=<|message-id=<|: removed| said: |refused to talk to me|connect to |lost connection with |"
     "conversation with | TLS connection |TLS is required|SSL_connect error to |SASL authentication failed; |"
     "Server certificate not "
 )
+_VANTAGE = pl.col("host").replace({"": None, "-": None}).alias("vantage")
 _H = pl.struct("host", "key").hash().alias("h")
 _PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
-_TLS_KEPT = ["n", "at", "host", "pid", "kind", "mx_ip", "session", "tls", "tls_cipher", "tls_trust"]
+_TLS_KEPT = "n at host pid kind mx_host mx_ip session tls tls_cipher tls_trust".split()
 _HELD = pl.col("text").str.starts_with("delivery temporarily suspended")
 _HOUR = 3_600_000_000
 
@@ -64,8 +65,8 @@ def explain(text: str) -> dict[str, Any]:
         at = "auth" if text.startswith("SASL") else at
         told = ending(f"in reply to {m[6]}" if m[6] else "", m[5], at)
     else:
-        m = _AT.search(text)
         told = ending(text, _VIA.sub("", text))
+        m = None if "code" in told else _AT.search(text.partition(" said: ")[0])  # not in the server's words
     server = {"told_host": m[1], "told_ip": m[2], "told_port": int(m[3]) if m[3] else None} if m else {}
     return server | told
 
@@ -84,22 +85,27 @@ class Reader:
         heads, problems = split(lines, clock)
         seen = heads.lazy().with_columns(pl.col("host", "pid").fill_null(""), cut(MSG, ": ", "key", "rest"))
         seen = seen.unnest("_").with_columns(queued=pl.col("key").str.contains(r"^[0-9A-Za-z]{5,24}$"))
-        known = seen.with_columns(_kind()).filter(pl.col("kind").is_not_null()).collect()
+        known = seen.with_columns(_kind()).collect()
+        lost = known.filter(pl.col("kind").is_null()).filter(MSG.str.contains("to=<.*, status="))
+        lost = lost.join(pl.concat([problems[STRANGE], problems[UNREAD]]), on="n", how="anti")
+        problems |= {"a recipient and a status in a line that cannot be read": lost}
         return [_tries(known), _infos(known), _tls(known)], problems
 
     def feed(self, said: list[pl.DataFrame], last: bool = False) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
         """The rows that are complete by now, and lines with a problem by its name."""
-        tries, unread = _told(said[0])
         infos = pl.concat([self._infos, said[1]], how="diagonal")
         tls = pl.concat([self._tls, said[2]], how="diagonal")
-        final = pl.col("kind").is_in(["intermediate", "connect_fail"]).not_()
-        early = pl.concat([self._early, tries.filter(~final)], how="diagonal")
-        over, self._early = _next_final(early, tries.filter(final), last)
-        rows = pl.concat([tries.filter(final), over], how="diagonal").with_columns(_H, _PEER)
+        tries, unread = _told(said[0], tls)
+        waits = pl.col("kind").is_in(["intermediate", "connect_fail"])
+        early, tries = pl.concat([self._early, tries.filter(waits)], how="diagonal"), tries.filter(~waits)
+        over, self._early = _next_final(early, tries, last)
+        tries = tries.filter(pl.col("kind") != "unread") if len(unread) else tries
+        rows = pl.concat([tries, over], how="diagonal").with_columns(_H, _PEER)
         rows = _with_tls(_with_message(rows, infos), tls)
         kept = self._early, _unremoved(infos, self._early), _unused(tls, rows, self._early)
         self._early, self._infos, self._tls = map(compact, kept)
-        return _named(pl.concat([rows, infos.filter(pl.col("kind") == "expired")], how="diagonal")), unread
+        rows = pl.concat([rows, infos.filter(pl.col("kind") == "expired")], how="diagonal")
+        return _named(rows), {"a line of a try that cannot be read": unread}
 
     def end(self) -> pl.DataFrame:
         """The rows that waited for more lines."""
@@ -108,13 +114,12 @@ class Reader:
 
     def known(self) -> pl.DataFrame:
         """What is known of messages in the queue."""
-        return self._infos.rename({"host": "vantage", "key": "queue_id"}).select(KNOWN.columns)
+        return self._infos.with_columns(_VANTAGE).rename({"key": "queue_id"}).select(KNOWN.columns)
 
 
 def _named(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows under the schema's names."""
-    vantage = pl.col("host").replace("", None).alias("vantage")
-    kept = rows.select("n", "kind", "at", "key", *_KEPT, vantage)
+    kept = rows.select("n", "kind", "at", "key", *_KEPT, _VANTAGE)
     return kept.rename({"at": "started_at", "key": "queue_id"})
 
 
@@ -142,28 +147,34 @@ def _begins(text: pl.Expr, *words: str) -> pl.Expr:
 
 def _finals(seen: pl.DataFrame) -> pl.DataFrame:
     """The fields of `to=` lines: plain ones by literal splits, others by the one expression."""
-    seen = seen.filter(~pl.col("rest").str.contains(", mailer=", literal=True))
     odd = pl.col("rest").str.starts_with('to=<"') | pl.col("rest").str.contains(">, orig_to=<", literal=True)
     fast = seen.lazy().filter(~odd)
     fast = fast.with_columns(cut(pl.col("rest").str.slice(4), ">, ", "recipient", "more")).unnest("_")
     fast = fast.with_columns(cut(pl.col("more"), ", status=", "fields", "ends")).unnest("_")
-    fast = fast.with_columns(cut(pl.col("fields"), ", ", *"abcde")).unnest("_")
+    fast = fast.with_columns(cut(pl.col("fields"), ", ", *"abcdef")).unnest("_")
     fast = fast.with_columns(cut(pl.col("ends"), " (", "status", "text")).unnest("_")
-    used = pl.col("e").is_not_null()
-    late = {"conn_use": ("b", None), "delays": ("d", "c"), "dsn_log": ("e", "d")}
-    picked = {
-        name: pl.when(used).then(pl.col(a)).otherwise(pl.col(b) if b else None).str.splitn("=", 2).struct[1]
-        for name, (a, b) in late.items()
-    }
+    used = pl.col("b").str.starts_with("conn_use=")
+    late = {"delay": ("b", "c"), "delays": ("c", "d"), "tls": ("d", "e"), "last": ("e", "f")}
+    fast = fast.with_columns(pl.when(used).then(b).otherwise(a).alias(name) for name, (a, b) in late.items())
+    policy = pl.col("tls").str.starts_with("tls=")
     fits = (
         ~pl.col("recipient").str.contains("[ <]")
         & pl.col("a").str.starts_with("relay=")
-        & pl.col("delays").str.contains("/", literal=True)
+        & pl.col("delay").str.starts_with("delay=")
+        & pl.col("delays").str.starts_with("delays=")
+        & (used | pl.col("f").is_null())
+        & (policy | pl.col("last").is_null())
+        & pl.col("dsn_log").str.contains(r"^dsn=\d\.\d+\.\d+$")
+        & pl.col("text").is_not_null()
     )
-    fast = fast.with_columns(pl.col("a").str.slice(6).alias("relay"), **picked)
-    fits &= pl.col("dsn_log").str.contains(r"^\d\.\d+\.\d+$") & pl.col("text").is_not_null()
-    read = fast.filter(fits).select(*_HEADS, "recipient", "relay", *late, "status", "text").collect()
+    fast = fast.with_columns(dsn_log=pl.when(policy).then("last").otherwise("tls")).filter(fits)
+    cuts = {"relay": ("a", 6), "conn_use": ("b", 9), "delays": ("delays", 7), "dsn_log": ("dsn_log", 4)}
+    fast = fast.with_columns(pl.col(a).str.slice(n).alias(name) for name, (a, n) in cuts.items())
+    fast = fast.with_columns(conn_use=pl.when(used).then("conn_use"))
+    read = fast.select(*_HEADS, "recipient", *cuts, "status", "text").collect()
     slow = seen.join(read, on="n", how="anti") if len(read) < len(seen) else seen.clear()
+    fields = pl.col("rest").str.splitn(", status=", 2).struct[0]
+    slow = slow.filter(~fields.str.contains(", mailer=", literal=True))  # Sendmail's
     slow = slow.with_columns(pl.col("rest").str.extract_groups(_FINAL).alias("_")).unnest("_")
     return pl.concat([read, slow.select(*_HEADS, *_FIELDS)], how="diagonal")
 
@@ -178,32 +189,38 @@ def _tries(seen: pl.DataFrame) -> pl.DataFrame:
     finals = finals.with_columns(
         pl.col("conn_use").cast(pl.Int32, strict=False), cut(pl.col("relay"), "[", "mx_host", "_ip")
     )
-    finals = finals.unnest("_").with_columns(cut(pl.col("_ip"), "]:", "mx_ip", "port")).unnest("_")
-    finals = finals.with_columns(pl.col("port").cast(pl.Int32, strict=False)).drop("delays", "_a", "_ip")
+    finals = finals.unnest("_").with_columns(cut(pl.col("_ip"), "]", "mx_ip", "port")).unnest("_")
+    port = pl.col("port").str.strip_prefix(":").cast(pl.Int32, strict=False)
+    finals = finals.with_columns(port).drop("delays", "_a", "_ip")
     others = seen.filter(pl.col("kind").is_in(["intermediate", "connect_fail"]))
     words = pl.when(pl.col("kind") == "intermediate").then("rest").otherwise("msg").alias("text")
     return pl.concat([finals.collect(), others.select(*_HEADS, words)], how="diagonal")
 
 
-def _told(tries: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """Tries with what they say, and those that cannot be read."""
-    tries = _explained(tries)
+def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tries with what they say, and those that cannot be read; among these, final lines end what came before."""
+    tries = _named_by_tls(_explained(tries), tls)
     ours = pl.col("mx_ip").str.contains(r"^(?:127\.|::1$)") & (
         (pl.col("mx_host") == pl.col("mx_ip")) | pl.col("mx_host").str.contains("^localhost")
     )
-    final = pl.col("kind") == "final"
-    named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+$").fill_null(False) & ~ours.fill_null(False)
-    none = (pl.col("relay") == "none") & (pl.col("error").is_not_null() | pl.col("code").is_not_null())
-    kind = pl.when(final & _HELD).then(pl.lit("suspended")).when(final & ~named & ~none).then(pl.lit("local"))
-    bad = pl.when(final).then(pl.col("status").is_null()).otherwise(~named)
-    unread = {"a line of a try that cannot be read": tries.filter(bad)}
-    kept = ("n", "at", "host", "pid", "key", "text", *(n for n in _KEPT if n in tries.columns))
-    return tries.filter(~bad).select(*kept, kind.otherwise("kind").alias("kind")), unread
+    ours |= pl.col("mx_ip").str.contains("/", literal=True) | pl.col("port").is_in([24, 7025])  # sockets, LMTP
+    ours = ours.fill_null(False) | pl.col("tag").str.contains(r"/lmtp(?:\[\d*\])?:$").fill_null(False)
+    named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+(?:%[\w.-]+)?$").fill_null(False)
+    tries = tries.with_columns(ours=ours, named=named, end=pl.col("kind") == "final")
+    ours, named, final = pl.col("ours"), pl.col("named"), pl.col("end")
+    none = (pl.col("relay") == "none") & pl.col("error").is_not_null()
+    tries = tries.with_columns(bad=pl.when(final).then(pl.col("status").is_null()).otherwise(~named & ~ours))
+    kind = pl.when("bad").then(pl.lit("unread")).when(final & _HELD).then(pl.lit("suspended"))
+    kind = kind.when(ours | (final & ~named & ~none)).then(pl.lit("local"))
+    unread = tries.filter("bad")
+    kept = ("n", "at", "host", "pid", "key", "text", "end", *(n for n in _KEPT if n in tries.columns))
+    tries = tries.filter(final | ~pl.col("bad")) if len(unread) else tries
+    return tries.select(*kept, kind.otherwise("kind").alias("kind")), unread
 
 
 def _explained(tries: pl.DataFrame) -> pl.DataFrame:
     """`explain` for each text; plain acceptances are read at once."""
-    accepted = (pl.col("status") == "sent") & pl.col("text").str.contains(r"^2\d\d ")
+    accepted = (pl.col("status") == "sent") & pl.col("text").str.contains("^2[0-9]{2} ")
     plain = tries.select(accepted.fill_null(False)).to_series()
     sent, rest = tries.filter(plain), tries.filter(~plain)
     sent = sent.with_columns(
@@ -225,9 +242,23 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
     probed = pl.col("status") == "deliverable"
     rest = rest.with_columns(
         outcome=pl.when(probed).then(pl.lit("passed")).otherwise("outcome"),
+        stage=pl.when(probed).then(pl.lit("rcpt")).otherwise("stage"),
         maybe_delivered=pl.col("maybe_delivered") & ~probed.fill_null(False),
     )
     return pl.concat([sent, rest], how="diagonal_relaxed")
+
+
+def _named_by_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
+    """A certificate is refused without naming the server: it is that of the process's last TLS line."""
+    bare = pl.col("text").str.starts_with("Server certificate not ") & (pl.col("pid") != "")
+    bare &= (pl.col("kind") == "intermediate") & pl.col("mx_ip").is_null()
+    refused, lines = tries.filter(bare).sort("n"), tls.filter(pl.col("session").is_null()).sort("n")
+    if not len(refused):
+        return tries
+    lines = lines.select("n", "host", "pid", "mx_host", "mx_ip")
+    how: Any = {"on": "n", "by": ["host", "pid"], "check_sortedness": False}
+    found = refused.drop("mx_host", "mx_ip").join_asof(lines, **how)
+    return pl.concat([tries.filter(~bare.fill_null(False)), found], how="diagonal")
 
 
 def _infos(seen: pl.DataFrame) -> pl.DataFrame:
@@ -238,7 +269,7 @@ def _infos(seen: pl.DataFrame) -> pl.DataFrame:
     over = said["from"].str.contains(", status=expired", literal=True)
     one = said["id"].str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
     kind = pl.when(over).then(pl.lit("expired")).otherwise("kind").alias("kind")
-    size = pl.col("size_bytes").cast(pl.Int64)
+    size = pl.col("size_bytes").cast(pl.Int64, strict=False)
     return kept.select("n", "at", "host", "key", kind, "sender", size, one.alias("message_id")).collect()
 
 
@@ -252,21 +283,31 @@ def _tls(seen: pl.DataFrame) -> pl.DataFrame:
 def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Non-final tries with queue id and domain of the delivery they belong to, each once; and who must wait.
 
-    A process serves one delivery at a time, and repeats the last try's text in the final line.
+    A process serves one delivery at a time, and repeats the last try's text in the final line. Where no process
+    is named, only that text, or the queue id, tells which final line it is.
     """
-    ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error").sort("n")
-    how: Any = {"on": "n", "by": ["host", "pid"], "strategy": "forward", "check_sortedness": False}
+    alone, connect = pl.col("pid") == "", pl.col("kind") == "connect_fail"
+    early = early.with_columns(who=pl.when(~alone).then("pid").when(connect).then("text").otherwise("key"))
+    ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error", "end")
+    ends = ends.filter("end").with_columns(who=pl.when(alone).then("text").otherwise("pid"))
+    lone = ends.filter(alone)
+    ends = (pl.concat([ends, lone.with_columns(who="key")]) if len(lone) else ends).sort("n")
+    how: Any = {"on": "n", "by": ["host", "who"], "strategy": "forward", "check_sortedness": False}
     both = early.sort("n").join_asof(ends, suffix="_to", coalesce=False, **how)
     found = pl.col("n_to").is_not_null()
     same = {n: pl.col(n) == pl.col(f"{n}_to") for n in ("key", "text", "mx_ip")}
     near = (pl.col("at_to") - pl.col("at")).cast(pl.Int64).fill_null(0) < _HOUR
-    mine = found & near & ((pl.col("kind") == "connect_fail") | same["key"])
+    latest = ~alone | (pl.col("n") == pl.col("n").max().over("n_to", "kind"))
+    both = both.with_columns(mine=found & near & pl.when(connect).then(latest).otherwise(same["key"]))
+    mine = pl.col("mine")
     handshake = (pl.col("error") == "tls_handshake") & (pl.col("error_to") == "tls_handshake")
     twice = (mine & same["mx_ip"] & (same["text"] | handshake)).fill_null(False)
     domain = pl.when(mine).then(pl.col("recipient_to").str.split("@").list.last().str.to_lowercase())
-    key = pl.when(pl.col("kind") == "intermediate").then("key").otherwise(pl.when(mine).then("key_to"))
-    waits = both.filter(~found).select(early.columns) if not last else early.clear()
-    both = both.filter(~twice & (found | last))
+    key = pl.when(connect).then(pl.when(mine).then("key_to")).otherwise("key")
+    newest = pl.lit(pl.concat([early["at"], finals["at"]]).max(), early.schema["at"])
+    over = found | last | ((newest - pl.col("at")).cast(pl.Int64).fill_null(0) > 24 * _HOUR)  # zones may differ
+    waits = both.filter(~over).select(early.columns)
+    both = both.filter(over & ~twice)
     made = both.with_columns(domain=domain, key=key, asof=pl.when(mine).then("n_to"))
     return made.select(*early.columns, "domain", "asof"), waits
 
@@ -322,12 +363,17 @@ def _with_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
 
 
 def _unremoved(infos: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
-    """What the next block must know: messages that are still in the queue, and those of tries that wait."""
+    """What the next block must know: messages that are still in the queue, and those of tries that wait.
+
+    One that was never active for a day was refused, or thrown away, after its message-id was told.
+    """
     told = infos.with_columns(_H)
     gone = told.filter(pl.col("kind") == "removed").group_by("h").agg(pl.col("n").max().alias("gone"))
     alive = told.filter(pl.col("kind").is_in(["from", "id"])).join(gone, on="h", how="left")
     alive = alive.filter(pl.col("gone").fill_null(-1) < pl.col("n")).drop("gone")
     alive = alive.sort("n").unique(["h", "kind"], keep="last", maintain_order=True)
+    young = (pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 24
+    alive = alive.filter(young | (pl.col("kind") == "from").any().over("h"))
     needed = told.join(waiting.select(_H), on="h", how="semi") if len(waiting) else told.clear()
     return pl.concat([alive, needed]).unique(["n", "kind"], maintain_order=True).drop("h")
 
