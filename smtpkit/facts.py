@@ -34,7 +34,7 @@ class Facts:
 
     def __init__(self, table: pd.DataFrame, diagnosis: Diagnosis, cause: Cause | None) -> None:
         self.cause, self.view = cause, rows.Rows(table, diagnosis)
-        known = ["attempt_id", "at", "ip", "host", "backend", "word", "hit", "accused", "counted"]
+        known = ["attempt_id", "at", "ip", "host", "backend", "word", "hit", "theirs", "accused", "counted"]
         found = self.view.facts[known].assign(us=self.view.facts.sender)
         self.all = f = found.merge(table, on="attempt_id", validate="one_to_one")
         mine = f.counted & self._marked(f)
@@ -49,12 +49,12 @@ class Facts:
         self.quoted = self.bad.iloc[sorted(spread)]
 
     def _marked(self, f: pd.DataFrame) -> pd.Series:
-        """The accused's rows: as the charts mark them, or all of the domain or sender IP that is named."""
+        """The accused's rows: as the charts mark them, or all of the domain or sender IP that is named there."""
         if self.cause is None or f.accused.any():
             return f.accused
-        marked, columns = pd.Series(True, f.index), {"domain": f.domain, "sender_ip": f.us, "mx_ip": f.ip}
+        marked, columns = f.theirs, {"domain": f.domain, "sender_ip": f.us, "mx_ip": f.ip}
         for name, values in {self.cause.dimension: self.cause.values, **self.cause.only_for}.items():
-            marked &= columns[name].isin(values) if name in columns else True
+            marked = marked & columns[name].isin(values) if name in columns else marked
         return marked
 
     @cached_property

@@ -167,7 +167,11 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
     known = sessions(known if known.index.is_unique else known.reset_index(drop=True))  # as diagnose numbers them
     table = attempts.conform(known.reset_index(drop=True))
     if table.attempt_id.isna().any() or not table.attempt_id.is_unique:
-        table["attempt_id"] = pd.Series([f"row {label}" for label in known.index], dtype="str")
+        table["attempt_id"] = [f"row {label}" for label in known.index]
+        made = {n: one.evidence for n, one in enumerate(evidence.causes) if one.evidence is not None}
+        named = {n: rows.assign(attempt_id=[f"row {label}" for label in rows.index]) for n, rows in made.items()}
+        causes = (replace(one, evidence=named.get(n)) for n, one in enumerate(evidence.causes))
+        evidence = replace(evidence, causes=tuple(causes))
     return evidence, table
 
 

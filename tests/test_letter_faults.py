@@ -1,0 +1,90 @@
+"""What a reader of letters and charts found wrong, a row each: it failed before it was mended."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import smtpkit as sk
+from smtpkit import packet
+from smtpkit.packet import report
+from smtpkit.rows import Rows
+
+OURS = [f"198.51.100.{n}" for n in range(7, 11)]
+
+
+@pytest.fixture(autouse=True)
+def _no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes a second and is not asked here."""
+    monkeypatch.setattr(packet, "_charts", lambda frame, diagnosis: [])
+
+
+def sends(**more: Any) -> pd.DataFrame:
+    """80 attempts at four MX IPs in turn; one of them refuses all."""
+    at = pd.date_range("2026-11-24", periods=80, freq="30s", tz="UTC")
+    f = pd.DataFrame({"started_at": at, "mx_ip": [f"192.0.2.{11 + n % 4}" for n in range(80)]})
+    f = f.assign(domain="daum.example", recipient="kim@daum.example", sender="me@ours.example")
+    return f.assign(code=f.mx_ip.eq("192.0.2.14").map({True: 554, False: 250})).assign(**more)
+
+
+def line(letter: str | None, head: str) -> str:
+    """The letter's line of that head."""
+    (found,) = [one for one in str(letter).split("\n") if one.startswith(f"    {head} ")]
+    return found
+
+
+# the letter names the accused and nobody else ---------------------------------------------------------------------
+def several_receivers() -> pd.DataFrame:
+    """Three domains, each asked from four addresses of ours; one domain refuses one of these."""
+    made = []
+    for n in range(600):
+        domain, us = f"d{n % 3}.example", OURS[n // 3 % 4]
+        bad = (domain, us) == ("d1.example", OURS[0])
+        made.append((domain, f"192.0.{n % 3}.{11 + n // 12 % 3}", us, f"u{n % 7}@{domain}", 554 if bad else 250))
+    f = pd.DataFrame(made, columns=["domain", "mx_ip", "sender_ip", "recipient", "code"])
+    f["started_at"] = pd.date_range("2026-11-24", periods=600, freq="20s", tz="UTC")
+    return f.assign(
+        sender="me@ours.example", stage="mail", reply=f.code.map({554: "554 5.7.1 blocked", 250: "250 ok"})
+    )
+
+
+def test_a_block_of_our_address_is_told_to_the_receiver_that_blocks_it() -> None:
+    f = several_receivers()
+    found = sk.diagnose(f)
+    made = report(found)
+    assert [(cause.kind, cause.values) for cause in found.causes] == [("sender_ip_block", (OURS[0],))]
+    assert made.subject == f"d1.example: 50 of 50 attempts from {OURS[0]} refused, none of 150 elsewhere"
+    assert made.to == "postmaster@d1.example"
+    assert set(made.table.recipient.str.rpartition("@")[2]) == {"d1.example"}
+    assert made.table.counted_as.value_counts().to_dict() == {"accused, refused": 50, "sibling": 150}
+
+
+def test_charts_count_the_same_attempts_as_the_letter() -> None:
+    view = Rows(f := several_receivers(), sk.diagnose(f))
+    assert view.lines.set_index("sender")[["k", "n"]].to_numpy().tolist() == [[50, 50], [0, 50], [0, 50], [0, 50]]
+    assert view.lines.accused.tolist() == [True, False, False, False]
+    assert set(view.facts.domain[view.facts.accused]) == {"d1.example"}
+    assert view.foot.endswith("counted: d1.example")
+
+
+def test_a_limit_is_told_to_the_receiver_that_limits() -> None:
+    made, begun = [], pd.Timestamp("2026-11-24", tz="UTC")
+    for minute in range(40):
+        for k in range(12 if minute % 4 == 0 else 2):
+            at, code = begun + pd.Timedelta(minutes=minute, seconds=3 * k), 421 if k >= 5 else 250
+            made.append((at, "daum.example", f"192.0.2.{11 + k % 2}", code))
+        for k in range(3):
+            made.append(
+                (begun + pd.Timedelta(minutes=minute, seconds=20 + k), "naver.example", "203.0.113.21", 250)
+            )
+    f = pd.DataFrame(made, columns=["started_at", "domain", "mx_ip", "code"]).assign(sender_ip=OURS[0])
+    f["reply"] = f.code.map({421: "421 4.7.0 Too many connections, limit is 5 per minute", 250: "250 2.0.0 Ok"})
+    letter = report(f).letter
+    assert str(letter).startswith(f"# daum.example: 70 of 180 attempts from {OURS[0]} deferred\n")
+    assert "none: nothing else of yours" in line(letter, "Contrast")
+
+
+def test_evidence_without_ids_is_known_by_the_rows_of_the_frame() -> None:
+    f = sends().set_index(pd.Index(range(2, 82)))
+    f.loc[[3, 7, 12], "code"] = 451
+    assert report(f).subject == "192.0.2.14: 20 of 20 attempts refused, none of 60 elsewhere"
