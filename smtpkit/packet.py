@@ -176,14 +176,16 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
 
 
 def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tuple[Diagnosis, Any]:
-    """Recipients as tokens in the attempts, in what servers said of them, and in the diagnosis."""
-    keep = [*own, *table.sender.dropna().unique()]
+    """Recipients as tokens in the attempts, in what servers said of them, and in the diagnosis, senders or not."""
+    to = set(table.recipient.dropna().str.strip("<> ").str.lower())
+    keep = [*own, *(one for one in table.sender.dropna().unique() if one.strip("<> ").lower() not in to)]
 
     def hide(*texts: str) -> tuple[str, ...]:
         return tuple(redact(pd.DataFrame({"text": texts}, dtype="str"), keep, key=key).text)
 
     causes = tuple(replace(cause, values=hide(*cause.values)) for cause in found.causes)
-    table = table.assign(**redact(table[["recipient", "reply"]], keep, key=key))
+    hidden = redact(table[["recipient"]], own, key=key), redact(table[["reply"]], keep, key=key)
+    table = table.assign(recipient=hidden[0].recipient, reply=hidden[1].reply)
     return replace(found, causes=causes, verdict=hide(found.verdict)[0]), table
 
 

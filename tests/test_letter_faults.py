@@ -88,3 +88,13 @@ def test_evidence_without_ids_is_known_by_the_rows_of_the_frame() -> None:
     f = sends().set_index(pd.Index(range(2, 82)))
     f.loc[[3, 7, 12], "code"] = 451
     assert report(f).subject == "192.0.2.14: 20 of 20 attempts refused, none of 60 elsewhere"
+
+
+def test_a_recipient_who_also_sends_stays_a_pseudonym() -> None:
+    f = sends(reply="554 5.7.1 <kim@daum.example> refused, says me@ours.example")
+    f.loc[0, "sender"] = "Kim@daum.example"
+    made = report(f)
+    assert "kim@" not in str(made.letter).lower()
+    assert "kim@" not in made.table.drop(columns="sender").to_csv().lower()
+    assert "says me@ours.example" in str(made.letter)
+    assert "<kim@daum.example> refused" in str(report(f, own="kim@daum.example").letter)
