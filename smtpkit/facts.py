@@ -34,14 +34,14 @@ class Facts:
 
     def __init__(self, table: pd.DataFrame, diagnosis: Diagnosis, cause: Cause | None) -> None:
         self.cause, self.view = cause, rows.Rows(table, diagnosis)
-        known = ["attempt_id", "at", "ip", "host", "backend", "word", "hit", "theirs", "accused", "counted"]
-        found = self.view.facts[known].assign(us=self.view.facts.sender)
+        known = "attempt_id at ip host backend us word hit theirs accused counted".split()
+        found = self.view.facts[known].assign(ours=self.view.facts.sender)
         self.all = f = found.merge(table, on="attempt_id", validate="one_to_one")
         mine = f.counted & self._marked(f)
         self.mine, self.bad = f[mine], f[mine & f.hit]
         like = f.counted & ~mine & _among(f.domain, self.mine.domain) & (cause is not None)
         if cause is not None and cause.dimension != "sender_ip":
-            like &= _among(f.us, self.mine.us)
+            like &= _among(f.ours, self.mine.ours)
         if cause is not None and cause.dimension in ("mx_ip", "backend"):
             like &= f.ip.ne("no address")  # who is not known is no sibling
         self.rest, last = f[like], len(self.bad) - 1
@@ -52,7 +52,7 @@ class Facts:
         """The accused's rows: as the charts mark them, or all of the domain or sender IP that is named there."""
         if self.cause is None or f.accused.any():
             return f.accused
-        marked, columns = f.theirs, {"domain": f.domain, "sender_ip": f.us, "mx_ip": f.ip}
+        marked, columns = f.theirs, {"domain": f.domain, "sender_ip": f.ours, "mx_ip": f.ip}
         for name, values in {self.cause.dimension: self.cause.values, **self.cause.only_for}.items():
             marked = marked & columns[name].isin(values) if name in columns else marked
         return marked
@@ -63,7 +63,7 @@ class Facts:
         near = self.rest if len(self.rest) else self.mine
         pool, chosen = near[near.word == "accepted"], list[Any]()
         for bad in self.quoted.itertuples():
-            away, other = (pool["at"] - bad.at).abs(), pool.ip.ne(bad.ip) | pool.us.ne(bad.us)
+            away, other = (pool["at"] - bad.at).abs(), pool.ip.ne(bad.ip) | pool.ours.ne(bad.ours)
             whom = pool.recipient.ne(bad.recipient).fillna(True) & pd.notna(bad.recipient)
             order = pd.DataFrame({"whom": whom, "used": pool.ip.isin(pool.ip[chosen]), "away": away})
             close = order[(away <= NEAR) & other & ~pool.index.isin(chosen)]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from smtpkit import __version__, attempts, escape, parts, plot
-from smtpkit.address import ip_or_none
+from smtpkit.address import as_ip, is_told
 from smtpkit.catalogue import render
 from smtpkit.counts import sessions
 from smtpkit.diagnosis import Diagnosis, diagnose
@@ -191,7 +191,7 @@ def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tu
 
 def _ptr(network: Network | None, ours: pd.Series) -> str:
     """Names of our addresses as DNS has them; "" if not asked."""
-    names = [ip.reverse_pointer for ip in map(ip_or_none, ours.dropna().unique()[:3]) if ip]
+    names = [as_ip(ip).reverse_pointer for ip in ours.dropna().unique()[:3] if is_told(ip)]
     answers = [network.resolve(name, "PTR") for name in names] if network else []
     return several(name for found in answers for name in (found.rows or (f"none ({found.status})",)))
 

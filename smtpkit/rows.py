@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from smtpkit.address import ip_or_none
+from smtpkit.address import ip_or_none, is_told
 from smtpkit.counts import endings, sessions, unfinished, wilson
 from smtpkit.drawing import CROSS, WORDS, inert
 from smtpkit.errors import refuse
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST, FILL = 20, 12
 """Rows drawn one by one, at most; how many are left where there are more, if the accused need no more."""
-_READ = """started_at mx_pref code mx_ip mx_host sender_ip local_ip outcome error reason domain source asked
+_READ = """started_at mx_pref code mx_ip mx_host sender_ip seen_ip local_ip outcome error reason domain source asked
 attempt_id reply_host banner_host ehlo_host recipient""".split()
 _WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS[:4], strict=True))
 _KEY = {"mx_ip": "ip", "sender_ip": "sender", "backend": "backend", "recipient": "recipient"}
@@ -120,7 +120,9 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     word, tls = endings(frame).map(_WORD).fillna("withheld"), text.error.isin(["tls_handshake", "tls_verify"])
     f["word"] = np.where(word.eq("no answer").to_numpy() & tls, "TLS failed", word)
     f["ip"], f["host"] = text.mx_ip.fillna("no address"), text.mx_host.str.rstrip(".")
-    f["sender"] = text.sender_ip.fillna(text.local_ip)
+    told = {ip for ip in text.local_ip.dropna().unique() if is_told(ip)}
+    f["us"] = text.sender_ip.fillna(text.seen_ip).fillna(text.local_ip.where(text.local_ip.isin(told)))
+    f["sender"] = f.us.fillna(text.local_ip)
     f["backend"] = text.reply_host.fillna(text.banner_host).fillna(text.ehlo_host)
     said = pd.to_numeric(f.code, errors="coerce").astype("Int64").astype("str")
     said = said.fillna(text.error).fillna(text.outcome).fillna("?")

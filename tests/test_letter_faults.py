@@ -7,6 +7,7 @@ import pytest
 
 import smtpkit as sk
 from smtpkit import packet
+from smtpkit.network import Answer
 from smtpkit.packet import report
 from smtpkit.rows import Rows
 
@@ -98,3 +99,42 @@ def test_a_recipient_who_also_sends_stays_a_pseudonym() -> None:
     assert "kim@" not in made.table.drop(columns="sender").to_csv().lower()
     assert "says me@ours.example" in str(made.letter)
     assert "<kim@daum.example> refused" in str(report(f, own="kim@daum.example").letter)
+
+
+# who we are -----------------------------------------------------------------------------------------------------
+class Names:
+    """A network that notes which names it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def resolve(self, name: str, kind: str) -> Answer:
+        self.asked.append(name)
+        return Answer("ok", ("mail.ours.example",))
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "asked"),
+    [
+        ({"local_ip": "192.168.0.10"}, "address not known, PTR not asked", []),
+        ({"local_ip": "fe80::1"}, "address not known, PTR not asked", []),
+        ({"sender_ip": "10.0.0.1"}, "10.0.0.1, PTR not asked", []),
+        ({"local_ip": "192.0.2.99"}, "192.0.2.99, PTR mail.ours.example", ["99.2.0.192.in-addr.arpa"]),
+        ({"local_ip": "10.0.0.1", "seen_ip": "8.8.8.8"}, "8.8.8.8, PTR mail", ["8.8.8.8.in-addr.arpa"]),
+    ],
+    ids=str,
+)
+def test_a_private_address_is_no_address_of_ours_to_others(given: dict, said: str, asked: list[str]) -> None:
+    made = report(sends(**given), network=(net := Names()))
+    assert said in line(made.letter, "From us")
+    assert net.asked == asked
+    assert "192.168" not in made.subject + made.table.to_csv()
+
+
+def test_attempts_from_private_addresses_are_still_told_apart() -> None:
+    f = sends(local_ip=[f"10.0.0.{1 + n // 4 % 2}" for n in range(80)])
+    f["code"] = f.local_ip.eq("10.0.0.2").map({True: 554, False: 250})
+    made = report(f, frame=f)
+    assert made.subject == "daum.example: 40 of 40 attempts refused, none of 40 elsewhere"
+    assert "from our 1 other address" in str(made.letter)
+    assert Rows(f, sk.diagnose(f)).lines.sender.tolist() == ["10.0.0.1", "10.0.0.2"]
