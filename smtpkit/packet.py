@@ -79,8 +79,10 @@ class Packet:
             ".csv": lambda: _csv(self.table),
         }
         if path.suffix in FILES and not made[path.suffix]:
-            why = f"cannot be written: there is no letter for this: {self.subject}"
-            raise refuse("path", path.name, why, "end it in .html or .csv")
+            why, instead = f"there is no letter for this: {self.subject}", "end it in .html or .csv"
+            if self.letter:
+                why, instead = "no attempt says who we are", "give sender="
+            raise refuse("path", path.name, f"cannot be written: {why}", instead)
         whole = tuple(path / FILES[end] for end in FILES if made[end])
         self.files = (path,) if path.suffix in FILES else whole
         for file in self.files:
@@ -89,7 +91,8 @@ class Packet:
 
     def __repr__(self) -> str:
         none = f"{self.subject}\nNo letter: no receiver can mend this, or the evidence is not enough.\n"
-        return (self.letter or none) + "".join(f"\nwritten: {file}" for file in self.files)
+        bare = "\nno draft: no attempt says who we are; give sender=" * bool(self.letter and not self.author)
+        return (self.letter or none) + bare + "".join(f"\nwritten: {file}" for file in self.files)
 
 
 def report(
@@ -113,7 +116,7 @@ def report(
     evidence : a Diagnosis (`frame`: the attempts it was made from), or an attempts frame to diagnose.
     path : a folder for letter.md, report.html, letter.eml and attempts.csv, or one file with such an ending.
     own : your test mailboxes, shown in full; every other recipient is a pseudonym (`redact`, with its `key`).
-    sender : who sends the draft; by default postmaster at the domain of the attempts' sender.
+    sender : who sends the draft; by default postmaster at the domain of most attempts' senders.
     ptr : the name of our address; asked of DNS if a `network` is given instead.
     tz : second time zone beside UTC; by default Asia/Seoul for "ko", this machine's for "en".
     which : the cause to write about, if the diagnosis has several.
@@ -146,10 +149,8 @@ def report(
         letter = render(f"letter.{lang}.md", **words)
         subject = letter.partition("\n")[0].removeprefix("# ")
     drawn = replace(diagnosis, verdict=subject, causes=(facts.cause,) if facts.cause else diagnosis.causes)
-    domains = [str(one).rpartition("@")[2] for one in facts.all.sender.dropna()]
-    author = sender or next((f"postmaster@{domain}" for domain in domains if domain), None)
     to = words["contact"]["email"] if letter else ""
-    made = Packet(subject, to, letter, facts.table(zone), author, (facts, drawn, words))
+    made = Packet(subject, to, letter, facts.table(zone), sender or _author(facts), (facts, drawn, words))
     if path is not None:
         made.write(Path(path))
     return made
@@ -187,6 +188,13 @@ def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tu
     hidden = redact(table[["recipient"]], own, key=key), redact(table[["reply"]], keep, key=key)
     table = table.assign(recipient=hidden[0].recipient, reply=hidden[1].reply)
     return replace(found, causes=causes, verdict=hide(found.verdict)[0]), table
+
+
+def _author(facts: Facts) -> str | None:
+    """Postmaster at the domain that most attempts come from, the accused ones first; None: none is known."""
+    given = (some.sender.str.extract(r"[^<>\s]@([^@<>\s]+)>?\s*$")[0] for some in (facts.mine, facts.all))
+    domains = next((some for some in given if some.notna().any()), pd.Series())
+    return next((f"postmaster@{domain}" for domain in domains.value_counts().index), None)
 
 
 def _ptr(network: Network | None, ours: pd.Series) -> str:

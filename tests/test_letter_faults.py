@@ -1,5 +1,6 @@
 """What a reader of letters and charts found wrong, a row each: it failed before it was mended."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 
 import smtpkit as sk
 from smtpkit import packet
+from smtpkit.errors import InvalidInput
 from smtpkit.network import Answer
 from smtpkit.packet import report
 from smtpkit.rows import Rows
@@ -138,3 +140,21 @@ def test_attempts_from_private_addresses_are_still_told_apart() -> None:
     assert made.subject == "daum.example: 40 of 40 attempts refused, none of 40 elsewhere"
     assert "from our 1 other address" in str(made.letter)
     assert Rows(f, sk.diagnose(f)).lines.sender.tolist() == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_the_draft_is_from_the_domain_that_the_accused_attempts_are_from() -> None:
+    stranger = sends(sender="news@stranger.example", mx_ip="203.0.113.9", domain="ours.example", code=250)
+    f = pd.concat([stranger.head(1), sends()], ignore_index=True)
+    f["started_at"] = pd.date_range("2026-11-24", periods=81, freq="30s", tz="UTC")
+    f.loc[1:5, "sender"] = "<>"
+    assert report(f).author == "postmaster@ours.example"
+
+
+@pytest.mark.parametrize("sender", ["<>", "", "MAILER-DAEMON", None])
+def test_without_a_sender_all_but_the_draft_is_written(sender: str | None, tmp_path: Path) -> None:
+    made = report(sends(sender=sender), tmp_path / "case")
+    assert sorted(file.name for file in made.files) == ["attempts.csv", "letter.md", "report.html"]
+    assert "no draft: no attempt says who we are; give sender=" in repr(made)
+    with pytest.raises(InvalidInput, match="give sender="):
+        report(sends(sender=sender), tmp_path / "x.eml")
+    assert report(sends(sender=sender), tmp_path / "y.eml", sender="jo@ours.example").draft is not None
