@@ -20,7 +20,7 @@ Say = Callable[[pd.DataFrame], tuple[str, str]]  # the look and the text of a ce
 
 
 def rounds(view: Rows, ax: Axes) -> None:
-    f, room = view.facts, drawing.heads(ax, view.lines, view.of(), view.top, view.head())[1]
+    f, room = view.facts[view.facts.dated], drawing.heads(ax, view.lines, view.of(), view.top, view.head())[1]
     x, most = f.groupby("key").cumcount(), int(min(ROUNDS, max(4, room // 21)))
     begun = f.groupby(x)["at"].min()
     if many := len(begun) > most:

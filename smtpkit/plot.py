@@ -94,7 +94,7 @@ def _lanes(view: Rows, ax: Axes) -> None:
     seen, shown = f.dropna(subset="at").drop_duplicates(["y", "word", "pixel"]), list[Any]()
     back = view.lines.back.dropna()
     for word in [word for word in WORDS if f.word.eq(word).any()]:
-        mine, label = seen[seen.word == word], f"{word} ({f.word.eq(word).sum():,})"
+        mine, label = seen[seen.word == word], f"{word} ({f.word[f['at'].notna()].eq(word).sum():,})"
         shown += ax.plot(mine["at"], mine.y - 0.13 * (word != "accepted"), ls="", label=label, **MARKS[word])
     ax.vlines(back, back.index - 0.42, back.index + 0.42, color=INK, lw=2)
     drawing.legend(ax, shown, left)

@@ -43,6 +43,8 @@ class Rows:
         self.causes = [cause for cause in causes if cause.kind not in ("healthy", "inconclusive")]
         self.title = _title(f[made], int((~made).sum()), str(getattr(diagnosis, "verdict", "") or ""))
         self.foot, self.notes = _foot(f, f[made]), list[tuple[pd.Timestamp, str]]()
+        f["dated"] = f["at"].notna() | (diagnosis is None) | f["at"].isna().all()  # diagnoses leave out the others
+        made &= f.dated
         f["told"] = _told(f, self.causes)
         self.word, f["hit"] = _hits(f, self.causes, judged=diagnosis is not None)
         keys = [unit] if unit else self._unit(order)

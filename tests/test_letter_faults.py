@@ -158,3 +158,31 @@ def test_without_a_sender_all_but_the_draft_is_written(sender: str | None, tmp_p
     with pytest.raises(InvalidInput, match="give sender="):
         report(sends(sender=sender), tmp_path / "x.eml")
     assert report(sends(sender=sender), tmp_path / "y.eml", sender="jo@ours.example").draft is not None
+
+
+def test_attempts_without_a_time_are_counted_and_quoted_nowhere() -> None:
+    f = sends()
+    f.loc[::3, "started_at"] = pd.NaT
+    dated, found = f.dropna(subset="started_at"), sk.diagnose(f)
+    k, n = (dated.code == 554).sum(), len(dated)
+    made = report(found)
+    assert made.subject == f"192.0.2.14: {k} of {k} attempts refused, none of {n - k} elsewhere"
+    assert f"refused {k} of {k}" in found.verdict
+    assert made.table.started_at.notna().all()
+    assert len(made.table) == n
+    view = Rows(f, found)
+    assert (view.lines.k.sum(), view.lines.n.sum()) == (k, n)
+    assert view.foot.endswith("27 without a time")
+    assert "withheld" not in view.foot
+    assert Rows(f, None).lines.n.sum() == 80
+
+
+def test_charts_draw_no_attempt_without_a_time_beside_a_diagnosis() -> None:
+    f = pd.concat([sends()] * 2, ignore_index=True)
+    f["started_at"] = pd.date_range("2026-11-24", periods=160, freq="30s", tz="UTC")
+    f.loc[::3, "started_at"] = pd.NaT
+    found = sk.diagnose(f)
+    cells = [text.get_text() for text in sk.plot.grid(f, found).axes[0].texts]
+    assert sum(int(cell.rpartition("/")[2]) for cell in cells if "/" in cell) == f.started_at.notna().sum()
+    keys = [text.get_text() for text in sk.plot.lanes(f, found).axes[0].get_legend().get_texts()]
+    assert sum(int(key.split("(")[1][:-1]) for key in keys) == f.started_at.notna().sum()
