@@ -1,5 +1,6 @@
 """What a reader of letters and charts found wrong, a row each: it failed before it was mended."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
-from smtpkit import packet
+from smtpkit import packet, parts
 from smtpkit.errors import InvalidInput
 from smtpkit.network import Answer
 from smtpkit.packet import report
@@ -186,3 +187,35 @@ def test_charts_draw_no_attempt_without_a_time_beside_a_diagnosis() -> None:
     assert sum(int(cell.rpartition("/")[2]) for cell in cells if "/" in cell) == f.started_at.notna().sum()
     keys = [text.get_text() for text in sk.plot.lanes(f, found).axes[0].get_legend().get_texts()]
     assert sum(int(key.split("(")[1][:-1]) for key in keys) == f.started_at.notna().sum()
+
+
+# every text of a table ------------------------------------------------------------------------------------------
+def test_recipients_in_an_index_of_several_levels_are_hidden() -> None:
+    table = sk.redact(sk.counts.by(sends(), ["mx_ip", "recipient"]), key="k")
+    assert table.index.names == ["mx_ip", "recipient"]
+    assert set(table.index.get_level_values(0)) == set(sends().mx_ip)
+    assert {name[:2] for name in table.index.get_level_values(1)} == {"u-"}
+    wide = sk.redact(table.T.set_axis(pd.MultiIndex.from_tuples([("jo@a.example", n) for n in range(4)]), axis=1))
+    assert "jo@" not in wide.to_string()
+
+
+def test_recipients_in_octets_are_hidden_and_other_octets_stay() -> None:
+    raw = [b"550 <jo@daum.example> unknown\r\n", b"\xb1\xe8@daum.example \xff", b"250 \xff\xfe ok", None]
+    table = sk.redact(pd.DataFrame({"raw": raw, "text": ["<jo@daum.example>", "", "", ""]}), key="k")
+    assert table.raw[0] == b"550 " + table.text[0].encode() + b" unknown\r\n"
+    assert table.raw[1].startswith(b"u-")
+    assert table.raw[1].endswith(b"@daum.example \xff")
+    assert table.raw[2] == raw[2]
+
+
+def test_no_level_of_an_index_is_a_formula_in_a_csv() -> None:
+    evil = '=HYPERLINK("http://evil.example")'
+    f = sends(reply=evil)
+    text = parts.as_file("x.csv", sk.counts.by(f, ["reply", "mx_ip"]).rename_axis(["=1+1", "mx_ip"])).decode(
+        "utf-8-sig"
+    )
+    rows = list(csv.reader(text.splitlines()))
+    assert rows[0][0] == "'=1+1"
+    assert {row[0] for row in rows[1:]} == {f"'{evil}"}
+    empty = parts.on_text(f.head(0).set_index(["mx_ip", "reply"]), str)
+    assert empty.index.names == ["mx_ip", "reply"]
