@@ -1,6 +1,10 @@
 """What a reader of letters and charts found wrong, a row each: it failed before it was mended."""
 
 import csv
+import os
+import re
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,8 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
-from smtpkit import packet, parts
+from smtpkit import attempts, cli, packet, parts
+from smtpkit.campaign import Run
 from smtpkit.errors import InvalidInput
 from smtpkit.network import Answer
 from smtpkit.packet import report
@@ -219,3 +224,30 @@ def test_no_level_of_an_index_is_a_formula_in_a_csv() -> None:
     assert {row[0] for row in rows[1:]} == {f"'{evil}"}
     empty = parts.on_text(f.head(0).set_index(["mx_ip", "reply"]), str)
     assert empty.index.names == ["mx_ip", "reply"]
+
+
+# the command line -------------------------------------------------------------------------------------------------
+def probed(monkeypatch: pytest.MonkeyPatch, lab: sk.Lab, *more: str, **rules: Any) -> int:
+    """`smtpkit probe` as it would be in the lab."""
+    real = sk.probe
+    monkeypatch.setattr(sk, "internet", lambda **_: lab.network)
+    monkeypatch.setattr(sk, "probe", lambda *who, **how: real(*who, **how, **rules))
+    return cli.main(["probe", lab.domain, "--sender", lab.sender, "--recipient", lab.recipient, *more])
+
+
+def test_an_interrupted_probe_says_so_and_ends_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sk.Lab("healthy") as lab:
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        assert probed(monkeypatch, lab, "--rounds", "50", pace=sk.Pace(receiver_gap=0.2, ip_gap=0.2)) == 130
+    said = re.search(r"smtpkit: interrupted: (\d+) of (\d+) sessions\n", capsys.readouterr().err)
+    assert said
+    assert 0 < int(said[1]) < int(said[2]) == 200
+
+
+def test_a_probe_of_nothing_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    with sk.Lab("healthy") as lab:
+        assert probed(monkeypatch, lab) == 0
+        monkeypatch.setattr(Run, "frame", lambda run: attempts.frame())
+        assert probed(monkeypatch, lab) == 1
