@@ -109,6 +109,19 @@ def test_a_recipient_who_also_sends_stays_a_pseudonym() -> None:
     assert "<kim@daum.example> refused" in str(report(f, own="kim@daum.example").letter)
 
 
+def test_the_count_of_a_back_end_stands_beside_its_name() -> None:
+    f = pd.concat([sends()] * 2, ignore_index=True)
+    f["started_at"] = pd.date_range("2026-11-24", periods=160, freq="30s", tz="UTC")
+    f["reply_host"] = [f"be{n // 4 % 2}.{ip}.example" for n, ip in enumerate(f.mx_ip)]
+    f["code"] = f.reply_host.eq("be1.192.0.2.14.example").map({True: 554, False: 250})
+    cause = sk.diagnose(f).causes[0]
+    assert (cause.dimension, cause.values) == ("backend", ("be1.192.0.2.14.example",))
+    who = "be1.192.0.2.14.example"
+    assert report(f).subject == f"{who} (behind 192.0.2.14): 20 of 20 attempts refused, none of 140 elsewhere"
+    korean = report(f, lang="ko").subject
+    assert korean.startswith(f"{who} (192.0.2.14 뒤): ")
+
+
 # who we are -----------------------------------------------------------------------------------------------------
 class Names:
     """A network that notes which names it is asked."""
