@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from smtpkit import rows
+from smtpkit.address import organisation
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.counts import percent
 from smtpkit.diagnosis import Cause, Diagnosis
@@ -34,9 +35,9 @@ class Facts:
 
     def __init__(self, table: pd.DataFrame, diagnosis: Diagnosis, cause: Cause | None) -> None:
         self.cause, self.view = cause, rows.Rows(table, diagnosis)
-        known = "attempt_id at ip host backend us word hit theirs accused counted".split()
+        known = "attempt_id at domain ip host backend us word hit theirs accused counted".split()
         found = self.view.facts[known].assign(ours=self.view.facts.sender)
-        self.all = f = found.merge(table, on="attempt_id", validate="one_to_one")
+        self.all = f = found.merge(table.drop(columns="domain"), on="attempt_id", validate="one_to_one")
         mine = f.counted & self._marked(f)
         self.mine, self.bad = f[mine], f[mine & f.hit]
         like = f.counted & ~mine & _among(f.domain, self.mine.domain) & (cause is not None)
@@ -87,7 +88,7 @@ class Facts:
         bad = bad.assign(server=server.where(bad.port.isna(), server + ":" + bad.port.astype("str")))
         made["left"] = bad[~bad.ip.isin([ip for _, ip in back])] if still else bad
         made["ways"] = [word for word in WORDS if bad.word.eq(word).any()]
-        made["contact"] = contact(bad.host, bad.domain.fillna(bad.recipient_domain))
+        made["contact"] = contact(bad.host, bad.domain)
         made |= {"several": several, "prose": _prose, "quote": _quote, "when": lambda at: when(at, zone)}
         made |= {"cause": cause, "mine": self.mine, "rest": self.rest, "bad": bad, "interval": percent}
         return made | {"quoted": self.quoted, "contrast": self.contrast}
@@ -152,5 +153,5 @@ def contact(hosts: Iterable[Any], domains: Iterable[Any]) -> dict[str, str]:
     for row in catalogue("contacts.csv"):  # the last is for every host
         if f".{host.lower()}".endswith(tuple(row["mx_suffix"].strip("*").split(";"))):
             break
-    email = row["email"].replace("{domain}", domain or host.partition(".")[2])
+    email = row["email"].replace("{domain}", domain or organisation(host))
     return row | {"email": "" if email.endswith("@") else email}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST, FILL = 20, 12
 """Rows drawn one by one, at most; how many are left where there are more, if the accused need no more."""
 _READ = """started_at mx_pref code mx_ip mx_host sender_ip seen_ip local_ip outcome error reason domain source asked
-attempt_id reply_host banner_host ehlo_host recipient""".split()
+attempt_id reply_host banner_host ehlo_host recipient recipient_domain""".split()
 _WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS[:4], strict=True))
 _KEY = {"mx_ip": "ip", "sender_ip": "sender", "backend": "backend", "recipient": "recipient"}
 _HEAD = {"ip": "MX IP", "sender": "from", "backend": "back end", "recipient": "recipient"}
@@ -125,6 +125,8 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     told = {ip for ip in text.local_ip.dropna().unique() if is_told(ip)}
     f["us"] = text.sender_ip.fillna(text.seen_ip).fillna(text.local_ip.where(text.local_ip.isin(told)))
     f["sender"] = f.us.fillna(text.local_ip)
+    mailbox = text.recipient.str.extract(r"@([^@<>\s]+)>?\s*$")[0]
+    f["domain"] = text.domain.fillna(text.recipient_domain).fillna(mailbox)
     f["backend"] = text.reply_host.fillna(text.banner_host).fillna(text.ehlo_host)
     said = pd.to_numeric(f.code, errors="coerce").astype("Int64").astype("str")
     said = said.fillna(text.error).fillna(text.outcome).fillna("?")

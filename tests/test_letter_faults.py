@@ -207,6 +207,24 @@ def test_charts_draw_no_attempt_without_a_time_beside_a_diagnosis() -> None:
     assert sum(int(key.split("(")[1][:-1]) for key in keys) == f.started_at.notna().sum()
 
 
+# whom to write to ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("given", "to"),
+    [
+        ({"mx_host": "corp.example", "recipient": "kim@corp.example"}, "postmaster@corp.example"),
+        ({"mx_host": "mx1.mail.corp.co.kr", "recipient": None}, "postmaster@corp.co.kr"),
+        ({"mx_host": None, "recipient": "<kim@corp.example>"}, "postmaster@corp.example"),
+        ({"mx_host": "mx.google.example", "recipient": "kim@corp.example"}, "postmaster@corp.example"),
+        ({"mx_host": "mx.google.example", "recipient_domain": "corp.example"}, "postmaster@corp.example"),
+        ({"mx_host": None, "recipient": None}, ""),
+    ],
+    ids=str,
+)
+def test_the_postmaster_is_the_recipients(given: dict, to: str) -> None:
+    f = sends(**given).drop(columns="domain")
+    assert report(f).to == to
+
+
 # every text of a table ------------------------------------------------------------------------------------------
 def test_recipients_in_an_index_of_several_levels_are_hidden() -> None:
     table = sk.redact(sk.counts.by(sends(), ["mx_ip", "recipient"]), key="k")
