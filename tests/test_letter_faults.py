@@ -1,9 +1,11 @@
 """What a reader of letters and charts found wrong, a row each: it failed before it was mended."""
 
+import contextlib
 import csv
 import os
 import re
 import signal
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ import pytest
 import smtpkit as sk
 from smtpkit import attempts, cli, packet, parts
 from smtpkit.campaign import Run
-from smtpkit.errors import InvalidInput
+from smtpkit.checks import dnsbl
+from smtpkit.errors import InvalidInput, StoreError
 from smtpkit.network import Answer
 from smtpkit.packet import report
 from smtpkit.rows import Rows
@@ -282,3 +285,24 @@ def test_a_probe_of_nothing_is_no_success(monkeypatch: pytest.MonkeyPatch) -> No
         assert probed(monkeypatch, lab) == 0
         monkeypatch.setattr(Run, "frame", lambda run: attempts.frame())
         assert probed(monkeypatch, lab) == 1
+
+
+# the casebook -----------------------------------------------------------------------------------------------------
+def test_notes_are_the_users_and_listings_the_block_lists(tmp_path: Path) -> None:
+    book = sk.Casebook(tmp_path / "c.sqlite")
+    book.note("asked for removal")
+    with sk.Lab("dnsbl_listed") as lab:
+        dnsbl.lookup(lab.network.sender_ip, lab.network, casebook=book)
+    assert book.notes().text.tolist() == ["asked for removal"]
+    assert "listed" in set(dnsbl.history(book).state)
+
+
+@pytest.mark.parametrize("table", ["t(x)", "meta(k, v)", "notes(at, text)"])
+def test_a_database_that_is_no_casebook_is_refused_as_it_is(table: str, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "foreign.sqlite")) as base:
+        base.execute(f"create table {table}")
+    before = (tmp_path / "foreign.sqlite").read_bytes()
+    with pytest.raises(StoreError, match=r"foreign\.sqlite is a database, but no casebook"):
+        sk.Casebook(tmp_path / "foreign.sqlite")
+    assert (tmp_path / "foreign.sqlite").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["foreign.sqlite"]
