@@ -306,3 +306,33 @@ def test_a_database_that_is_no_casebook_is_refused_as_it_is(table: str, tmp_path
         sk.Casebook(tmp_path / "foreign.sqlite")
     assert (tmp_path / "foreign.sqlite").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["foreign.sqlite"]
+
+
+# a watch that was broken off --------------------------------------------------------------------------------------
+def test_a_watch_goes_on_while_a_list_has_us() -> None:
+    with sk.Lab("dnsbl_listed") as lab:
+        first = sk.watch(lab.domain, network=lab.network, every=0.1, rounds=3)
+        assert set(first.outcome) == {"passed"}
+        again = sk.watch(lab.domain, network=lab.network, every=0.1, rounds=2)
+        assert again.try_number.max() == 5
+
+
+def test_a_round_that_asked_one_server_only_does_not_count() -> None:
+    with sk.Lab("healthy") as lab:
+        ask = {"recipient": lab.recipient, "sender": lab.sender, "network": lab.network, "every": 0.1, "zones": []}
+        route = sk.lookup_mx(lab.domain, network=lab.network)
+        sk.watch(route["192.0.2.12"], rounds=2, **ask)
+        frame = sk.watch(route, **ask)
+    assert frame.groupby("try_number").mx_ip.nunique().tolist() == [1, 1, 4, 4]
+
+
+def test_rounds_after_a_list_let_go_count() -> None:
+    with sk.Lab("healthy") as lab:
+        book, ip = sk.Casebook(lab.network.casebook), lab.network.sender_ip
+        book.note(
+            f'dnsbl [["zen.spamhaus.org", "{ip}", "listed", "127.0.0.2"]]', at=pd.Timestamp("2026-01-01", tz="UTC")
+        )
+        ask = {"network": lab.network, "every": 0.1, "zones": ["zen.spamhaus.org"]}
+        assert sk.watch(lab.domain, rounds=3, clear=3, **ask).try_number.max() == 3
+        assert sk.watch(lab.domain, **ask).try_number.max() == 3
+        assert sk.watch(lab.domain, clear=3, **ask).try_number.max() == 4
