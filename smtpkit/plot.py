@@ -135,7 +135,9 @@ def _counts(view: Rows, ax: Axes) -> None:
         shown += [Patch(label=f"{word} ({n.sum():,})", lw=0.5, **BARS[word])] * bool(n.any())
         below += n
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.set_ylabel(f"attempts per {edges.freqstr}", **ink(size=8))
+    days = (edges[1] - edges[0]).days
+    each = f"{days} days" if days > 1 else "day" if days else edges.freqstr
+    ax.set_ylabel(f"attempts per {each}", **ink(size=8))
     _axis(view, ax, drawing.across(ax) - 60, edges)
     drawing.legend(ax, shown[::-1], 0)
 

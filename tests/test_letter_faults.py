@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import smtpkit as sk
 from smtpkit import attempts, cli, packet, parts
@@ -336,3 +338,54 @@ def test_rounds_after_a_list_let_go_count() -> None:
         assert sk.watch(lab.domain, rounds=3, clear=3, **ask).try_number.max() == 3
         assert sk.watch(lab.domain, **ask).try_number.max() == 3
         assert sk.watch(lab.domain, clear=3, **ask).try_number.max() == 4
+
+
+# charts ---------------------------------------------------------------------------------------------------------
+def drawn(figure: Any) -> Any:
+    """What measures the texts of a chart as they are drawn."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return canvas.get_renderer()
+
+
+HANGUL = (
+    "다음 고객센터에 차단 해제를 요청하였고 담당자가 해당 서버의 차단 목록을 즉시 갱신하겠다고 전화로 답변하였음"
+)
+
+
+@pytest.mark.parametrize(
+    "note", [f"{HANGUL} (ticket id: 118112, filled in till list is null; will call if still ill)", "W" * 150, "x"]
+)
+def test_no_note_is_written_beyond_the_picture(note: str) -> None:
+    figure = sk.plot.timeline(f := sends(), notes=[(f.started_at[0], note)])
+    assert figure._supxlabel.get_window_extent(drawn(figure)).x1 <= figure.bbox.width
+    assert note.replace(" ", "") in re.sub(r"[\s\xa0]", "", figure._supxlabel.get_text())
+
+
+def test_rounds_over_several_days_bear_their_day() -> None:
+    f = sends().head(24)
+    f["started_at"] = pd.Timestamp("2026-11-20 23:00", tz="UTC") + pd.to_timedelta(f.index // 4 * 12, "h")
+    heads = [label.get_text() for label in sk.plot.grid(f).axes[0].get_xticklabels()]
+    assert heads[:2] == ["round 1\n20 Nov\n23:00", "round 2\n21 Nov\n11:00"]
+
+
+@pytest.mark.parametrize(
+    ("each", "said"), [("1D", "7 days"), ("4D", "14 days"), ("6h", "day"), ("1h", "3h")], ids=str
+)
+def test_a_slot_of_days_is_told_in_days(each: str, said: str) -> None:
+    times = pd.date_range("2026-01-01", periods=80, freq=each, tz="UTC")
+    assert sk.plot.timeline(sends(started_at=times)).axes[0].get_ylabel() == f"attempts per {said}"
+
+
+@pytest.mark.parametrize(
+    "host", ["mx.daum.example", "very-long-host-name-of-a-server-that-nobody-types.mail.outlook.example"]
+)
+@pytest.mark.parametrize("ours", ["198.51.100.{}", "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ff{:02}"])
+def test_the_heads_of_a_heatmap_do_not_overlap(host: str, ours: str) -> None:
+    f = sends(mx_host=host, sender_ip=[ours.format(n // 4 % 6) for n in range(80)])
+    figure = sk.plot.heatmap(f)
+    pen = drawn(figure)
+    boxes = [label.get_window_extent(pen) for label in figure.axes[0].get_xticklabels()]
+    assert len(boxes) == 6
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert "".join(figure.axes[0].get_xticklabels()[0].get_text().split()) == f"from{ours.format(0)}"
