@@ -71,20 +71,26 @@ def ink(mono: bool = False, **more: Any) -> dict[str, Any]:
     return {"family": families(mono), "color": INK, "parse_math": False, "usetex": False} | more
 
 
-def fill(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
-    """`text` in lines that are drawn no wider than `width` points; a word wider than that is broken at a sign."""
+def fill(text: str, width: float, size: float, weight: str = "normal", most: int = 99) -> list[str]:
+    """`text` in lines that are drawn no wider than `width` points; a word wider than that is broken at a sign.
+
+    No more is broken than `most` lines.
+    """
     font, lines = FontProperties(family=families(), size=size, weight=weight), [""]
 
     def over(line: str) -> bool:
         return bool(text_to_path.get_text_width_height_descent(line, font, False)[0] > 0.97 * width)
 
     for part in re.findall(" *[^ ]+", text):
+        if len(lines) > most:
+            break
         if lines[-1] and over(lines[-1] + part):
             lines.append("")
         lines[-1] += part if lines[-1] else part.lstrip(" ")
-        while len(lines[-1]) > 1 and over(lines[-1]):
+        while len(lines[-1]) > 1 and len(lines) <= most and over(lines[-1]):
             line = lines.pop()
-            cut = max(1, bisect_left(range(1, len(line)), True, key=lambda n: over(line[:n])))
+            letters = range(1, min(len(line), int(5 * width / size) + 2))  # none is narrower than size/5
+            cut = max(1, bisect_left(letters, True, key=lambda n: over(line[:n])))
             cut = max(line.rfind(sign, 0, cut) + 1 for sign in ".:@/-") or cut
             lines += [line[:cut], line[cut:]]
     return lines
@@ -93,8 +99,8 @@ def fill(text: str, width: float, size: float, weight: str = "normal") -> list[s
 def wrap(text: str, width: float, size: float, weight: str = "normal", most: int = 4) -> str:
     """`text` in lines of `width` points, broken between clauses if it fits so, never inside "0 of 211"."""
     text = _GLUE.sub("\u00a0", text)
-    plain = fill(text, width, size, weight)
-    clauses = [line for part in re.split("(?<=[;.:]) +", text) for line in fill(part, width, size, weight)]
+    plain = fill(text, width, size, weight, most)
+    clauses = [line for part in re.split("(?<=[;.:]) +", text) for line in fill(part, width, size, weight, most)]
     lines = clauses if len(clauses) <= len(plain) else plain
     return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1]} \u2026"])
 

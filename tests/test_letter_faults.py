@@ -8,6 +8,7 @@ import re
 import signal
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import smtpkit as sk
-from smtpkit import attempts, cli, packet, parts
+from smtpkit import attempts, cli, drawing, packet, parts
 from smtpkit.campaign import Run
 from smtpkit.checks import dnsbl
 from smtpkit.errors import InvalidInput, StoreError
@@ -389,3 +390,12 @@ def test_the_heads_of_a_heatmap_do_not_overlap(host: str, ours: str) -> None:
     assert len(boxes) == 6
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
     assert "".join(figure.axes[0].get_xticklabels()[0].get_text().split()) == f"from{ours.format(0)}"
+
+
+@pytest.mark.parametrize("text", ["한" * 5000, "i" * 5000, "a. " * 1500], ids=lambda text: text[:3])
+def test_endless_text_is_wrapped_at_once(text: str) -> None:
+    begun = time.monotonic()
+    lines = drawing.wrap(text, 500, 7.5).split("\n")
+    assert time.monotonic() - begun < 10
+    assert len(lines) == 4
+    assert lines[3].endswith(" …")
