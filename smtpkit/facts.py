@@ -153,5 +153,5 @@ def contact(hosts: Iterable[Any], domains: Iterable[Any]) -> dict[str, str]:
     for row in catalogue("contacts.csv"):  # the last is for every host
         if f".{host.lower()}".endswith(tuple(row["mx_suffix"].strip("*").split(";"))):
             break
-    email = row["email"].replace("{domain}", domain or organisation(host))
+    email = row["email"].replace("{domain}", domain or organisation(host) * ("." in host))
     return row | {"email": "" if email.endswith("@") else email}

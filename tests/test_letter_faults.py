@@ -17,7 +17,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import smtpkit as sk
-from smtpkit import attempts, cli, drawing, packet, parts
+from smtpkit import attempts, cli, drawing, packet, parts, watching
 from smtpkit.campaign import Run
 from smtpkit.checks import dnsbl
 from smtpkit.errors import InvalidInput, StoreError
@@ -223,6 +223,7 @@ def test_charts_draw_no_attempt_without_a_time_beside_a_diagnosis() -> None:
         ({"mx_host": "mx.google.example", "recipient": "kim@corp.example"}, "postmaster@corp.example"),
         ({"mx_host": "mx.google.example", "recipient_domain": "corp.example"}, "postmaster@corp.example"),
         ({"mx_host": None, "recipient": None}, ""),
+        ({"mx_host": "mx", "recipient": None}, ""),
     ],
     ids=str,
 )
@@ -272,11 +273,18 @@ def probed(monkeypatch: pytest.MonkeyPatch, lab: sk.Lab, *more: str, **rules: An
     return cli.main(["probe", lab.domain, "--sender", lab.sender, "--recipient", lab.recipient, *more])
 
 
+def _interrupt(lab: sk.Lab) -> None:
+    """Ctrl-C once the lab was asked something."""
+    while len(lab.log) < 20:
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_an_interrupted_probe_says_so_and_ends_with_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with sk.Lab("healthy") as lab:
-        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Thread(target=_interrupt, args=(lab,), daemon=True).start()
         assert probed(monkeypatch, lab, "--rounds", "50", pace=sk.Pace(receiver_gap=0.2, ip_gap=0.2)) == 130
     said = re.search(r"smtpkit: interrupted: (\d+) of (\d+) sessions\n", capsys.readouterr().err)
     assert said
@@ -331,14 +339,12 @@ def test_a_round_that_asked_one_server_only_does_not_count() -> None:
 
 def test_rounds_after_a_list_let_go_count() -> None:
     with sk.Lab("healthy") as lab:
-        book, ip = sk.Casebook(lab.network.casebook), lab.network.sender_ip
-        book.note(
-            f'dnsbl [["zen.spamhaus.org", "{ip}", "listed", "127.0.0.2"]]', at=pd.Timestamp("2026-01-01", tz="UTC")
-        )
-        ask = {"network": lab.network, "every": 0.1, "zones": ["zen.spamhaus.org"]}
-        assert sk.watch(lab.domain, rounds=3, clear=3, **ask).try_number.max() == 3
-        assert sk.watch(lab.domain, **ask).try_number.max() == 3
-        assert sk.watch(lab.domain, clear=3, **ask).try_number.max() == 4
+        route = sk.lookup_mx(lab.domain, network=lab.network)
+        frame = sk.watch(route, network=lab.network, every=0.1, rounds=3, clear=4, zones=[])
+    plan = watching._Watch(None, None, None, lambda _sessions: 0.0, 2, None)
+    ends = frame.groupby("try_number").started_at.max()
+    listed = [pd.NaT, ends[1] - pd.Timedelta("1D"), ends[1], ends[2], ends[3]]
+    assert [plan._resume(route, frame, at)[1] for at in listed] == [3, 2, 1, 0, 0]
 
 
 # charts ---------------------------------------------------------------------------------------------------------
