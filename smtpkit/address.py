@@ -145,6 +145,14 @@ def mailbox(text: str, what: str = "address") -> str:
     return made
 
 
+def is_mailbox(text: str) -> bool:
+    """Whether it can be written to, as far as its form goes."""
+    try:
+        return bool(mailbox(text))
+    except InvalidInput:
+        return False
+
+
 def domain_of(address: str | None) -> str | None:
     """The domain of a normalised mailbox; None for none and for the null reverse-path.
 

@@ -175,7 +175,7 @@ def test_the_draft_is_from_the_domain_that_the_accused_attempts_are_from() -> No
     assert report(f).author == "postmaster@ours.example"
 
 
-@pytest.mark.parametrize("sender", ["<>", "", "MAILER-DAEMON", None])
+@pytest.mark.parametrize("sender", ["<>", "", "MAILER-DAEMON", "me@a..b", "me@[bad]", None])
 def test_without_a_sender_all_but_the_draft_is_written(sender: str | None, tmp_path: Path) -> None:
     made = report(sends(sender=sender), tmp_path / "case")
     assert sorted(file.name for file in made.files) == ["attempts.csv", "letter.md", "report.html"]
@@ -224,6 +224,7 @@ def test_charts_draw_no_attempt_without_a_time_beside_a_diagnosis() -> None:
         ({"mx_host": "mx.google.example", "recipient_domain": "corp.example"}, "postmaster@corp.example"),
         ({"mx_host": None, "recipient": None}, ""),
         ({"mx_host": "mx", "recipient": None}, ""),
+        ({"mx_host": "mx.daum.example", "recipient_domain": "a..b"}, ""),
     ],
     ids=str,
 )
