@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from smtpkit.errors import InvalidInput, refuse
@@ -20,6 +20,7 @@ _DOT_STRING = re.compile(rf"{_ATOM}(\.{_ATOM})*\Z")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"\Z')
 _NAMED = re.compile(r'\s*(?:"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<([^<>]*)>\s*\Z')
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
+_PAPER = [ip_network(one) for one in "192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 2001:db8::/32 3fff::/20".split()]
 MAX_LOCAL, MAX_DOMAIN, MAX_PATH = 64, 255, 254  # octets; RFC 5321 4.5.3.1
 
 
@@ -87,6 +88,16 @@ def sending_ip(ip: str, what: str = "ip") -> IPv4Address | IPv6Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def is_told(ip: str) -> bool:
+    """Whether others know a host by it: a global address, or one for documentation, as in the lab.
+
+    >>> is_told("8.8.8.8"), is_told("192.0.2.1"), is_told("10.0.0.1"), is_told("here")
+    (True, True, False, False)
+    """
+    address = ip_or_none(ip)
+    return address is not None and (address.is_global or any(address in paper for paper in _PAPER))
+
+
 def as_ip(ip: str, what: str = "ip") -> IPv4Address | IPv6Address:
     """`ip` as an address; InvalidInput if it is none."""
     if address := ip_or_none(ip):
@@ -146,6 +157,14 @@ def mailbox(text: str, what: str = "address") -> str:
     if len(local.encode()) > MAX_LOCAL or len(made.encode()) > MAX_PATH:
         raise refuse(what, text, f"has over {MAX_LOCAL} octets before the @ or {MAX_PATH} in all", "shorten it")
     return made
+
+
+def is_mailbox(text: str) -> bool:
+    """Whether it can be written to, as far as its form goes."""
+    try:
+        return bool(mailbox(text))
+    except InvalidInput:
+        return False
 
 
 def domain_of(address: str | None) -> str | None:

@@ -143,8 +143,16 @@ class Casebook:
 
     def notes(self) -> pd.DataFrame:
         """Your remarks: at (UTC), text."""
+        return self._noted("!=")
+
+    def listings(self) -> pd.DataFrame:
+        """What block lists said, as `checks.dnsbl` keeps it among the notes: at (UTC), text."""
+        return self._noted("=")
+
+    def _noted(self, same: str) -> pd.DataFrame:
         with self._open() as base:
-            found = base.execute("select at, text from notes order by at").fetchall()
+            sql = f"select at, text from notes where substr(text, 1, 7) {same} 'dnsbl [' order by at"
+            found = base.execute(sql).fetchall()
         made = pd.DataFrame(found, columns=["at", "text"], dtype="str")
         at = pd.to_datetime(made["at"], utc=True, format="ISO8601")
         return made.assign(at=at.astype("datetime64[us, UTC]"))

@@ -3,7 +3,6 @@
 Not here: the public calls (plot), the rows and their counts (rows), heads and foot (drawing).
 """
 
-import textwrap
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -20,15 +19,17 @@ Say = Callable[[pd.DataFrame], tuple[str, str]]  # the look and the text of a ce
 
 
 def rounds(view: Rows, ax: Axes) -> None:
-    f, room = view.facts, drawing.heads(ax, view.lines, view.of(), view.top, view.head())[1]
-    x, most = f.groupby("key").cumcount(), int(min(ROUNDS, max(4, room // 21)))
+    f, room = view.facts[view.facts.dated], drawing.heads(ax, view.lines, view.of(), view.top, view.head())[1]
+    x = f.groupby("key").cumcount()
     begun = f.groupby(x)["at"].min()
+    days = begun.dt.date.nunique() > 1
+    most = int(min(ROUNDS, max(4, room // (26 if days else 21))))
     if many := len(begun) > most:
         x, names = _slots(f["at"], int(max(3, min(most, room // 34))))
         view.foot += f" \u00b7 cells: {view.word}/attempts"
     else:
         wide = room / len(begun) > 36
-        times = begun.dt.strftime("%H:%M:%S" if wide else "%H:%M").fillna("")
+        times = begun.dt.strftime("%d %b\n%H:%M" if days else "%H:%M:%S" if wide else "%H:%M").fillna("")
         names = [f"{'round ' * wide}{number}\n{at}" for number, at in enumerate(times, 1)]
     _cells(ax, f, x, names, room, lambda part: _say(part, many))
     for y in view.lines.index[view.lines.accused]:
@@ -71,7 +72,8 @@ def matrix(view: Rows, ax: Axes, by: str) -> None:
     right = "attempts" if by == "kind" else view.head()
     room = drawing.heads(ax, view.lines, side, view.top, right)[1]
     heads = [inert(f"from {name}" if by == "sender" else name) for name in [*names, "other"][: x.max() + 1]]
-    heads = ["\n".join(textwrap.wrap(head, max(8, int(room / len(heads) / 5)))) for head in heads]
+    points = room / len(heads)
+    heads = ["\n".join(drawing.fill(head, 0.9 * points, _size(points))) for head in heads]
     _cells(ax, f, x, heads, room, say)
     for cause in view.causes:
         framed = f.hit & match(f, cause, ["ip", "sender", "recipient"])
@@ -91,10 +93,15 @@ def _cells(ax: Axes, f: pd.DataFrame, x: pd.Series, names: Sequence[str], room: 
         colour = "white" if loud else MUTE if word == "withheld" else INK
         style = ink(size=size, color=colour, weight="bold" if loud else "normal", ha="center", va="center")
         ax.text(column, y, text, bbox={"boxstyle": "square,pad=0.15", "fc": box["fc"], "ec": "none"}, **style)
-    ax.set_xticks(range(len(names)), list(names), **ink(size=min(8.5, max(6.2, 0.19 * points))))
+    ax.set_xticks(range(len(names)), list(names), **ink(size=_size(points)))
     ax.set_xlim(-0.6, max(len(names), 2) - 0.4)
     ax.tick_params(bottom=False)
     ax.spines["bottom"].set_visible(False)
+
+
+def _size(points: float) -> float:
+    """How large the heads of columns so wide are written."""
+    return min(8.5, max(6.2, 0.19 * points))
 
 
 def _frame(ax: Axes, x: float, y: float, wide: float) -> None:

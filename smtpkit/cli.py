@@ -66,6 +66,8 @@ def _demo(asked: argparse.Namespace) -> int:
     print("A lab on loopback: daum.example has 4 MX servers; one of them still keeps an old blacklist.")
     with sk.Lab("stale_blacklist") as lab:
         frame = sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network)
+        if frame.attrs["smtpkit"]["stopped"]:
+            raise KeyboardInterrupt
         found = sk.diagnose(frame)
         packet = sk.report(found, Path(asked.out) / "smtpkit-demo.html")
     print(found)
@@ -80,12 +82,17 @@ def _probe(asked: argparse.Namespace) -> int:
     where = {"source_ip": asked.source_ip, "casebook": asked.casebook, "socks": asked.socks}
     network = sk.internet(nameservers=asked.nameserver or (), **where)
     how = {"network": network, "rounds": asked.rounds, "tls": asked.tls, "helo": asked.helo}
-    frame = sk.probe(asked.domain, asked.recipient, asked.sender, **how)
+    run = sk.probe(asked.domain, asked.recipient, asked.sender, background=True, **how)
+    frame = run.wait()
     if asked.json:
         sys.stdout.write(frame.to_json(orient="records", lines=True, date_format="iso", force_ascii=False))
     else:
         print(sk.diagnose(frame))
-    return 0 if frame["outcome"].isin(["passed", "accepted"]).all() else 1
+    if run.stopped:
+        cut = int(frame["error"].eq("stopped").sum())
+        print(f"smtpkit: interrupted: {run.done - cut} of {run.total} sessions", file=sys.stderr)
+        return 130
+    return 0 if len(frame) and frame["outcome"].isin(["passed", "accepted"]).all() else 1
 
 
 def _run(asked: argparse.Namespace) -> int:

@@ -5,12 +5,12 @@ Not here: which chart shows what (plot), counting (rows), colours, marks and fon
 
 import base64
 import re
-import textwrap
 import tomllib
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -71,14 +71,36 @@ def ink(mono: bool = False, **more: Any) -> dict[str, Any]:
     return {"family": families(mono), "color": INK, "parse_math": False, "usetex": False} | more
 
 
+def fill(text: str, width: float, size: float, weight: str = "normal", most: int = 99) -> list[str]:
+    """`text` in lines that are drawn no wider than `width` points; a word wider than that is broken at a sign.
+
+    No more is broken than `most` lines.
+    """
+    font, lines = FontProperties(family=families(), size=size, weight=weight), [""]
+
+    def over(line: str) -> bool:
+        return bool(text_to_path.get_text_width_height_descent(line, font, False)[0] > 0.97 * width)
+
+    for part in re.findall(" *[^ ]+", text):
+        if len(lines) > most:
+            break
+        if lines[-1] and over(lines[-1] + part):
+            lines.append("")
+        lines[-1] += part if lines[-1] else part.lstrip(" ")
+        while len(lines[-1]) > 1 and len(lines) <= most and over(lines[-1]):
+            line = lines.pop()
+            letters = range(1, min(len(line), int(5 * width / size) + 2))  # none is narrower than size/5
+            cut = max(1, bisect_left(letters, True, key=lambda n: over(line[:n])))
+            cut = max(line.rfind(sign, 0, cut) + 1 for sign in ".:@/-") or cut
+            lines += [line[:cut], line[cut:]]
+    return lines
+
+
 def wrap(text: str, width: float, size: float, weight: str = "normal", most: int = 4) -> str:
     """`text` in lines of `width` points, broken between clauses if it fits so, never inside "0 of 211"."""
-    text, font = _GLUE.sub("\u00a0", text), FontProperties(family=families(), size=size, weight=weight)
-    wide = text_to_path.get_text_width_height_descent(text, font, False)[0]
-    letters = 0.97 * width * len(text) / max(wide, 1)
-    fill = partial(textwrap.wrap, width=int(max(8, letters)), break_on_hyphens=False)
-    plain = fill(text)
-    clauses = [line for part in re.split("(?<=[;.:]) +", text) for line in fill(part)]
+    text = _GLUE.sub("\u00a0", text)
+    plain = fill(text, width, size, weight, most)
+    clauses = [line for part in re.split("(?<=[;.:]) +", text) for line in fill(part, width, size, weight, most)]
     lines = clauses if len(clauses) <= len(plain) else plain
     return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1]} \u2026"])
 

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from smtpkit import rows
+from smtpkit.address import is_mailbox, organisation
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.counts import percent
 from smtpkit.diagnosis import Cause, Diagnosis
@@ -34,14 +35,14 @@ class Facts:
 
     def __init__(self, table: pd.DataFrame, diagnosis: Diagnosis, cause: Cause | None) -> None:
         self.cause, self.view = cause, rows.Rows(table, diagnosis)
-        known = ["attempt_id", "at", "ip", "host", "backend", "word", "hit", "accused", "counted"]
-        found = self.view.facts[known].assign(us=self.view.facts.sender)
-        self.all = f = found.merge(table, on="attempt_id", validate="one_to_one")
+        known = "attempt_id at domain ip host backend us word hit theirs accused counted".split()
+        found = self.view.facts[known].assign(ours=self.view.facts.sender)
+        self.all = f = found.merge(table.drop(columns="domain"), on="attempt_id", validate="one_to_one")
         mine = f.counted & self._marked(f)
         self.mine, self.bad = f[mine], f[mine & f.hit]
         like = f.counted & ~mine & _among(f.domain, self.mine.domain) & (cause is not None)
         if cause is not None and cause.dimension != "sender_ip":
-            like &= _among(f.us, self.mine.us)
+            like &= _among(f.ours, self.mine.ours)
         if cause is not None and cause.dimension in ("mx_ip", "backend"):
             like &= f.ip.ne("no address")  # who is not known is no sibling
         self.rest, last = f[like], len(self.bad) - 1
@@ -49,12 +50,12 @@ class Facts:
         self.quoted = self.bad.iloc[sorted(spread)]
 
     def _marked(self, f: pd.DataFrame) -> pd.Series:
-        """The accused's rows: as the charts mark them, or all of the domain or sender IP that is named."""
+        """The accused's rows: as the charts mark them, or all of the domain or sender IP that is named there."""
         if self.cause is None or f.accused.any():
             return f.accused
-        marked, columns = pd.Series(True, f.index), {"domain": f.domain, "sender_ip": f.us, "mx_ip": f.ip}
+        marked, columns = f.theirs, {"domain": f.domain, "sender_ip": f.ours, "mx_ip": f.ip}
         for name, values in {self.cause.dimension: self.cause.values, **self.cause.only_for}.items():
-            marked &= columns[name].isin(values) if name in columns else True
+            marked = marked & columns[name].isin(values) if name in columns else marked
         return marked
 
     @cached_property
@@ -63,7 +64,7 @@ class Facts:
         near = self.rest if len(self.rest) else self.mine
         pool, chosen = near[near.word == "accepted"], list[Any]()
         for bad in self.quoted.itertuples():
-            away, other = (pool["at"] - bad.at).abs(), pool.ip.ne(bad.ip) | pool.us.ne(bad.us)
+            away, other = (pool["at"] - bad.at).abs(), pool.ip.ne(bad.ip) | pool.ours.ne(bad.ours)
             whom = pool.recipient.ne(bad.recipient).fillna(True) & pd.notna(bad.recipient)
             order = pd.DataFrame({"whom": whom, "used": pool.ip.isin(pool.ip[chosen]), "away": away})
             close = order[(away <= NEAR) & other & ~pool.index.isin(chosen)]
@@ -87,7 +88,7 @@ class Facts:
         bad = bad.assign(server=server.where(bad.port.isna(), server + ":" + bad.port.astype("str")))
         made["left"] = bad[~bad.ip.isin([ip for _, ip in back])] if still else bad
         made["ways"] = [word for word in WORDS if bad.word.eq(word).any()]
-        made["contact"] = contact(bad.host, bad.domain.fillna(bad.recipient_domain))
+        made["contact"] = contact(bad.host, bad.domain)
         made |= {"several": several, "prose": _prose, "quote": _quote, "when": lambda at: when(at, zone)}
         made |= {"cause": cause, "mine": self.mine, "rest": self.rest, "bad": bad, "interval": percent}
         return made | {"quoted": self.quoted, "contrast": self.contrast}
@@ -152,5 +153,5 @@ def contact(hosts: Iterable[Any], domains: Iterable[Any]) -> dict[str, str]:
     for row in catalogue("contacts.csv"):  # the last is for every host
         if f".{host.lower()}".endswith(tuple(row["mx_suffix"].strip("*").split(";"))):
             break
-    email = row["email"].replace("{domain}", domain or host.partition(".")[2])
-    return row | {"email": "" if email.endswith("@") else email}
+    email = row["email"].replace("{domain}", domain or organisation(host) * ("." in host))
+    return row | {"email": email if is_mailbox(email) else ""}

@@ -72,6 +72,7 @@ def connect(path: Path) -> sqlite3.Connection:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         try:
+            _check(base, path)  # what is no casebook stays as it is
             _to_wal(base)
             base.execute("pragma synchronous=normal")
             _prepare(base, path)
@@ -103,9 +104,18 @@ def _prepare(base: sqlite3.Connection, path: Path) -> None:
                 base.execute(statement)
             base.execute("insert into meta values ('version', ?)", (str(VERSION),))
         base.execute("commit")
-    found = base.execute("select value from meta where key = 'version'").fetchone()
-    if found is None or found[0] != str(VERSION):
-        version = f"version {found[0] if found else '?'}; this smtpkit reads {VERSION}"
+    _check(base, path)
+
+
+def _check(base: sqlite3.Connection, path: Path) -> None:
+    """StoreError for a file that holds something else, or is of another version."""
+    if not base.execute("select name from sqlite_master").fetchall():
+        return
+    if not {"key", "value"} <= {row[1] for row in base.execute("pragma table_info(meta)").fetchall()}:
+        raise StoreError(f"{path} is a database, but no casebook; it stays as it is. Open a new file")
+    found = base.execute("select value from meta where key = 'version'").fetchall()
+    if found != [(str(VERSION),)]:
+        version = f"version {found[0][0] if found else '?'}; this smtpkit reads {VERSION}"
         raise StoreError(f"{path} is a casebook of {version}. Open a new file")
 
 

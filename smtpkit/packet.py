@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from smtpkit import __version__, attempts, escape, parts, plot
-from smtpkit.address import ip_or_none
+from smtpkit.address import as_ip, is_mailbox, is_told
 from smtpkit.catalogue import render
 from smtpkit.counts import sessions
 from smtpkit.diagnosis import Diagnosis, diagnose
@@ -79,8 +79,10 @@ class Packet:
             ".csv": lambda: _csv(self.table),
         }
         if path.suffix in FILES and not made[path.suffix]:
-            why = f"cannot be written: there is no letter for this: {self.subject}"
-            raise refuse("path", path.name, why, "end it in .html or .csv")
+            why, instead = f"there is no letter for this: {self.subject}", "end it in .html or .csv"
+            if self.letter:
+                why, instead = "no attempt says who we are", "give sender="
+            raise refuse("path", path.name, f"cannot be written: {why}", instead)
         whole = tuple(path / FILES[end] for end in FILES if made[end])
         self.files = (path,) if path.suffix in FILES else whole
         for file in self.files:
@@ -89,7 +91,8 @@ class Packet:
 
     def __repr__(self) -> str:
         none = f"{self.subject}\nNo letter: no receiver can mend this, or the evidence is not enough.\n"
-        return (self.letter or none) + "".join(f"\nwritten: {file}" for file in self.files)
+        bare = "\nno draft: no attempt says who we are; give sender=" * bool(self.letter and not self.author)
+        return (self.letter or none) + bare + "".join(f"\nwritten: {file}" for file in self.files)
 
 
 def report(
@@ -113,7 +116,7 @@ def report(
     evidence : a Diagnosis (`frame`: the attempts it was made from), or an attempts frame to diagnose.
     path : a folder for letter.md, report.html, letter.eml and attempts.csv, or one file with such an ending.
     own : your test mailboxes, shown in full; every other recipient is a pseudonym (`redact`, with its `key`).
-    sender : who sends the draft; by default postmaster at the domain of the attempts' sender.
+    sender : who sends the draft; by default postmaster at the domain of most attempts' senders.
     ptr : the name of our address; asked of DNS if a `network` is given instead.
     tz : second time zone beside UTC; by default Asia/Seoul for "ko", this machine's for "en".
     which : the cause to write about, if the diagnosis has several.
@@ -146,10 +149,8 @@ def report(
         letter = render(f"letter.{lang}.md", **words)
         subject = letter.partition("\n")[0].removeprefix("# ")
     drawn = replace(diagnosis, verdict=subject, causes=(facts.cause,) if facts.cause else diagnosis.causes)
-    domains = [str(one).rpartition("@")[2] for one in facts.all.sender.dropna()]
-    author = sender or next((f"postmaster@{domain}" for domain in domains if domain), None)
     to = words["contact"]["email"] if letter else ""
-    made = Packet(subject, to, letter, facts.table(zone), author, (facts, drawn, words))
+    made = Packet(subject, to, letter, facts.table(zone), sender or _author(facts), (facts, drawn, words))
     if path is not None:
         made.write(Path(path))
     return made
@@ -167,25 +168,38 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
     known = sessions(known if known.index.is_unique else known.reset_index(drop=True))  # as diagnose numbers them
     table = attempts.conform(known.reset_index(drop=True))
     if table.attempt_id.isna().any() or not table.attempt_id.is_unique:
-        table["attempt_id"] = pd.Series([f"row {label}" for label in known.index], dtype="str")
+        table["attempt_id"] = [f"row {label}" for label in known.index]
+        made = {n: one.evidence for n, one in enumerate(evidence.causes) if one.evidence is not None}
+        named = {n: rows.assign(attempt_id=[f"row {label}" for label in rows.index]) for n, rows in made.items()}
+        causes = (replace(one, evidence=named.get(n)) for n, one in enumerate(evidence.causes))
+        evidence = replace(evidence, causes=tuple(causes))
     return evidence, table
 
 
 def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tuple[Diagnosis, Any]:
-    """Recipients as tokens in the attempts, in what servers said of them, and in the diagnosis."""
-    keep = [*own, *table.sender.dropna().unique()]
+    """Recipients as tokens in the attempts, in what servers said of them, and in the diagnosis, senders or not."""
+    to = set(table.recipient.dropna().str.strip("<> ").str.lower())
+    keep = [*own, *(one for one in table.sender.dropna().unique() if one.strip("<> ").lower() not in to)]
 
     def hide(*texts: str) -> tuple[str, ...]:
         return tuple(redact(pd.DataFrame({"text": texts}, dtype="str"), keep, key=key).text)
 
     causes = tuple(replace(cause, values=hide(*cause.values)) for cause in found.causes)
-    table = table.assign(**redact(table[["recipient", "reply"]], keep, key=key))
+    hidden = redact(table[["recipient"]], own, key=key), redact(table[["reply"]], keep, key=key)
+    table = table.assign(recipient=hidden[0].recipient, reply=hidden[1].reply)
     return replace(found, causes=causes, verdict=hide(found.verdict)[0]), table
+
+
+def _author(facts: Facts) -> str | None:
+    """Postmaster at the domain that most attempts come from, the accused ones first; None: none is known."""
+    given = (some.sender.str.extract(r"[^<>\s]@([^@<>\s]+)>?\s*$")[0] for some in (facts.mine, facts.all))
+    boxes = (f"postmaster@{domain}" for some in given for domain in some.value_counts().index)
+    return next(filter(is_mailbox, boxes), None)
 
 
 def _ptr(network: Network | None, ours: pd.Series) -> str:
     """Names of our addresses as DNS has them; "" if not asked."""
-    names = [ip.reverse_pointer for ip in map(ip_or_none, ours.dropna().unique()[:3]) if ip]
+    names = [as_ip(ip).reverse_pointer for ip in ours.dropna().unique()[:3] if is_told(ip)]
     answers = [network.resolve(name, "PTR") for name in names] if network else []
     return several(name for found in answers for name in (found.rows or (f"none ({found.status})",)))
 

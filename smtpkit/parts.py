@@ -78,11 +78,23 @@ def is_table(thing: Any) -> bool:
 
 
 def on_text(table: Any, how: Callable[[str], str]) -> Any:
-    """A copy of a DataFrame with every text in cells, columns and index put through `how`; dtypes stay."""
-    known = cache(how)
+    """A copy of a DataFrame with every text in cells, columns and index put through `how`; dtypes stay.
+
+    Octets are texts as well: what is no UTF-8 in them stays as it is.
+    """
+    known, odd = cache(how), ("utf-8", "surrogateescape")
 
     def safe(thing: Any) -> Any:
+        if isinstance(thing, bytes):
+            return known(thing.decode(*odd)).encode(*odd)
         return known(thing) if isinstance(thing, str) else thing
+
+    def labels(index: Any) -> Any:
+        names = [safe(name) for name in index.names]
+        if index.nlevels == 1:
+            return index.map(safe).set_names(names)
+        levels = [labels(index.get_level_values(n)) for n in range(index.nlevels)]
+        return type(index).from_arrays(levels, names=names)
 
     made = table.copy()
     for place, kind in enumerate(table.dtypes):
@@ -91,7 +103,7 @@ def on_text(table: Any, how: Callable[[str], str]) -> Any:
             made.isetitem(place, column.astype("object").map(safe))
         elif str(kind) in ("str", "string", "object"):
             made.isetitem(place, column.map(safe).astype(kind))
-    made.columns, made.index = made.columns.map(safe), made.index.map(safe)
+    made.columns, made.index = labels(made.columns), labels(made.index)
     return made
 
 

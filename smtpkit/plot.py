@@ -94,7 +94,7 @@ def _lanes(view: Rows, ax: Axes) -> None:
     seen, shown = f.dropna(subset="at").drop_duplicates(["y", "word", "pixel"]), list[Any]()
     back = view.lines.back.dropna()
     for word in [word for word in WORDS if f.word.eq(word).any()]:
-        mine, label = seen[seen.word == word], f"{word} ({f.word.eq(word).sum():,})"
+        mine, label = seen[seen.word == word], f"{word} ({f.word[f['at'].notna()].eq(word).sum():,})"
         shown += ax.plot(mine["at"], mine.y - 0.13 * (word != "accepted"), ls="", label=label, **MARKS[word])
     ax.vlines(back, back.index - 0.42, back.index + 0.42, color=INK, lw=2)
     drawing.legend(ax, shown, left)
@@ -135,7 +135,9 @@ def _counts(view: Rows, ax: Axes) -> None:
         shown += [Patch(label=f"{word} ({n.sum():,})", lw=0.5, **BARS[word])] * bool(n.any())
         below += n
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.set_ylabel(f"attempts per {edges.freqstr}", **ink(size=8))
+    days = (edges[1] - edges[0]).days
+    each = f"{days} days" if days > 1 else "day" if days else edges.freqstr
+    ax.set_ylabel(f"attempts per {each}", **ink(size=8))
     _axis(view, ax, drawing.across(ax) - 60, edges)
     drawing.legend(ax, shown[::-1], 0)
 

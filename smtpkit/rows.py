@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from smtpkit.address import ip_or_none
+from smtpkit.address import ip_or_none, is_told
 from smtpkit.counts import endings, sessions, unfinished, wilson
 from smtpkit.drawing import CROSS, WORDS, inert
 from smtpkit.errors import refuse
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MOST, FILL = 20, 12
 """Rows drawn one by one, at most; how many are left where there are more, if the accused need no more."""
-_READ = """started_at mx_pref code mx_ip mx_host sender_ip local_ip outcome error reason domain source asked
-attempt_id reply_host banner_host ehlo_host recipient""".split()
+_READ = """started_at mx_pref code mx_ip mx_host sender_ip seen_ip local_ip outcome error reason domain source asked
+attempt_id reply_host banner_host ehlo_host recipient recipient_domain""".split()
 _WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS[:4], strict=True))
 _KEY = {"mx_ip": "ip", "sender_ip": "sender", "backend": "backend", "recipient": "recipient"}
 _HEAD = {"ip": "MX IP", "sender": "from", "backend": "back end", "recipient": "recipient"}
@@ -43,13 +43,20 @@ class Rows:
         self.causes = [cause for cause in causes if cause.kind not in ("healthy", "inconclusive")]
         self.title = _title(f[made], int((~made).sum()), str(getattr(diagnosis, "verdict", "") or ""))
         self.foot, self.notes = _foot(f, f[made]), list[tuple[pd.Timestamp, str]]()
+        f["dated"] = f["at"].notna() | (diagnosis is None) | f["at"].isna().all()  # diagnoses leave out the others
+        made &= f.dated
+        f["told"] = _told(f, self.causes)
         self.word, f["hit"] = _hits(f, self.causes, judged=diagnosis is not None)
         keys = [unit] if unit else self._unit(order)
         self.unit = _HEAD[keys[0]]
         f["key"] = f[keys[0]].fillna("?").str.cat([f[key].fillna("?") for key in keys[1:]], sep=" ")
-        f["accused"] = False
+        f["accused"], f["theirs"] = False, not self.causes
         for cause in self.causes:
             f["accused"] |= match(f, cause, keys) & (cause.confidence >= 0.8)
+            f["theirs"] |= at_receiver(f, cause)
+        if keys == ["sender"] and not f.theirs[made].all():  # an address of ours speaks to several receivers
+            made &= f.theirs
+            self.foot += f" \u00b7 counted: {', '.join(sorted(set(f.domain[made].dropna().astype('str'))))}"
         self.turns = self._turns(f[made])
         self.clock = "%H:%M" if f["at"].dt.date.nunique() < 2 else "%d %b %H:%M"
         f["counted"], self.since = self._window(made)
@@ -115,7 +122,11 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     word, tls = endings(frame).map(_WORD).fillna("withheld"), text.error.isin(["tls_handshake", "tls_verify"])
     f["word"] = np.where(word.eq("no answer").to_numpy() & tls, "TLS failed", word)
     f["ip"], f["host"] = text.mx_ip.fillna("no address"), text.mx_host.str.rstrip(".")
-    f["sender"] = text.sender_ip.fillna(text.local_ip)
+    told = {ip for ip in text.local_ip.dropna().unique() if is_told(ip)}
+    f["us"] = text.sender_ip.fillna(text.seen_ip).fillna(text.local_ip.where(text.local_ip.isin(told)))
+    f["sender"] = f.us.fillna(text.local_ip)
+    mailbox = text.recipient.str.extract(r"@([^@<>\s]+)>?\s*$")[0]
+    f["domain"] = text.domain.fillna(text.recipient_domain).fillna(mailbox)
     f["backend"] = text.reply_host.fillna(text.banner_host).fillna(text.ehlo_host)
     said = pd.to_numeric(f.code, errors="coerce").astype("Int64").astype("str")
     said = said.fillna(text.error).fillna(text.outcome).fillna("?")
@@ -127,16 +138,22 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     return f.sort_values("at", kind="stable", ignore_index=True)
 
 
-def _hits(f: pd.DataFrame, causes: Sequence["Cause"], judged: bool) -> tuple[str, pd.Series]:
-    """Which attempts count in k: those that failed as the causes' evidence did; without evidence all failures."""
-    failed, told = f.word.isin(WORDS[1:]), pd.Series(False, f.index)
+def _told(f: pd.DataFrame, causes: Sequence["Cause"]) -> pd.Series:
+    """The attempts that are the causes' evidence."""
+    told = pd.Series(False, f.index)
     for evidence in (cause.evidence for cause in causes if cause.evidence is not None):
         named = "attempt_id" in evidence
         told |= f.attempt_id.isin(evidence.attempt_id) if named else f.row.isin(evidence.index)
+    return told
+
+
+def _hits(f: pd.DataFrame, causes: Sequence["Cause"], judged: bool) -> tuple[str, pd.Series]:
+    """Which attempts count in k: those that failed as the causes' evidence did; without evidence all failures."""
+    failed = f.word.isin(WORDS[1:])
     if any(cause.kind == "mx_slow" for cause in causes):
-        return "slow", told
+        return "slow", f.told
     way = f.word + " " + f.why
-    alike = way.isin(way[failed & told])
+    alike = way.isin(way[failed & f.told])
     hit = failed & alike if alike.any() else failed if causes or not judged else f.word.eq("refused")
     kinds = sorted(set(f.word[hit])) or ["refused"]
     return (kinds[0] if len(kinds) == 1 else "failed"), hit
@@ -148,7 +165,18 @@ def match(f: pd.DataFrame, cause: "Cause", keys: Sequence[str]) -> pd.Series:
     for name, values in {**cause.only_for, cause.dimension: cause.values}.items():
         if _KEY.get(name) in keys:
             found &= f[_KEY[name]].isin(values)
-    return found
+    return found & at_receiver(f, cause)
+
+
+def at_receiver(f: pd.DataFrame, cause: "Cause") -> pd.Series:
+    """The attempts at the receiver that a cause is about, by domain and MX IP; all, if it names servers."""
+    if cause.dimension in ("mx_ip", "backend", "recipient"):
+        return pd.Series(True, f.index)
+    own = {"sender_ip": f.sender, "domain": f.domain}.get(cause.dimension)
+    failed = f.hit & (True if own is None else own.isin(cause.values))
+    domain = f.domain[failed & (f.told | (not (failed & f.told).any()))].mode()[:1]
+    here = f.domain.isin(domain) | domain.empty
+    return here | f.ip.isin(set(f.ip[here]) - {"no address"})
 
 
 def ip_order(text: str) -> tuple[int, int, str]:

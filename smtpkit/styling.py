@@ -72,7 +72,7 @@ def redact(
     secret = _SECRET if key is None else key.encode() if isinstance(key, str) else key
 
     def token(text: str) -> str:
-        return hmac.new(secret, text.encode(), sha256).hexdigest()[:8]
+        return hmac.new(secret, text.encode("utf-8", "surrogateescape"), sha256).hexdigest()[:8]
 
     def box(found: re.Match[str]) -> str:
         whole = found[0].lower()

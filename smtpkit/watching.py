@@ -81,8 +81,10 @@ def watch(
     find = partial(find_route, domain, keywords.get("server"), keywords.get("server_name"), net)
     plan = _Watch(asked, find, lists, partial(_pause, every, found.pace.per_day), clear, rounds)
     known = book.attempts(found.case, classify=False)
+    said = dnsbl.history(book) if ip and wanted else pd.DataFrame(columns=["state", "subject", "until"])
+    listed = said.until[(said.state == "listed") & (said.subject == ip)].max()
     label = f"watch {route.domain}"
-    made = run(plan.plan(route, known), net, label=label, background=background, **rules)
+    made = run(plan.plan(route, known, listed), net, label=label, background=background, **rules)
     return made if isinstance(made, Run) else book.attempts(found.case)
 
 
@@ -100,9 +102,9 @@ class _Watch:
     clear: int
     rounds: int | None
 
-    def plan(self, route: MxRoute, known: pd.DataFrame) -> Plan:
+    def plan(self, route: MxRoute, known: pd.DataFrame, listed: Any) -> Plan:
         """Rounds until all is clear. The lists are asked before each, in a thread: nobody here waits for DNS."""
-        number, streak, wait = self._resume(known)
+        number, streak, wait = self._resume(route, known, listed)
         last, pool = number + (self.rounds or sys.maxsize), ThreadPoolExecutor(1)
         try:
             while streak < self.clear and number < last:
@@ -120,11 +122,18 @@ class _Watch:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _resume(self, known: pd.DataFrame) -> tuple[int, int, float]:
-        """From the case's attempts: the last round, how many in a row ended well, seconds until the next."""
+    def _resume(self, route: MxRoute, known: pd.DataFrame, listed: Any) -> tuple[int, int, float]:
+        """From the case's attempts: the last round, how many in a row ended well, seconds until the next.
+
+        Well: the route's addresses were all asked, all accepted, and no list had us since (`listed`: last time).
+        """
         if known.empty:
             return 0, 0, 0.0
+        rounds, ips = known.groupby("try_number"), {ip for _, ip in route}
         well = known.outcome.eq("passed").groupby(known.try_number).all()
+        well &= rounds.mx_ip.agg(lambda asked: ips <= set(asked)) & bool(ips)
+        if pd.notna(listed):  # a round's lists are asked before it, or while it goes on
+            well &= (rounds.started_at.max() > listed).shift(fill_value=False)
         gone = (datetime.now(UTC) - known.started_at.max()).total_seconds()
         left = max(0.0, self.pause(known.mx_ip.nunique()) - gone)
         return int(well.index.max()), int(well[::-1].cummin().sum()), left

@@ -431,7 +431,7 @@ def test_without_attempts_there_is_nothing_to_write() -> None:
 
 
 def test_a_log_without_hosts_domains_and_times_still_makes_a_letter() -> None:
-    frame = incident()[["mx_ip", "code", "outcome", "reply", "recipient"]]
+    frame = incident()[["mx_ip", "code", "outcome", "reply"]]
     made = report(Diagnosis((Cause("mx_block", "mx_ip", ("192.0.2.14",)),), "v"), frame=frame, **GIVEN)
     assert "To: unknown" in made.letter
     assert "Since     at an unknown time" in made.letter

@@ -166,8 +166,7 @@ def history(casebook: Any) -> pd.DataFrame:
 
     A row is a spell in which state and codes stay the same; `until` is when it was last seen so, `seen` how often.
     """
-    notes = Casebook(getattr(casebook, "path", casebook)).notes()
-    notes = notes[notes.text.str.startswith("dnsbl [")]
+    notes = Casebook(getattr(casebook, "path", casebook)).listings()
     told = [(note.at, *row) for note in notes.itertuples() for row in json.loads(note.text[6:])]
     seen = pd.DataFrame(told, columns=["at", *_KEPT]).sort_values([*_KEPT[:2], "at"], ignore_index=True)
     spell = (seen[_KEPT] != seen[_KEPT].shift()).any(axis=1).cumsum().rename("spell")
