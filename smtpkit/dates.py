@@ -8,10 +8,10 @@ import pandas as pd
 from smtpkit.errors import refuse
 
 _DAY = (
-    r"\s*(?:\d{2,4}\s?[-/.년]\s?\d\d?\s?[-/.월]\s?\d\d?\s?[.일]?(?: 00:00:00)?"
-    r"|\d\d?([-/.])\d\d?\1(?:\d{4}|\d\d))\s*"
+    r"(?:\d{2,4}\s?[-/.년]\s?\d\d?\s?[-/.월]\s?\d\d?\s?[.일]?(?: 00:00:00)?"
+    r"|\d\d?([-/.])\d\d?\1(?:\d{4}|\d\d))"
 )
-_CLOCK = r"\s*(?:오전|오후|[AaPp][Mm])?\s*\d\d?(?::\d\d){1,2}(?:\.\d+)?\s*(?:[AaPp][Mm])?\s*"
+_CLOCK = r"(?:오전|오후|[AaPp][Mm])?\s*\d\d?(?::\d\d){1,2}(?:\.\d+)?\s*(?:[AaPp][Mm])?"
 _WRITTEN = {
     r"(\d+)년\s*(\d+)월\s*(\d+)일": r"\1-\2-\3",
     r"\s*(?:\([월화수목금토일]\)|[월화수목금토일]요일)": "",
@@ -51,7 +51,7 @@ def whole_times(table: pd.DataFrame, settled: set[Any]) -> pd.DataFrame:
 def _fits(values: pd.Series, how: str) -> bool:
     """Whether all are written like that; the first ones are asked first."""
     some = (values.head(200), values)
-    return len(values) > 0 and all(part.astype("str").str.fullmatch(how).all() for part in some)
+    return len(values) > 0 and all(part.astype("str").str.strip().str.fullmatch(how).all() for part in some)
 
 
 def times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:

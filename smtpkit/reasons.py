@@ -149,7 +149,7 @@ def _kinds() -> dict[str, dict[str, str]]:
 @lru_cache(100_000)
 def _ends(host: str) -> tuple[str, ...]:
     """The ends of a host name that some rule asks for, the longest first."""
-    labels = host.lower().rstrip(".").split(".")
+    labels = host.lower().rstrip(".")[-255:].split(".")
     return tuple(end for n in range(len(labels)) if (end := "." + ".".join(labels[n:])) in _book()[1])
 
 

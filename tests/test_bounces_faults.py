@@ -199,9 +199,7 @@ def test_a_letter_that_is_no_bounce_fails_nobody(read: Any) -> None:
     assert read.problems == ["no failed recipient was found"]
 
 
-@pytest.mark.parametrize(
-    "text", ["a." * 50_000, "1.1.1.1" * 20_000, "\n" * 100_000, " " * 100_000, "said:" * 20_000]
-)
+@pytest.mark.parametrize("text", ["a." * 20_000, "1.1.1.1" * 9_000, "\n" * 40_000, " " * 40_000, "said:" * 9_000])
 def test_a_hostile_bounce_ends(text: str, read: Any) -> None:
     assert read(f"{HEAD}\n<r@d.example>:\n{text}\n550 5.1.1 no\n", "recipient") == [["r@d.example"]]
     said = f"smtp; 550 5.1.1 {text}"
