@@ -35,8 +35,13 @@ _FAILED = re.compile(r"(?m)^[ \t]*<?([^\s<>@:]+@[\w.-]+\w)>?(?::|[ \t]*$|\s*\()"
 _FOLDED = re.compile(r"(?m)^<[^\s<>]+>: .*(?:\n {4}\S.*)+")
 _COPY = re.compile(r"(?im)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)")
 _SESSION = re.compile(r"(?im)^[ \t]*-+ Transcript of session follows -+")
-_DAEMON = re.compile(r"mailer-daemon|postmaster|mail.?delivery|^<>$|^auto-", re.I)
-_FAILURE = re.compile(r"fail|undeliver|not (?:be )?delivered|delay|return|bounce|reject|반송|실패|못한|거부", re.I)
+_DAEMON = re.compile(r"mailer-daemon|MicrosoftExchange|postmaster|mail.?delivery|^<>$|^auto-", re.I)
+_FAILURE = re.compile(
+    r"fail|undeliver|not (?:be )?delivered|delay|return|bounce|reject|error|could not|status notif"
+    r"|mail delivery|\bNDR|반송|실패|못[한했하]|않[은음았]|없음|불가|오류|거부"
+    r"|unzustell|zugestellt|non remis|no se puede|配信",
+    re.I,
+)
 """What a bounce's From, Return-Path or Auto-Submitted says, and its Subject."""
 _RETURNED = ("message/rfc822", "message/global", "text/rfc822-headers")
 _OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
@@ -96,7 +101,7 @@ def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
         row |= {name: row[name] or more.get(name) for name in ("mx_ip", "mx_host", "stage")}
     marks = [_field(message, name) for name in ("From", "Return-Path", "Auto-Submitted")]
     is_bounce = "X-Failed-Recipients" in message or any(map(_DAEMON.search, marks))
-    is_bounce = is_bounce or bool(_FAILURE.search(_field(message, "Subject")))
+    is_bounce = is_bounce or not marks[0] or bool(_FAILURE.search(_field(message, "Subject")))
     told = [row for row in said if row.get("code") or row["error"] or row["dsn_log"]] if is_bounce else []
     return made or told, [row["recipient"] for row in said if not made and is_bounce and row not in told]
 

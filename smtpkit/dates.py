@@ -57,7 +57,11 @@ def _fits(values: pd.Series, how: str) -> bool:
 def times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
     """A column of times as UTC, missing where none can be read; `tz` is the zone of those without one."""
     if pd.api.types.is_datetime64_any_dtype(column):
-        return _placed(column, tz, notes) if column.dt.tz is None else column.dt.tz_convert("UTC")
+        return (
+            _placed(column.astype("datetime64[us]"), tz, notes)
+            if column.dt.tz is None
+            else column.dt.tz_convert("UTC")
+        )
     number = pd.to_numeric(column, errors="coerce").astype("float64")
     number = number.where(number.between(1e8, 1e10) | number.between(8e11, 1e13))  # seconds; milliseconds
     micros = (number * 1e6).where(number < 1e11, number * 1e3).round().astype("Int64")

@@ -20,7 +20,8 @@ LINE = 998
 FOLD = 76
 """Where lines are folded: the limit of a line with an encoded word (RFC 2047 section 2)."""
 _ATOMS = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+( [\w!#$%&'*+/=?^`{|}~-]+)*\Z", re.ASCII)  # RFC 5322 3.2.3
-_ASCII = re.compile(r"(?i)(message-id|in-reply-to|references|date|resent-.*|list-(?!id$).*)\Z")  # ids, times, URIs
+_ASCII = re.compile(r"(?i)((resent-)?(message-id|date)|in-reply-to|references|list-unsubscribe(-post)?)\Z")
+_URI = r"(?i)<(?:\S+@|[a-z][\w+.-]*:)[^<>]*[^\x00-\x7f<>][^<>]*>"
 _FREE = re.compile(r"(?i)(subject|comments|x-.*)\Z")  # unstructured: blanks count there
 
 
@@ -80,7 +81,8 @@ def value(name: str, text: str, charset: str) -> str:
     '=?utf-8?b?KOq0keqzoCk=?= new'
     """
     words = check_text(f"header {name}", text).split()
-    if not text.isascii() and (_ASCII.match(name) or re.search(r"<[^<>]*[^\x00-\x7f][^<>]*>", text)):
+    outside = re.sub(r"\([^()]*\)", "", text)  # comments may be in any language
+    if re.search(_URI, text) or (_ASCII.match(name) and not outside.isascii()):
         raise refuse(f"header {name}", text, "must be ASCII (RFC 2047 5)", "write a URL with %XX, a host as xn--")
     if _FREE.match(name) and (text != " ".join(words) or any(len(word) > 900 for word in words)):
         return fold(name, encoded_words(name, text, charset))

@@ -129,7 +129,7 @@ class Reading:
         yield "message_id", len(ids) != 1 or not all(fits), " | ".join(ids) or "no Message-ID", "fail"
         times = Counter(name for name, _ in self.fields)
         twice = [f"{name} {times[name]} times" for name in ONCE if times[name] > 1]
-        hidden = [name for name in times if name in ("bcc", "resent-bcc")]
+        hidden = [name for name, value in self.fields if name in ("bcc", "resent-bcc") and value]
         yield "hidden", hidden, ", ".join(hidden) or "no Bcc", "fail"
         odd = [line for line in re.split(rb"\r\n(?![ \t])", self.header.rstrip()) if not _FIELD.match(line)]
         yield "header_lines", odd, one_line(decode(odd[0]))[:80] if odd else "all are fields", "fail"

@@ -58,7 +58,7 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
         raise refuse("columns", given, "name one column of the schema twice", "leave one of them out")
     table = whole_times(table, set(given) | {name for name in table if _KNOWN.get(_snake(name)) == "latency_s"})
     own = {name for name in table if _is_own(_snake(name), table[name])} - set(given)
-    if guessed := _guess(table, set(given), set(given.values()) | own):
+    if guessed := _guess(table, set(given) | own, set(given.values()) | own):
         said = ", ".join(f"{theirs!r} as {ours}" for theirs, ours in guessed.items())
         warnings.warn(f"read_table guessed: {said}; columns= settles it", stacklevel=2)
     named = table.drop(columns=[n for n in given.values() if n in table and n not in given])
@@ -110,9 +110,10 @@ def _parsed(path: Path) -> pd.DataFrame:
             text = text or octets.decode(name)
     text = text or decode(octets)
     head = next(filter(str.strip, text.splitlines()), "")
-    by = max("\x1f,;\t|", key=head.count)  # a table of one column has no separator
+    by = max("\x1f,;\t|", key=re.sub('"[^"]*"', "", head).count)  # a table of one column has no separator
     how: Any = {"sep": by, "engine": "python", "dtype": object, "skipinitialspace": True, "index_col": False}
     names = [name.strip() for name in next(csv.reader([head], delimiter=by, skipinitialspace=True), [])]
+    names = list(filter(_is_known, names))  # what nobody needs may have any name
     if len(set(names)) < len(names):
         raise refuse("columns", names, "have a name twice", "rename one of them")
     return _headed(path, pd.read_csv(io.StringIO(text), **how))
@@ -120,7 +121,9 @@ def _parsed(path: Path) -> pd.DataFrame:
 
 def _headed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """The table, if its first line names columns."""
-    if odd := [str(n) for n in table if _is_ip(n) or re.match(r"[245]\d\d[ -]|\d{4}[-/.]\d\d?[-/.]\d", str(n))]:
+    looks = r"[245]\d\d[ -]|\d{4}[-/.]\d\d?[-/.]\d"
+    odd = [str(name) for name in table if _is_ip(name) or re.match(looks, str(name))]
+    if odd and not any(map(_is_known, table)):
         raise refuse("columns", odd, f"are no names: {path} has no first line of them", "add one: time,ip,reply")
     return table
 
@@ -128,7 +131,8 @@ def _headed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 def _guess(table: pd.DataFrame, settled: set[str], taken: set[str]) -> dict[str, str]:
     """Columns by their names, then by what most of their values look like."""
     guessed: dict[str, str] = {}
-    free = [name for name in table if name not in settled]
+    vague = ("error", "event", "reason")  # others' names say more
+    free = sorted((name for name in table if name not in settled), key=lambda name: _snake(name) in vague)
     for way in (_by_name, _by_content):
         for name in free:
             ours = way(str(name), table[name]) if name not in guessed else None
@@ -140,6 +144,10 @@ def _guess(table: pd.DataFrame, settled: set[str], taken: set[str]) -> dict[str,
 
 def _snake(name: Any) -> str:
     return re.sub(r"[\s.-]+", "_", str(name).strip().lower())
+
+
+def _is_known(name: Any) -> bool:
+    return _snake(name) in _KNOWN or _snake(name) in attempts.COLUMNS
 
 
 def _is_own(plain: str, values: pd.Series) -> bool:

@@ -205,3 +205,20 @@ def test_a_hostile_bounce_ends(text: str, read: Any) -> None:
     said = f"smtp; 550 5.1.1 {text}"
     assert read(report(ONE.replace("smtp; 550 5.1.1 no such user", said)), "recipient")[0] == ["r@d.example"]
     assert len(sk.read_table(pd.DataFrame({"mx_host": [text], "reply": [text], "code": [550]}))) == 1
+
+
+SUBJECTS = [
+    *("메일을 보내지 못했습니다", "메일 발송 오류 안내", "전송되지 않은 메일 안내", "배달할 수 없음: 안녕"),
+    *("수신 불가 안내", "NDR: hi", "Non remis : hi", "Unzustellbar: hi", "配信不能: hi"),
+    *("Warning: could not send message for past 4 hours", "Delivery Status Notification"),
+]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_bounce_is_known_in_many_languages(subject: str, read: Any) -> None:
+    text = f"From: system@x.example\nSubject: {subject}\n\nr@d.example\n550 5.1.1 no\n"
+    assert read(text, "recipient", "code") == [["r@d.example", 550]]
+
+
+def test_a_text_without_a_sender_is_taken_for_one(read: Any) -> None:
+    assert read("Subject: x\n\nr@d.example\n550 5.1.1 no\n", "code") == [[550]]

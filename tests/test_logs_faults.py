@@ -13,6 +13,7 @@ import pytest
 
 import smtpkit as sk
 from smtpkit.errors import InvalidInput
+from smtpkit.logs import files
 from smtpkit.running import run_notebook
 
 E, F = "2026-03-02 09:14:05 1xAbCd-0001Ef-2G ", "2026-03-02 09:14:05 1xAbCe-0001Ef-2G "
@@ -398,3 +399,38 @@ def test_a_post_mortem_of_ones_own_log(lines: list[str], letter: str, tmp_path: 
     cells = json.loads((tmp_path / "done.ipynb").read_text())["cells"]
     (told,) = [cell["outputs"] for cell in cells if "sk.report(" in "".join(cell["source"])]
     assert letter in json.dumps(told)
+
+
+HOSTS = """2026-03-02 09:14:05 1xAbCd-0001Ef-2G <= s@o.example P=l S=9
+2026-03-02 09:14:05 1xAbCd-0001Ef-2G H=mx.b.example [192.0.2.1] Connection refused
+"""
+DEFERRED = "2026-03-02 09:14:0{} 1xAbCd-0001Ef-2G == {}@b.example R=d T=t defer (111): Connection refused\n"
+
+
+@pytest.mark.parametrize("block", [16 << 20, 300])
+def test_two_recipients_of_one_refused_host_in_two_blocks(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BLOCK", block)
+    other = (
+        '2026-03-02 09:14:05 1xAbC{}-0001Ef-2G => z@z.example R=d T=t H=mx.z.example [198.51.100.1] C="250 OK"\n'
+    )
+    (tmp_path / "log.1").write_text(HOSTS)
+    (tmp_path / "log").write_text(
+        DEFERRED.format(5, "a") + "".join(map(other.format, "efgh")) + DEFERRED.format(7, "c")
+    )
+    read = sk.read_log(tmp_path / "log*", "exim")
+    assert sorted(read.recipient) == ["a@b.example", "c@b.example", *["z@z.example"] * 4]
+    assert read.attempt_id.is_unique
+    assert len(sk.read_log(tmp_path / "log*", "exim", into=tmp_path / "set").frame()) == 6
+
+
+FRONTS = ["Mar 2 09:14:05 h ", "2026 Mar  2 09:14:05 h ", "Mar  2 09:14:05 h mail.info ", ""]
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_exim_s_own_stamp_is_enough_behind_any_front(front: str, tmp_path: Path) -> None:
+    line = '2026-03-02 09:14:05 1xAbCd-0001Ef-2G => k@b.example R=d T=t H=mx.b.example [192.0.2.1] C="250 OK"'
+    (tmp_path / "log").write_text(f"{front}exim[12]: {line}\n")
+    read = sk.read_log(tmp_path / "log", "exim")
+    assert (read.mx_ip.tolist(), str(read.started_at[0])) == (["192.0.2.1"], "2026-03-02 09:14:05+00:00")

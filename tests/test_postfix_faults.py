@@ -430,9 +430,9 @@ def test_a_host_that_is_not_told_is_missing_and_costs_no_sender(head: str, tmp_p
         ]  # fmt: skip
 
 
-def test_a_message_that_was_refused_is_forgotten_after_a_day() -> None:
+def test_a_message_that_was_refused_is_forgotten_after_a_week() -> None:
     reader = postfix.Reader()
-    for day in range(1, 9):
+    for day in (1, 2, 9):
         front = ISO.replace("-02T", f"-{day:02}T").replace("/smtp", "/cleanup")
         qid = f"4XkP2q3Zr1z9t{day}"
         text = f"{front}{qid}: message-id=<{day}@example.org>\n{front}{qid}: milter-reject: END-OF-MESSAGE\n"
@@ -441,7 +441,7 @@ def test_a_message_that_was_refused_is_forgotten_after_a_day() -> None:
             text += f"{front}{QID}: from=<s@example.org>, size=7, nrcpt=1 (queue active)\n"
         reader.feed(reader.heads(files.lines(text.encode(), day * 10), headers.Clock(datetime.now(UTC)))[0])
     known = reader.known().sort("message_id")
-    assert known["message_id"].drop_nulls().to_list() == ["8@example.org", "kept@example.org"]
+    assert known["message_id"].drop_nulls().to_list() == ["9@example.org", "kept@example.org"]
     assert known["sender"].drop_nulls().to_list() == ["s@example.org"]
 
 

@@ -16,7 +16,7 @@ import smtpkit as sk
 from smtpkit import checks
 from smtpkit.checks import dnsbl, spf
 from smtpkit.errors import InvalidInput
-from smtpkit.lint import lint
+from smtpkit.lint import Reading, lint
 from smtpkit.message import Message, build_message
 from smtpkit.network import Answer
 from tests import certs
@@ -329,3 +329,47 @@ def test_a_name_is_generic_by_its_own_part(ip: str, name: str, status: str) -> N
 )
 def test_a_hostile_from_ends(text: str) -> None:
     assert linted(f"From: a@ours.example {text}\r\n\r\n".encode(), "from") in (["pass"], ["fail"])
+
+
+KOREAN = {
+    "Subject": "<한국> 소식", "X-Campaign": "봄 <세일>", "List-Help": "<mailto:h@ours.example> (도움말)",
+    "List-Id": "소식 <news.ours.example>", "Comments": "1<2 한국 3>2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KOREAN)
+def test_words_in_angle_brackets_are_words(name: str) -> None:
+    headers, subject = ({}, KOREAN[name]) if name == "Subject" else ({name: KOREAN[name]}, "s")
+    made = build_message(sender="a@ours.example", to="r@x.example", text="hi", subject=subject, headers=headers)
+    assert KOREAN[name] in dict(Reading(made.octets).fields)[name.lower()]
+
+
+def test_an_empty_bcc_hides_nobody() -> None:
+    octets = PLAIN.octets.replace(b"Subject:", b"Bcc: \r\nSubject:")
+    assert linted(octets, "hidden") == ["pass"]
+    with sk.Lab("healthy") as lab:
+        assert len(sk.send(octets, lab.recipient, sender=lab.sender, live=False, network=lab.network)) == 1
+
+
+@pytest.mark.parametrize(("sign", "status"), [("", "fail"), ("-", "pass"), ("?", "pass")])
+def test_an_include_opens_the_door_only_as_it_matches(sign: str, status: str) -> None:
+    more = {
+        "x.example": {"TXT": ["v=spf1 +all"]},
+        "ours.example": {"TXT": [f"v=spf1 {sign}include:x.example ~all"]},
+    }
+    assert told(None, more)["spf_record"] == status
+
+
+def test_a_list_that_lists_ipv6_knows_it() -> None:
+    zone = {reverse("127.0.0.2", ZEN): {"A": ["127.0.0.2"]}, reverse("2001:db8::7", ZEN): LISTED}
+    assert dnsbl.lookup("2001:db8::7", FakeNetwork(zone), [ZEN]).state.tolist() == ["listed"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    "ec2-198-51-100-7.ap-northeast-2.compute.amazonaws.com pppoe-7.isp.example dynip-7.isp.example "
+    "x.pools.isp.example dslb-7.isp.example cablemodem7.isp.example".split(),
+)
+def test_names_of_home_lines_and_clouds_are_generic(name: str) -> None:
+    more = {reverse(IP, "in-addr.arpa"): {"PTR": [name]}, name: {"A": [IP]}}
+    assert told(None, more)["ptr"] == "warn"

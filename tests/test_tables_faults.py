@@ -229,3 +229,51 @@ def test_any_table_is_read_row_by_row_or_refused_in_words(rows: list[list[Any]],
         assert len(sk.read_table(table, tz="UTC")) == len(rows)
     except InvalidInput as why:
         assert "no column like a reply" in str(why)  # noqa: PT017 - most tables are read
+
+
+OURS = {"time": ["2026-03-02"], "mx_host": ["mx1.d.example"], "sender": ["a@ours.example"], "reply": ["550 no"]}
+
+
+@pytest.mark.parametrize("name", ["sender_ip", "local_ip", "seen_ip"])
+def test_our_own_columns_are_nobody_else_s(name: str) -> None:
+    read = sk.read_table(pd.DataFrame(OURS | {name: ["198.51.100.7"]}), tz="UTC")
+    assert read.attrs["guessed"] == {"time": "started_at"}
+    assert values(read, name, "mx_ip", "recipient", "sender") == [["198.51.100.7", None, None, "a@ours.example"]]
+
+
+BESIDE = {
+    "a flag": {"ip": ["192.0.2.1"] * 2, "error": [0, 1], "response": ["250 ok", "550 no"]},
+    "half a column of errors": {
+        "ip": ["192.0.2.1"] * 2,
+        "error": [None, "Refused"],
+        "message": ["250 ok", "550 no"],
+    },
+    "reasons": {"ip": ["192.0.2.1"] * 2, "reason": ["none", "odd"], "response": ["250 ok", "550 no"]},
+    "events with numbers": {"event": [101, 102], "ip": ["192.0.2.1"] * 2, "status": [250, 550]},
+}
+
+
+@pytest.mark.parametrize("columns", BESIDE.values(), ids=BESIDE)
+def test_a_better_name_wins(columns: dict[str, list[Any]]) -> None:
+    assert values(sk.read_table(pd.DataFrame(columns)), "code") == [[250], [550]]
+
+
+HEADS = {
+    "blank columns": b"time,ip,reply,,\n2026-03-02,192.0.2.1,550 no,,\n",
+    "two that nobody needs": b"note,note,ip,reply\nx,y,192.0.2.1,550 no\n",
+    "a comma in a name": b'"Date, time, zone";ip;reply\n2026-03-02;192.0.2.1;550 no\n',
+    "a name like a reply": b"250 count,192.0.2.9,ip,reply\n1,2,192.0.2.1,550 no\n",
+}
+
+
+@pytest.mark.parametrize("octets", HEADS.values(), ids=HEADS)
+def test_heads_as_excel_writes_them(octets: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(octets)
+    assert values(sk.read_table(tmp_path / "a.csv", tz="UTC"), "mx_ip", "code") == [["192.0.2.1", 550]]
+
+
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_times_of_arrow_have_the_zone_that_is_given(unit: str) -> None:
+    at = pd.Series(pd.to_datetime(["2026-03-02 09:14:05", None])).astype(f"timestamp[{unit}][pyarrow]")
+    read = sk.read_table(pd.DataFrame({"started_at": at, "code": [550, 550]}), tz="Asia/Seoul")
+    assert [str(one) for one in read.started_at] == ["2026-03-02 00:14:05+00:00", "NaT"]

@@ -12,8 +12,8 @@ from smtpkit.checks.found import Row, Sender, confirmed, say, silent
 from smtpkit.mx import lookup_mx
 
 _GENERIC = re.compile(
-    r"(?i)(?:^|[.\d_-])(?:dyn(?:amic)?|dial(?:up|in)?|dhcp|pool|ppp|[av]?dsl|cable|clients?|cust(?:omers?)?|unassigned"
-    r"|static)(?![a-z])"
+    r"(?i)(?:^|[.\d_-])(?:dyn(?:amic|dsl)?(?:ip)?|dial(?:up|in)?|dhcp(?:pc)?|pools?(?:ip)?|pppo?e?|[av]?dsl(?:b|user)?"
+    r"|cable(?:modem)?|clients?|cust(?:omers?)?|unassigned|static(?:ip)?)(?![a-z])"
 )
 _HOST = re.compile(r"(?i)([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?\Z")
 
@@ -28,7 +28,8 @@ def called(who: Sender) -> Iterator[Row]:
 def _ptr(ip: str, network: Any) -> Row:
     names, good, why = confirmed(ip, network)
     back = f"{', '.join(good)} leads back" if good else why or "none leads back"
-    host = (good[0] if good else "").removesuffix(organisation(good[0]) if good else "")
+    first = good[0] if good else ""
+    host = first.removesuffix(organisation(first)) or first
     numbers = {number.lstrip("0") for number in re.findall(r"\d+", host)}
     generic = len(numbers & set(ip.split("."))) >= 3 or _GENERIC.search(host)  # as names of home lines are
     lacking = "unreadable" if why else "unconfirmed" if names else "none"

@@ -173,7 +173,10 @@ def rows(who: Sender) -> Iterator[Row]:
 def _record(domain: str, cost: pd.DataFrame) -> Row:
     head, total, terms = cost.note[0], cost.total[0], cost.term[cost.depth == 1]
     top = [term.lower().lstrip("+") for term in terms]
-    reached = [term.lower().lstrip("+") for term in cost.term]  # an include's all lets it match
+    above, reached = dict[int, str](), list[str]()  # an include's all lets it match
+    for depth, term in zip(cost.depth, cost.term, strict=True):
+        above = {at: one for at, one in above.items() if at < depth} | {depth: term}
+        reached += [term.lower().lstrip("+")] if not any(one[0] in "-~?" for one in [*above.values()][:-1]) else []
     notes = [f"{row.term}: {row.note}" for row in cost.itertuples() if row.note]
     says = "; ".join([f"{total} of {MOST_TERMS} DNS terms: v=spf1 {' '.join(terms)}", *notes])
     gone = any(note.startswith("redirect=") and ": no SPF record" in note for note in notes)
@@ -181,7 +184,8 @@ def _record(domain: str, cost: pd.DataFrame) -> Row:
         "unreadable": head.startswith("DNS"),
         "broken": bool(head) or gone,
         "too_many": total > MOST_TERMS,
-        "everybody": "all" in reached or any(re.match(r"(?:ip[46]|a|mx)\b.*/0(?://0)?$", term) for term in reached),
+        "everybody": "all" in reached
+        or any(re.match(r"(?:ip[46]|a|mx)\b.*(?:/0(?://\d+)?|//0)$", term) for term in reached),
         "unread": any(": DNS " in note for note in notes),
         "includes": any(not note.endswith("depends on the message") for note in notes),
         "ptr": any(term.lstrip("-~?").startswith("ptr") for term in top),

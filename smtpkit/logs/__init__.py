@@ -79,11 +79,11 @@ def _in_turn(found: list[str], told: Told, folder: Path | None) -> list[pl.DataF
     parts = []
     readers: dict[str, Any] = {}
     for number, path in enumerate(found):
-        for part in parse(path, number, told, readers, last=number == len(found) - 1):
+        for block, part in enumerate(parse(path, number, told, readers, last=number == len(found) - 1)):
             if folder is None:
                 parts.append(part)
             else:
-                sets.write(part, folder, f"{number:06}")
+                sets.write(part, folder, f"{number:06}-{block:06}")
     return parts
 
 

@@ -20,6 +20,7 @@ _STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?: [+-]\d{4})?"
 _KEY = r"\w{6}-\w{6,11}-\w{2,4} "
 _LINE = re.compile(rf"(?:({_STAMP}) )?(?:\[\d+\] )?({_KEY[:-1]}) (.*)")
 _OWN = rf"^{_STAMP} (?:\[\d+\] )?{_KEY}"
+_INNER = re.compile(rf"^.*?exim\d?\[\d+\]: (?={_STAMP} )")
 _BEHIND = rf"{_KEY}(?:<=|[=>-]>|\*[*>]|==|H=|Completed|TLS )" + r'|^[{].*"MESSAGE" ?: ?\['
 """Lines with another front: syslog's, journald's (octets come as a list), or one that cannot be read."""
 _FINAL = re.compile(r'(=>|->|>>|\*>|\*\*|==) ("(?:[^"\\]|\\.)*"\S*?|\S+?)(?: <([^>]*)>)?:?(?: (.*))?$')
@@ -35,6 +36,8 @@ _ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.co
 _ESCAPED = re.compile(r"(?:\\[0-7]{3})+|\\n")
 _RUN = timedelta(minutes=5)
 """A final line repeats no H= line that lies longer before it: that is of an earlier queue run."""
+_MOST = 500
+"""H= lines of one message that are looked through: time would grow with their square."""
 _TRANSPORT = re.compile(r"\bT=\S")
 _TOLD = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
 _LINK = ("tls", "tls_cipher", "tls_verified", "local_ip")
@@ -80,7 +83,7 @@ class Reader(Bare):
 
     def line(self, head: Head) -> None:
         n, at, host, pid, text = head
-        m = _LINE.match(text)
+        m = _LINE.match(text) or _LINE.match(_INNER.sub("", text))
         if m and (at := at or self.clock.instant(m[1] or "")):
             self._event((n, at, host, pid, m[3]), m[2], m[3])
         elif m is not None or re.search(_BEHIND, text):
@@ -135,7 +138,7 @@ class Reader(Bare):
         """The last H= line with these words that is nobody's yet, or that another recipient there has taken."""
         fits = [
             row
-            for row in self._early.get(qid, [])
+            for row in self._early.get(qid, [])[-_MOST:]
             if head[1] - row["started_at"] < _RUN
             and (row.get("code"), row.get("error")) == (told.get("code"), told.get("error"))
             and facts.get("mx_ip") in (None, row["mx_ip"])

@@ -365,14 +365,14 @@ def _with_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
 def _unremoved(infos: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
     """What the next block must know: messages that are still in the queue, and those of tries that wait.
 
-    One that was never active for a day was refused, or thrown away, after its message-id was told.
+    One that was never active for a week was refused, or thrown away, after its message-id was told.
     """
     told = infos.with_columns(_H)
     gone = told.filter(pl.col("kind") == "removed").group_by("h").agg(pl.col("n").max().alias("gone"))
     alive = told.filter(pl.col("kind").is_in(["from", "id"])).join(gone, on="h", how="left")
     alive = alive.filter(pl.col("gone").fill_null(-1) < pl.col("n")).drop("gone")
     alive = alive.sort("n").unique(["h", "kind"], keep="last", maintain_order=True)
-    young = (pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 24
+    young = (pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 168
     alive = alive.filter(young | (pl.col("kind") == "from").any().over("h"))
     needed = told.join(waiting.select(_H), on="h", how="semi") if len(waiting) else told.clear()
     return pl.concat([alive, needed]).unique(["n", "kind"], maintain_order=True).drop("h")

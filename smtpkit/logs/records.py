@@ -18,7 +18,8 @@ _KUMO = {"Delivery": "accepted", "Bounce": "rejected", "TransientFailure": "defe
 _KUMO_FIELDS = {"session": "session_id", "tls": "tls_protocol_version"}
 _KUMO_FIELDS |= {"sender": "sender", "tls_cipher": "tls_cipher"}
 _CONNECT = re.compile(
-    r"connect to (?:(?P<mx_host>[^\s/]+?)\.?/)?\[?(?P<mx_ip>[0-9A-Fa-f.:]+?)\]?:(?P<port>\d+) .*?(?=connect to |$)",
+    r"connect to (?:(?P<mx_host>[^\s/]+?)\.?/)?\[?(?P<mx_ip>[0-9A-Fa-f.:]+?)\]?:(?P<port>\d{1,5}) "
+    r".*?(?=connect to |$)",
     re.S,
 )
 _RECORDS = {"d", "b", "t", "tq", "r", "f", "rb", "rs"}
@@ -54,17 +55,20 @@ def _kumo(record: dict[str, Any]) -> list[dict[str, Any]]:
     if record["type"] not in _KUMO:
         return [{"kind": str(record["type"]).lower(), "started_at": at}]
     headers, ours, size = record.get("headers") or {}, record.get("source_address") or "", record.get("size")
+    tries = int(record.get("num_attempts") or 0)
+    if max(tries, int(size or 0)) >= 1 << 31:
+        raise OverflowError("no size and no count is so large")
     ours = str(ours.get("address") if isinstance(ours, dict) else ours)
     facts = {name: _text(record.get(theirs)) for name, theirs in _KUMO_FIELDS.items()} | {
         "started_at": at, "size_bytes": None if size is None else int(size),
         "message_id": str(headers.get("Message-ID", "")).strip("<>") or None,
         "sender_ip": ours.rpartition(":")[0].strip("[]") or None,
-        "try_number": int(record.get("num_attempts") or 0) + 1,
+        "try_number": tries + 1,
     }  # fmt: skip
     to = record.get("recipient")
-    tries = _kumo_tries(record)
+    made = _kumo_tries(record)
     return [
-        facts | told | {"recipient": _text(one)} for one in (to if isinstance(to, list) else [to]) for told in tries
+        facts | told | {"recipient": _text(one)} for one in (to if isinstance(to, list) else [to]) for told in made
     ]
 
 
@@ -131,7 +135,7 @@ class Power(Bare):
         facts = {
             "started_at": at, "kind": kind, "mx_host": peer[1] if peer else None, "mx_ip": ip,
             "sender": row.get("orig"), "recipient": row.get("rcpt"), "sender_ip": row.get("dlvSourceIp") or None,
-            "size_bytes": int(row["dlvSize"]) if row.get("dlvSize", "").isdecimal() else None,
+            "size_bytes": int(row["dlvSize"]) if re.fullmatch(r"[0-9]{1,10}", row.get("dlvSize", "")) else None,
             "dsn_log": (row.get("dsnStatus") or "").split(" ")[0] or None, "session": f"power/{head[0]}",
         }  # fmt: skip
         self.add(head, row.get("jobId") or None, **facts, **told)

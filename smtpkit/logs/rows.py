@@ -100,6 +100,8 @@ def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
         rows = rows.with_columns(pl.when(hidden).then(shown).otherwise("reply").alias("reply"))
     begun = pl.col("started_at").cast(pl.Int64).fill_null(0)
     again = pl.struct("line", "file").cum_count().over("n") if rows["n"].is_duplicated().any() else pl.lit(1)
+    if "source" in rows.columns and rows["source"][0] == "exim":  # two blocks' rows may have the line of one host
+        again = pl.format("{}.{}", again, pl.col("recipient").fill_null("").hash())
     made = rows.with_columns(
         domain=pl.coalesce(_domain(rows["domain"]), "recipient_domain"),
         session=pl.coalesce("session", pl.format("log-{}", "n")),
