@@ -159,12 +159,12 @@ def mailbox(text: str, what: str = "address") -> str:
     return made
 
 
-def is_mailbox(text: str) -> bool:
-    """Whether it can be written to, as far as its form goes."""
+def mailbox_or_none(text: str) -> str | None:
+    """`mailbox` of it; None if it is none."""
     try:
-        return bool(mailbox(text))
+        return mailbox(text)
     except InvalidInput:
-        return False
+        return None
 
 
 def domain_of(address: str | None) -> str | None:

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from email import policy
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
 from pathlib import Path
@@ -24,6 +22,7 @@ from smtpkit import attempts, words
 from smtpkit.address import ip_or_none
 from smtpkit.errors import refuse
 from smtpkit.escape import decode
+from smtpkit.fields import meaning
 
 _SMTP = re.compile(r"(?:x-)?smtp[^;]*;\s*", re.I)
 _SERVER = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f.:]{4,40})[\]),]")
@@ -109,10 +108,7 @@ def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
 def _field(head: Any, name: str) -> str:
     """A field as it stands, unfolded: the email package fails on some that are broken. Odd octets are Korean."""
     raw = next((str(value) for key, value in head.raw_items() if key.lower() == name.lower()), "")
-    text = decode(re.sub(r"\r?\n", "", raw).encode("utf-8", "surrogateescape")).strip()
-    with suppress(HeaderParseError, LookupError, ValueError):
-        return str(make_header(decode_header(text))) if "=?" in text else text
-    return text
+    return meaning(re.sub(r"\r?\n", "", raw).encode("utf-8", "surrogateescape"))
 
 
 def _word(fields: Any, name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from smtpkit import rows
-from smtpkit.address import is_mailbox, organisation
+from smtpkit.address import mailbox_or_none, organisation
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.counts import percent
 from smtpkit.diagnosis import Cause, Diagnosis
@@ -154,4 +154,4 @@ def contact(hosts: Iterable[Any], domains: Iterable[Any]) -> dict[str, str]:
         if f".{host.lower()}".endswith(tuple(row["mx_suffix"].strip("*").split(";"))):
             break
     email = row["email"].replace("{domain}", domain or organisation(host) * ("." in host))
-    return row | {"email": email if is_mailbox(email) else ""}
+    return row | {"email": email if mailbox_or_none(email) else ""}

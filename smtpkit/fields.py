@@ -103,9 +103,13 @@ def mailboxes(name: str, boxes: Sequence[tuple[str, str]], charset: str) -> str:
     return fold(name, [*tokens[:-1], tokens[-1].removesuffix(",")])
 
 
+def _unfolded(raw: bytes) -> str:
+    return decode(re.sub(rb"\r\n(?=[ \t])", b"", raw)).strip()
+
+
 def meaning(raw: bytes) -> str:
     """A raw value as a person reads it: unfolded and decoded; what cannot be decoded stays as it is."""
-    text = decode(re.sub(rb"\r\n(?=[ \t])", b"", raw)).strip()
+    text = _unfolded(raw)
     try:
         return str(make_header(decode_header(text)))
     except (HeaderParseError, LookupError, ValueError):
@@ -115,7 +119,5 @@ def meaning(raw: bytes) -> str:
 def read(head: bytes) -> Iterator[tuple[str, str]]:
     """Name in lower case and meaning of each field of a header."""
     for name, raw in re.findall(rb"(?m)^([!-9;-~]+)[ \t]*:((?:[^\n]|\n[ \t])*)", head):
-        plain = (
-            decode(re.sub(rb"\r\n(?=[ \t])", b"", raw.rstrip(b"\r"))).strip() if _ASCII.match(name.decode()) else ""
-        )
-        yield name.decode().lower(), plain or meaning(raw.rstrip(b"\r"))
+        how = _unfolded if _ASCII.match(name.decode()) else meaning
+        yield name.decode().lower(), how(raw.rstrip(b"\r"))

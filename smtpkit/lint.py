@@ -8,9 +8,8 @@ from email.policy import compat32
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from smtpkit.address import mailbox, organisation
+from smtpkit.address import domain_of, mailbox_or_none, organisation
 from smtpkit.catalogue import rows
-from smtpkit.errors import InvalidInput
 from smtpkit.escape import decode, one_line
 from smtpkit.fields import LINE, read
 from smtpkit.parts import split
@@ -20,6 +19,8 @@ Found = tuple[str, object, str, str]
 KB, MB = 1024, 1024 * 1024
 ONCE = """from sender reply-to to cc bcc message-id in-reply-to references subject date mime-version
 content-type content-transfer-encoding""".split()
+HIDDEN = ("bcc", "resent-bcc")
+"""Fields that would show everybody who was to be hidden."""
 _FIELD = re.compile(rb"[!-9;-~]+:|$")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _AD = re.compile(r"(?i)[(\[<{【]\s*(광\W?\s*고|ad|廣告)\s*[)\]>}】]|\A\W*광\W?\s*고\b")
@@ -106,11 +107,10 @@ class Reading:
         raw = re.findall(rb"(?im)^from[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", self.header)
         text = re.sub(r'"(?:[^"\\]|\\.)*"', "", decode(b",".join(raw).replace(b"\r\n", b"")))
         boxes = [box for box in _uncommented(text).split(",") if box.strip()]
-        try:
-            box = re.search(r"<([^<>]*)>", boxes[0]) if len(boxes) == 1 else None
-            return mailbox((box[1] if box else boxes[0]).strip()).rpartition("@")[2] if len(boxes) == 1 else None
-        except InvalidInput:
+        if len(boxes) != 1:
             return None
+        named = re.search(r"<([^<>]*)>", boxes[0])
+        return domain_of(mailbox_or_none((named[1] if named else boxes[0]).strip()))
 
     def found(self) -> Iterator[Found]:
         """What each check finds, in no order."""
@@ -129,7 +129,7 @@ class Reading:
         yield "message_id", len(ids) != 1 or not all(fits), " | ".join(ids) or "no Message-ID", "fail"
         times = Counter(name for name, _ in self.fields)
         twice = [f"{name} {times[name]} times" for name in ONCE if times[name] > 1]
-        hidden = [name for name, value in self.fields if name in ("bcc", "resent-bcc") and value]
+        hidden = [name for name, value in self.fields if name in HIDDEN and value]
         yield "hidden", hidden, ", ".join(hidden) or "no Bcc", "fail"
         odd = [line for line in re.split(rb"\r\n(?![ \t])", self.header.rstrip()) if not _FIELD.match(line)]
         yield "header_lines", odd, one_line(decode(odd[0]))[:80] if odd else "all are fields", "fail"

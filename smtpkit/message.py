@@ -22,13 +22,13 @@ from smtpkit import escape, fields, parts
 from smtpkit.address import mailbox
 from smtpkit.catalogue import render
 from smtpkit.errors import refuse
-from smtpkit.lint import ONCE
+from smtpkit.lint import HIDDEN, ONCE
 from smtpkit.lint import lint as _lint
 
 _NAMED = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^<>"]*?)\s*<([^<>]*)>\s*\Z')
 _NAME = re.compile(r"[!-9;-~]{1,76}\Z")  # of a header field, RFC 5322 2.2
 _BOXES = ("from", "to", "cc", "reply-to", "sender")
-_NOT_YOURS = ("bcc", "resent-bcc", "dkim-signature", "return-path", "mime-version")
+_NOT_YOURS = (*HIDDEN, "dkim-signature", "return-path", "mime-version")
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from smtpkit import __version__, attempts, escape, parts, plot
-from smtpkit.address import as_ip, is_mailbox, is_told
+from smtpkit.address import as_ip, is_told, mailbox_or_none
 from smtpkit.catalogue import render
 from smtpkit.counts import sessions
 from smtpkit.diagnosis import Diagnosis, diagnose
@@ -194,7 +194,7 @@ def _author(facts: Facts) -> str | None:
     """Postmaster at the domain that most attempts come from, the accused ones first; None: none is known."""
     given = (some.sender.str.extract(r"[^<>\s]@([^@<>\s]+)>?\s*$")[0] for some in (facts.mine, facts.all))
     boxes = (f"postmaster@{domain}" for some in given for domain in some.value_counts().index)
-    return next(filter(is_mailbox, boxes), None)
+    return next(filter(mailbox_or_none, boxes), None)
 
 
 def _ptr(network: Network | None, ours: pd.Series) -> str:

@@ -13,6 +13,7 @@ from smtpkit.escape import one_line
 from smtpkit.fields import read
 from smtpkit.jobs import Job, Plan, hold
 from smtpkit.journal import new_id
+from smtpkit.lint import HIDDEN
 from smtpkit.message import Message
 from smtpkit.mx import MxHost, MxRoute
 from smtpkit.network import Network, chosen, is_public, own_ip
@@ -92,7 +93,7 @@ def send(
     head = b"\n" + made.octets.partition(b"\r\n\r\n")[0].lower()
     if (hops := head.count(b"\nreceived:")) > 25:
         raise refuse("message with Received lines", hops, "goes in a loop (ours end at 25)", "send its origin")
-    if any(value for name, value in read(split(made.octets)[0]) if name in ("bcc", "resent-bcc")):
+    if any(value for name, value in read(split(made.octets)[0]) if name in HIDDEN):
         instead = "take the field out, and send to its recipients apart"
         raise refuse("a header with Bcc", made.message_id, "would show it to every recipient", instead)
     copies, most = len(envelope.recipients), rules.guard.max_messages

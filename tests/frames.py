@@ -114,3 +114,9 @@ class Diagnosis:
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
     more_probes: Mapping[str, int] = field(default_factory=dict)
     considered: int = 1
+
+
+def values(frame: pd.DataFrame, *names: str) -> list[list[Any]]:
+    """Some columns as lists, missing ones None; a log's rows by file and line."""
+    found = frame.sort_values(["file", "line"])[list(names)] if "line" in frame else frame[list(names)]
+    return found.astype(object).where(found.notna(), None).to_numpy().tolist()

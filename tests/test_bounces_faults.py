@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
+from tests.frames import values
 
 HEAD = """From: MAILER-DAEMON@x.example
 To: news@ours.example
@@ -37,9 +38,8 @@ def read(tmp_path: Path) -> Any:
     def rows(text: str | bytes, *names: str) -> list[list[Any]]:
         (tmp_path / "b.eml").write_bytes(text if isinstance(text, bytes) else text.encode())
         frame = sk.read_bounces(tmp_path / "b.eml")
-        some = frame[list(names)].astype(object)
         rows.problems = [one["why"] for one in frame.attrs["problems"]]  # type: ignore[attr-defined]  # a test's
-        return some.where(some.notna(), None).values.tolist()
+        return values(frame, *names)
 
     return rows
 

@@ -13,7 +13,7 @@ import pytest
 import smtpkit as sk
 from smtpkit.logs import files, headers, postfix
 from tests import logref
-from tests.test_reading_faults import values
+from tests.frames import values
 
 H = "Mar  2 09:14:05 relay1 postfix/smtp[41]: "
 ISO = H.replace("Mar  2 09:14:05", "2026-03-02T09:14:05+00:00")

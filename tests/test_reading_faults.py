@@ -13,6 +13,7 @@ import pytest
 import smtpkit as sk
 from smtpkit.errors import InvalidInput
 from smtpkit.journal import Journal
+from tests.frames import values
 
 POSTFIX = "2026-03-02T09:14:05.000000+09:00 relay1 postfix/smtp[41]: "
 KEY = "4XkP2q3Zr1z9tQ: "
@@ -20,11 +21,6 @@ SENT = "to=<r@d.example>, relay=mx2.d.example[192.0.2.2]:25, delay=1, delays=0/0
 SENT += "status=sent (250 2.0.0 Ok)"
 REFUSED = "connect to mx[192.0.2.25]:25: Connection refused"
 OLD = " relay1 postfix/smtp[41]: " + REFUSED + "\n"
-
-
-def values(frame: pd.DataFrame, *names: str) -> list[list[object]]:
-    found = frame.sort_values(["file", "line"])[list(names)] if "line" in frame else frame[list(names)]
-    return found.astype(object).where(found.notna(), None).to_numpy().tolist()
 
 
 def test_a_row_that_waited_for_the_next_file_is_kept_beside_that_file_s_own(tmp_path: Path) -> None:

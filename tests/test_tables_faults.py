@@ -10,13 +10,9 @@ from hypothesis import strategies as st
 
 import smtpkit as sk
 from smtpkit.errors import InvalidInput
+from tests.frames import values
 
 pytestmark = pytest.mark.filterwarnings("ignore:read_table guessed")
-
-
-def values(frame: pd.DataFrame, *names: str) -> list[list[Any]]:
-    some = frame[list(names)].astype(object)
-    return some.where(some.notna(), None).values.tolist()
 
 
 def times(texts: list[Any], tz: str = "Asia/Seoul") -> pd.DataFrame:

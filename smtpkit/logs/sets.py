@@ -9,7 +9,6 @@ from datetime import date
 from glob import escape
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import pandas as pd
 import polars as pl
@@ -29,7 +28,7 @@ def fresh(folder: Path) -> Path:
 
 
 def write(part: pl.DataFrame, folder: Path, name: str) -> None:
-    """Add rows to the set below `folder`; `name` keeps the parts of one file apart from others'."""
+    """Add rows to the set below `folder`; `name` keeps what one call writes apart from others'."""
     days = rows.whole(part).select(list(rows.SCHEMA)).cast(rows.EMPTY.schema).with_columns(
         day=pl.col("started_at").dt.strftime("%Y-%m-%d").fill_null("none"), host=pl.col("vantage").fill_null("none")
     )  # fmt: skip
@@ -37,8 +36,7 @@ def write(part: pl.DataFrame, folder: Path, name: str) -> None:
         named = str(host).replace("%", "%25").replace("/", "%2F")  # polars decodes them, as Hive does
         place = folder / f"day={day}" / f"host={named}"
         place.mkdir(parents=True, exist_ok=True)
-        first = f"{crc32(str(group['file'][0]).encode()):08x}-{group['line'][0]}"  # rows may be an earlier file's
-        group.write_parquet(place / f"{name}-{first}.parquet")
+        group.write_parquet(place / f"{name}.parquet")
 
 
 @dataclass(frozen=True)
