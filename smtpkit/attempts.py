@@ -103,10 +103,7 @@ def classified(table: pd.DataFrame) -> pd.DataFrame:
     """
     made = table.assign(**{n: column(n, says).array for n, says in reasons.classify_frame(table).items()})
     lacking = made["reply_host"].isna() & ~made["reply"].str.fullmatch(_PLAIN, na=True)
-    asked = made.loc[lacking, ["reply", "mx_host"]]
-    number = asked.groupby(list(asked), dropna=False, sort=False).ngroup()
-    pairs = asked[~number.duplicated()].astype("object")
-    found = [reasons.reply_host(*pair) for pair in pairs.where(pairs.notna(), None).itertuples(index=False)]
+    found, number = reasons.each_once(made.loc[lacking, ["reply", "mx_host"]], reasons.reply_host)
     made.loc[lacking, "reply_host"] = pd.array(found, dtype="str").take(number)
     return made
 

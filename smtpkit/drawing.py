@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import pandas as pd
@@ -33,6 +33,7 @@ LOOK: dict[str, Any] = tomllib.loads(data("charts.toml").read_text(encoding="utf
 MARKS, BOXES, BARS = LOOK["marks"], LOOK["boxes"], LOOK["bars"]
 WIDTH, PAD, KEY, LETTER = 7.0, 9, 32, 0.602
 """Inches; points from row heads to axes, and from the axes down to the key; a monospaced letter's width in em."""
+_WORD = re.compile(" *[^ ]+")
 _GLUE = re.compile(r"(?<=\d) (?=of \d|%|UTC|MX\b)|(?<=\d of) (?=\d)|(?<=\bMX) (?=IP)|(?<=\d-\d\d) (?=\d\d:)")
 
 
@@ -71,17 +72,24 @@ def ink(mono: bool = False, **more: Any) -> dict[str, Any]:
     return {"family": families(mono), "color": INK, "parse_math": False, "usetex": False} | more
 
 
+@lru_cache(10_000)
+def _wide(word: str, size: float, weight: str) -> float:
+    """What is drawn of it, in points."""
+    font = FontProperties(family=families(), size=size, weight=weight)
+    return float(text_to_path.get_text_width_height_descent(word, font, False)[0])
+
+
 def fill(text: str, width: float, size: float, weight: str = "normal", most: int = 99) -> list[str]:
     """`text` in lines that are drawn no wider than `width` points; a word wider than that is broken at a sign.
 
     No more is broken than `most` lines.
     """
-    font, lines = FontProperties(family=families(), size=size, weight=weight), [""]
+    lines = [""]
 
     def over(line: str) -> bool:
-        return bool(text_to_path.get_text_width_height_descent(line, font, False)[0] > 0.97 * width)
+        return sum(_wide(word, size, weight) for word in _WORD.findall(line)) > 0.97 * width
 
-    for part in re.findall(" *[^ ]+", text):
+    for part in _WORD.findall(text):
         if len(lines) > most:
             break
         if lines[-1] and over(lines[-1] + part):

@@ -5,7 +5,7 @@ Not here: the words (data/*.csv), who is guilty (hypotheses).
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -242,11 +242,19 @@ def classify_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
     keys = keys.astype({name: "Int16" if name == "code" else "str" for name in _KEYS})
     ends = {host: next(iter(_ends(host)), None) for host in keys["mx_host"].dropna().unique()}
     keys = keys.assign(mx_host=keys["mx_host"].map(ends))  # all hosts of one provider are read alike
-    number = keys.assign(reply=_same(keys["reply"])).groupby(list(_KEYS), dropna=False, sort=False).ngroup()
-    firsts = keys[~number.duplicated()].astype("object")
-    told = [_row(**row) for row in firsts.where(firsts.notna(), None).to_dict("records")]
+    told, number = each_once(keys, _row, keys.assign(reply=_same(keys["reply"])))
     made = pd.DataFrame(told, columns=_TOLD, dtype="str").take(number)
     return made.set_axis(keys.index).reindex(range(len(frame))).set_axis(frame.index)
+
+
+def each_once(
+    table: "pd.DataFrame", ask: Callable[..., Any], same: "pd.DataFrame | None" = None
+) -> tuple[list[Any], "pd.Series"]:
+    """`ask(*row)` of the first of equal rows (equal in `same`, if given), and each row's place among them."""
+    by = table if same is None else same
+    number = by.groupby(list(by), dropna=False, sort=False).ngroup()
+    firsts = table[~number.duplicated()].astype("object")
+    return [ask(*row) for row in firsts.where(firsts.notna(), None).itertuples(index=False)], number
 
 
 def _same(texts: "pd.Series") -> "pd.Series":
@@ -262,13 +270,14 @@ def _same(texts: "pd.Series") -> "pd.Series":
     return masked.to_pandas().reindex(places).set_axis(texts.index)
 
 
-def _row(**row: Any) -> tuple[str | None, ...]:
-    said = _said(row["reply"] or "", row["code"], row["enhanced"], row["stage"], row["mx_host"])
+def _row(*row: Any) -> tuple[str | None, ...]:
+    reply, code, enhanced, stage, host, _, error = row
+    said = _said(reply or "", code, enhanced, stage, host)
     told = _tell(said) if said[0] and said[2][:1] not in ("2", "3") else None
-    if row["error"] and (told is None or told.reason == "unknown"):
+    if error and (told is None or told.reason == "unknown"):
         for kind in _kinds().values():
-            if row["error"] in kind["errors"].split() and (row["error"], row["stage"]) != ("not_offered", "mail"):
-                return kind["reason"], kind["scope"], f"error:{row['error']}"
+            if error in kind["errors"].split() and (error, stage) != ("not_offered", "mail"):
+                return kind["reason"], kind["scope"], f"error:{error}"
     return (told.reason, told.scope, told.rule or None) if told else (None, None, None)
 
 

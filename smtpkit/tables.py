@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 
 import pandas as pd
 
-from smtpkit import attempts, catalogue, words
+from smtpkit import attempts, catalogue, reasons, words
 from smtpkit.address import ip_or_none
 from smtpkit.dates import times, whole_times
 from smtpkit.errors import InvalidInput, refuse
@@ -70,10 +70,8 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     notes: list[str] = []
     _read_values(named, tz, problems, notes)
     written = named.reindex(columns=["reply", "code", "enhanced"]).astype(object)
-    written = written.where(written.notna(), None)
-    same = written.astype("str").groupby(list(written), dropna=False, sort=False).ngroup()  # asked once each
-    firsts = [_told(*row) for row in written[~same.duplicated()].itertuples(index=False)]
-    told = pd.DataFrame(firsts, dtype=object).take(same).set_axis(named.index)
+    firsts, number = reasons.each_once(written, _told, written.astype("str"))
+    told = pd.DataFrame(firsts, dtype=object).take(number).set_axis(named.index)
     vague = named.get("outcome", pd.Series(None, named.index, dtype=object)).eq("failed")  # a reply says how
     for name in told:
         stays = name in named and name not in ("reply", "code")
