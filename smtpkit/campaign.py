@@ -58,9 +58,10 @@ class Run:
         self._thread = threading.Thread(target=self._work, name="smtpkit", daemon=True)
 
     def start(self) -> "Run":
-        """Begin; returns once the casebook is open (or could not be opened: that is raised)."""
+        """Begin; returns once the casebook is open (or raises why it is not); an interrupt until then ends it."""
         self._thread.start()
-        self._ready.wait()
+        while not self._ready.is_set():
+            self._await(self._ready)
         if self.error and not self.id:
             raise self.error
         return self
@@ -113,19 +114,22 @@ class Run:
         """
         until = None if timeout is None else time.monotonic() + timeout
         while self.running:
-            try:
-                self._over.wait(0.1)
-                self._tell()
-            except KeyboardInterrupt:
-                if self.stopped:
-                    raise
-                self.stop()
+            self._await(self._over)
             if until is not None and time.monotonic() > until and self.running:
                 raise TimeoutError(f"the run is still going after {timeout} s; .wait() again or .stop()")
         self._tell(last=True)
         if self.error is not None:
             raise self.error
         return self.frame()
+
+    def _await(self, event: threading.Event) -> None:
+        try:
+            event.wait(0.1)
+            self._tell()
+        except KeyboardInterrupt:
+            if self.stopped:
+                raise
+            self.stop()
 
     def _tell(self, last: bool = False) -> None:
         pause = self.due - time.monotonic()
@@ -164,10 +168,11 @@ class Worker:
         try:
             self._more(None)
             while self.engine.live or self._later or any(self._ready.values()):
-                self._turn()
                 if self.run.stopped:
                     self.engine.end_all("stopped")
                     self._later, self._ready = [], {}
+                else:
+                    self._turn()
         except BaseException as error:
             with suppress(Exception):  # the first fault is the one that is told
                 self.engine.end_all("interrupted")

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -173,10 +173,10 @@ class Casebook:
             base.execute("commit")
         return gone
 
-    def claimed(self, keys: Sequence[str]) -> set[str]:
-        """Those of `keys` that were handed over before, or may have been."""
+    def claimed(self, keys: Collection[str]) -> set[str]:
+        """What was handed over before, or may have been, and has a key that begins with one of these 32 signs."""
         with self._open() as base:
-            sql = f"select key from claims where key in ({','.join('?' * len(keys))})"
+            sql = f"select key from claims where substr(key, 1, 32) in ({','.join('?' * len(keys))})"
             return {key for (key,) in base.execute(sql, tuple(keys))}
 
     def __repr__(self) -> str:

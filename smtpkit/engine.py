@@ -7,7 +7,9 @@ by one journal commit. Not here: what replies mean (steps), whom to ask when (ca
 import errno
 import selectors
 import socket
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -30,6 +32,7 @@ class Engine:
         self.network, self._done = network, done
         self.live: dict[str, Session] = {}
         self.marks: list[Session] = []
+        self._aside: deque[tuple[Session, socket.socket | Lost]] = deque()
         self.on_park: Callable[[Session, Park], None] | None = None
         self.on_decided: Callable[[Session, tuple[Verdict, ...]], None] | None = None
         self._selector = selectors.DefaultSelector()
@@ -66,6 +69,7 @@ class Engine:
                         pass
             elif key.data.name in self.live:
                 self._move(key.data, mask)
+        self._take_aside()
         self._fire()
 
     def end_all(self, error: str) -> None:
@@ -87,6 +91,7 @@ class Engine:
         self._selector.close()
         self._woken.close()
         self._waker.close()
+        self._take_aside()
 
     # one session --------------------------------------------------------------------------------------------------
     def _advance(self, session: Session, got: Any) -> None:
@@ -119,16 +124,44 @@ class Engine:
                 return _WAITING
 
     def _connect(self, session: Session) -> Any:
+        self._until(session, session.asked_at + session.limits.connect)
+        if getattr(self.network, "socks", None):  # it blocks until the far end has answered, or the proxy gives up
+            threading.Thread(target=self._open_aside, args=(session,), daemon=True).start()
+            return _WAITING
+        return self._opened(session, self._open(session))
+
+    def _open(self, session: Session) -> socket.socket | Lost:
         assert session.job.ip is not None
         try:
-            session.sock = self.network.open(session.job.ip, session.job.port)
+            return self.network.open(session.job.ip, session.job.port)
         except NotAllowed as error:
-            session.problem = str(error)
             return Lost("guard", text=str(error))
         except OSError as error:
             return lost(error)
+
+    def _open_aside(self, session: Session) -> None:
+        """In a thread of its own: its outcome waits for the next turn."""
+        self._aside.append((session, self._open(session)))
+        try:
+            self.wake()
+        except OSError:  # the engine was closed meanwhile
+            self._take_aside()
+
+    def _take_aside(self) -> None:
+        while self._aside:
+            session, got = self._aside.popleft()
+            if session.name in self.live and isinstance(session.effect, Connect):
+                self._advance(session, self._opened(session, got))
+            elif not isinstance(got, Lost):
+                got.close()
+
+    def _opened(self, session: Session, got: socket.socket | Lost) -> Any:
+        if isinstance(got, Lost):
+            ours = got.error == "guard" or getattr(self.network, "socks", None)
+            session.problem = got.text if ours else None
+            return got
+        session.sock = got
         self._watch(session, selectors.EVENT_WRITE)
-        self._until(session, session.asked_at + session.limits.connect)
         return _WAITING
 
     def _connected(self, session: Session) -> Got:
@@ -263,9 +296,10 @@ class Engine:
 
     def _progress(self, session: Session, taken: int) -> None:
         """A server that goes on reading a message gets more time (Postfix smtp_min_data_rate)."""
-        effect = session.effect
-        if isinstance(effect, Ask) and not effect.stages and taken >= session.limits.body_rate:
-            self._until(session, time.monotonic() + session.limits.reply)
+        effect, limits = session.effect, session.limits
+        if isinstance(effect, Ask) and not effect.stages:
+            more = session.deadline + taken / limits.body_rate
+            self._until(session, min(more, time.monotonic() + limits.reply))
 
     def _answer(self, session: Session) -> Any:
         """What the Ask is answered with, if it can be now."""
@@ -273,6 +307,8 @@ class Engine:
         assert isinstance(ask, Ask)
         while len(session.replies) < len(ask.stages) and (reply := session.reader.next()):
             self._note(session, ask, reply)
+            if ask.wait == "reply":  # commands sent together have a deadline each (RFC 5321 4.5.3.2)
+                self._until(session, time.monotonic() + session.limits.reply)
             if reply.broken and len(session.replies) < len(ask.stages):
                 return Lost("protocol", unsent, tuple(session.replies))  # no later reply could be paired
         if ask.stages and len(session.replies) == len(ask.stages):

@@ -64,12 +64,17 @@ def row(result: Result, number: int) -> dict[str, object]:
         "seen_ip": seen,
         "sender_ip": job.fields[number].get("sender_ip") or seen,
         **decision(verdict),
-        **({"why": result.tls_problem} if verdict.outcome == "withheld" and result.tls_problem else {}),
+        **({"why": result.tls_problem} if result.tls_problem and _is_ours(result, verdict) else {}),
         "anomalies": ",".join(result.anomalies) or None,
         **_tls(result),
         "latency_s": result.times.get("latency"),
         **{f"{stage}_s": result.times[stage] for stage in STAGE_TIMES if stage in result.times},
     }
+
+
+def _is_ours(result: Result, verdict: Verdict) -> bool:
+    """Whether what went wrong is told of our side: the server was not met, or we held something back."""
+    return verdict.outcome == "withheld" or result.local_ip is None
 
 
 def decision(verdict: Verdict) -> dict[str, object]:
@@ -92,7 +97,7 @@ def decision(verdict: Verdict) -> dict[str, object]:
 def _tls(result: Result) -> Mapping[str, object]:
     facts = result.tls
     if facts is None:
-        clear, ours = "plain" if result.local_ip else None, result.verdicts[0].outcome == "withheld"
+        clear, ours = "plain" if result.local_ip else None, _is_ours(result, result.verdicts[0])
         return {"tls": clear, "tls_problem": None if ours else result.tls_problem and visible(result.tls_problem)}
     known = {"tls": facts.version, "tls_cipher": facts.cipher, "tls_verified": facts.verified}
     return known | {"tls_problem": facts.problem and visible(facts.problem)}

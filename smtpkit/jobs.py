@@ -92,7 +92,7 @@ _LOST = {
 
 def lost(error: OSError) -> Lost:
     """An operating system's error in the words of the frame."""
-    return Lost(_LOST.get(error.errno or 0, "unreachable"), text=str(error))
+    return Lost(_LOST.get(error.errno or 0, "unreachable"), text=error.strerror or str(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,6 +133,8 @@ class Internet:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # else megabytes wait in the kernel, and nobody sees who reads
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1 << 17)
             if self.source_ip and (":" in self.source_ip) == (":" in target[0]):
                 sock.bind((self.source_ip, 0))
             error = sock.connect_ex(target)
@@ -161,8 +163,11 @@ class Internet:
         except ProxyTimeoutError as error:
             raise OSError(errno.ETIMEDOUT, str(error)) from error
         except ProxyError as error:
-            code = errno.ECONNREFUSED if "refused" in str(error).lower() else errno.EHOSTUNREACH
+            refused = error.error_code == 5  # RFC 1928 section 6
+            code = errno.ECONNREFUSED if refused else errno.EHOSTUNREACH
             raise OSError(code, f"SOCKS {self.socks}: {error}") from error
+        except OSError as error:  # the way there, not its end
+            raise OSError(errno.ENETUNREACH, f"SOCKS {self.socks}: {error}; is the tunnel up (ssh -D)?") from error
         sock.setblocking(False)
         return sock
 
@@ -254,6 +259,8 @@ def own_ip(net: Network, far: str = "192.0.2.1") -> str | None:
     """
     if not isinstance(net, Internet) or net.socks:
         return None
+    if net.source_ip and (":" in net.source_ip) == (":" in far):
+        return net.source_ip
     with socket.socket(socket.AF_INET6 if ":" in far else socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((far, 9))

@@ -28,6 +28,7 @@ _FINAL = ("accepted", "rejected", "unknown", "withheld")
 Way = tuple[MxHost | None, str | None]
 _NOWHERE: Way = (None, None)
 _BARRED = "the recipient is not in the guard's allow_to; name it there if you mean it (or SMTPKIT_NO_SEND is set)"
+_RENEWED = ("message-id", "date", "dkim-signature")
 _SENT = "sent in this case before, or may have been; again=True sends it once more"
 
 
@@ -58,8 +59,8 @@ def send(
 
     `mx`: "first" tries IPs by preference until accepted, rejected or unknown, hosts of equal preference by name
     (an MTA takes turns; here the same server is met again); "each" sends one copy to each IP. Recipients of
-    several domains are refused: send once a domain. What this case has sent already (or may have) is withheld
-    unless `again=True`. So is, from a public address (`sender_ip` of the network, or this machine's), a message
+    several domains are refused: send once a domain. What this case has sent already (or may have), by either way,
+    is withheld unless `again=True`; a message that differs in Message-ID, Date or signature alone is the same. So is, from a public address (`sender_ip` of the network, or this machine's), a message
     whose sender domain's SPF says fail for it; `spoof_ok="the reason"` sends it all the same.
     A row that is withheld says in column `why` what to do; a dry run's has the message's lints there.
     Raises InvalidInput before anything is sent.
@@ -117,16 +118,16 @@ class _Sending:
         self.message, self.envelope, self.route, self.port, self.net = message, envelope, route, port, net
         self.tls, self.ca_file, self.helo, self.rules, self.each = tls, ca_file, helo, rules, each
         self.ids = {"message_id": message.message_id, "body_id": message.body_id, "size_bytes": message.size}
-        self.again = False
+        self.again = ""
+        """What tells the keys of this call from those before, if it shall send once more."""
         self.why: dict[str, str] = {}
         """Columns of every row: `why` all is withheld, or why a forbidden sender was used (`spoof_ok`)."""
 
-    def key(self, recipient: str, ip: str, salt: str = "") -> str:
-        """What must not be handed over twice: case, content, recipient (and IP, with a copy to each)."""
-        name = self.message.message_id or sha256(self.message.octets).hexdigest()
-        parts = [self.rules.case, name, self.message.body_id, recipient]
-        parts += [ip if self.each else "", salt]
-        return sha256("\0".join(parts).encode()).hexdigest()[:32]
+    def key(self, recipient: str) -> str:
+        """What must not be handed over twice: case, recipient, and all of the message but what a build renews."""
+        head, body = split(self.message.octets)
+        kept = [self.rules.case, recipient, *(f"{n}:{v}" for n, v in read(head) if n not in _RENEWED)]
+        return sha256("\0".join(kept).encode() + b"\0" + body).hexdigest()[:32]
 
     def rows(self, way: Way, who: Sequence[str], number: int) -> tuple[Mapping[str, object], ...]:
         """The rows of one try, one a recipient."""
@@ -155,8 +156,9 @@ class _Sending:
         return Job(None, way[1], self.port, fields=rows, verdict=Verdict("connect", "withheld", error=error))
 
     def dead_ends(self) -> list[Job]:
-        """Rows of what has no address."""
-        return dead_ends(self.route, self.rows(_NOWHERE, self.envelope.recipients, 1)[0], self.port, self.net)
+        """Rows of what has no address, one a recipient."""
+        rows = self.rows(_NOWHERE, self.envelope.recipients, 1)
+        return [job for row in rows for job in dead_ends(self.route, row, self.port, self.net)]
 
     def lints(self) -> str:
         """What the dry run says of the message."""
@@ -174,11 +176,12 @@ class _Sending:
 
     def plan(self, again: bool) -> Plan:
         """Try by try: the next IP gets those recipients that no server has decided about."""
-        self.again = again
+        self.again = new_id() if again else ""
         stop, may = "why" in self.why, self.rules.guard.may_deliver
         barred = [one for one in self.envelope.recipients if stop or not may(one)]
         allowed = [one for one in self.envelope.recipients if one not in barred]
         ways, book = list(self.route), Casebook(self.rules.casebook)
+        refuses = getattr(self.net, "refuses", lambda *_: "")
         first = next(iter(ways), _NOWHERE)
         jobs = [self.withheld(first, [one], _BARRED) for one in barred] + self.dead_ends()
         if self.each:
@@ -191,17 +194,21 @@ class _Sending:
             left: list[str] = []
             for result in (yield from hold(todo)):
                 names = [str(row["recipient"]) for row in result.job.fields]
-                left += [n for n, v in zip(names, result.verdicts, strict=True) if v.outcome not in _FINAL]
+                unmet = bool(refuses(way[1], self.port))  # an address that we may not ask decides nothing
+                left += [n for n, v in zip(names, result.verdicts, strict=True) if unmet or v.outcome not in _FINAL]
             allowed = left
 
     def _fresh(self, book: Casebook, way: tuple[MxHost, str], who: Sequence[str], number: int) -> list[Job]:
         """Jobs for recipients not served yet; those served before become withheld rows."""
-        keys = {one: self.key(one, way[1]) for one in who}
-        before = book.claimed([*keys.values()])
+        plain = {one: self.key(one) for one in who}
+        keys = {one: f"{key} {way[1]}" if self.each else key for one, key in plain.items()}
+        known = book.claimed(plain.values())
+        served = known if self.each else {key[:32] for key in known}  # one copy to each IP is a copy to somebody
+        before = {one for one in who if {plain[one], keys[one]} & served}
         if self.again:  # a key of its own only for what was sent: a first copy leaves the plain one behind
-            keys |= {one: self.key(one, way[1], new_id()) for one in who if keys[one] in before}
+            keys |= {one: f"{keys[one]} {self.again}" for one in before}
             before = set()
-        done, new = [one for one in who if keys[one] in before], [one for one in who if keys[one] not in before]
+        done, new = [one for one in who if one in before], [one for one in who if one not in before]
         jobs = [self.withheld(way, done, _SENT)] if done else []
         return jobs + ([self.job(way, new, number, tuple(keys[one] for one in new))] if new else [])
 
