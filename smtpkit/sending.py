@@ -60,8 +60,9 @@ def send(
     `mx`: "first" tries IPs by preference until accepted, rejected or unknown, hosts of equal preference by name
     (an MTA takes turns; here the same server is met again); "each" sends one copy to each IP. Recipients of
     several domains are refused: send once a domain. What this case has sent already (or may have), by either way,
-    is withheld unless `again=True`; a message that differs in Message-ID, Date or signature alone is the same. So is, from a public address (`sender_ip` of the network, or this machine's), a message
-    whose sender domain's SPF says fail for it; `spoof_ok="the reason"` sends it all the same.
+    is withheld unless `again=True`; a message that differs in Message-ID, Date or signature alone is the same.
+    Withheld is also, from a public address (`sender_ip` of the network, or this machine's), a message whose sender
+    domain's SPF says fail for it; `spoof_ok="the reason"` sends it all the same.
     A row that is withheld says in column `why` what to do; a dry run's has the message's lints there.
     Raises InvalidInput before anything is sent.
 
