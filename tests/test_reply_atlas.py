@@ -38,6 +38,7 @@ def test_the_names_are_told_apart() -> None:
         pytest.param("r@b.example", "spam.greylist.dnsbl.quota@virus-dmarc.example", id="recipient_of_words"),
         pytest.param("r@b.example", "no-such-user.mailbox-full@spamhaus.example", id="recipient_of_causes"),
         pytest.param("r@b.example", "chic.das51.ou-001.ib101.pol-p1@ers.example", id="recipient_of_tags"),
+        pytest.param("r@b.example", f"{'long.' * 12}name@{'long.' * 12}b.example", id="recipient_at_length"),
         pytest.param("192.0.2.7", "203.5.7.64", id="ip_like_a_code"),
         pytest.param("192.0.2.7", "203.5.4.1", id="ip_like_another_code"),
         pytest.param("192.0.2.7", "2001:db8:1:2:3:4:5:7", id="ipv6"),
