@@ -22,9 +22,9 @@ _MARKS = "^@#~"
 """A URL, an address, an IP, a host name: each letter becomes its mark, so that a rule's words are no one's name."""
 _MASK = re.compile(
     r"(https?://\S+|www\.\S+)|([^\s<>()\[\]\"',;:]+@(?:\[[^\]\s]*\]|[\w*-]+(?:\.[\w*-]+)*))"
-    r"|(\b(?:\d{1,3}|x{1,3}|\*)(?:\.(?:\d{1,3}|x{1,3}|\*)){3}\b|\b(?:[0-9a-f]{1,4}:){3,7}[0-9a-f:]+"
-    r"|\bip-[0-9a-f]{8}\b)"  # as styling.redact writes them
-    r"|((?:[\w-]+\.){2,}[a-z]{2,}\b)",
+    r"|((?<![a-z\d_])(?:\d{1,3}|x{1,3}|\*)(?:\.(?:\d{1,3}|x{1,3}|\*)){3}(?![a-z\d_])"  # 가 may follow: no \b
+    r"|\b(?:[0-9a-f]{1,4}:){3,7}[0-9a-f:]+|\bip-[0-9a-f]{8}\b)"  # as styling.redact writes them
+    r"|((?:[\w-]+\.){2,}[a-z]{2,}(?![a-z\d_]))",
     re.IGNORECASE,
 )
 _SAME = {  # masks for finding equal replies, in RE2's syntax: addresses, IPs, ids and times, small numbers

@@ -184,3 +184,8 @@ def test_a_domain_in_capitals_is_the_same_domain() -> None:
     with sk.Lab(given) as lab:
         made = sk.probe("daum.example", "r@Daum.example", lab.sender, network=lab.network, rounds=1)
     assert made.outcome.tolist() == ["passed"]
+
+
+@pytest.mark.parametrize("text", ["550 5.1.1 spam.b.example에 없는 주소", "550 5.1.1 blocked.b.example에서 없는 사용자"])
+def test_a_name_that_a_particle_follows_decides_nothing(text: str) -> None:
+    assert sk.classify(text).reason == "recipient_unknown"
