@@ -11,7 +11,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
-from smtpkit.errors import InvalidInput, refuse
+from smtpkit.errors import InvalidInput, listed, refuse
 
 # C0, DEL, C1, line separators, bidi marks, lone surrogates: none ever reaches the wire.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -208,13 +208,13 @@ class Envelope:
     @classmethod
     def of(cls, sender: str, recipients: str | Sequence[str]) -> "Envelope":
         """Check and normalise; a str is one recipient; the same mailbox twice is one recipient."""
-        listed = [recipients] if isinstance(recipients, str) else list(recipients)
-        if not listed:
+        named = listed("recipients", recipients)
+        if not named:
             raise InvalidInput("no recipient given; name at least one, such as to='you@example.org'")
         if not isinstance(sender, str) or not sender.strip():
             raise refuse("sender", sender, "is empty", "write me@your.domain, or '<>' for the null reverse-path")
         back = "" if sender.strip() == "<>" else mailbox(sender, "sender")
-        return cls(back, tuple(dict.fromkeys(mailbox(one, "recipient") for one in listed)))
+        return cls(back, tuple(dict.fromkeys(mailbox(one, "recipient") for one in named)))
 
     @property
     def needs_smtputf8(self) -> bool:

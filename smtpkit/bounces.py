@@ -5,7 +5,6 @@ Belongs here: mailboxes, reports, the words around a reply. Not here: what a tex
 
 import email
 import mailbox
-import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,7 +19,7 @@ import pandas as pd
 
 from smtpkit import attempts, words
 from smtpkit.address import ip_or_none
-from smtpkit.errors import refuse
+from smtpkit.errors import listed, path_of, refuse
 from smtpkit.escape import decode
 from smtpkit.fields import meaning
 
@@ -62,10 +61,12 @@ def read_bounces(paths: Any) -> pd.DataFrame:
     ...     read_bounces(path)[["recipient", "code"]].values.tolist()
     [['r@d.example', 550]]
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    given = [path_of("paths", one) for one in listed("paths", paths)]
+    if not given or Path() in given:
+        raise refuse("paths", paths, "names no file", "give a mail, an mbox or a folder; '.' is this one")
     rows: list[dict[str, Any]] = []
     problems = []
-    for name, message in (pair for one in given for pair in _mails(Path(one))):
+    for name, message in (pair for one in given for pair in _mails(one)):
         found, mute = _found(message)
         rows += [{"source": "bounce", "file": name, **_original(message), **row} for row in found]
         why = [f"why {who} failed is not said" for who in mute]

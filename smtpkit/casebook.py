@@ -12,7 +12,7 @@ import pandas as pd
 
 from smtpkit import attempts, escape, parts
 from smtpkit.address import refuse_controls
-from smtpkit.errors import InvalidInput, StoreError, refuse
+from smtpkit.errors import InvalidInput, StoreError, listed, path_of, refuse
 from smtpkit.journal import connect, loud, recover, seal
 
 FORMATS = ("parquet", "csv", "jsonl")
@@ -40,7 +40,7 @@ class Casebook:
     """
 
     def __init__(self, path: str | Path = "casebook.sqlite") -> None:
-        self.path = Path(path)
+        self.path = path_of("casebook", path)
         with self._open() as base:
             recover(base, self.path)
 
@@ -100,7 +100,9 @@ class Casebook:
         """
         if odd := sorted(set(formats) - set(FORMATS)):
             raise refuse("formats", odd, "are not known", f"choose from {', '.join(FORMATS)}")
-        place, written = Path(folder), list[Path]()
+        place, written = path_of("folder", folder), list[Path]()
+        if place.is_file():
+            raise refuse("folder", str(place), "is a file", "name a folder, or a new one")
         place.mkdir(parents=True, exist_ok=True)
         for name, table in {"attempts": self.attempts(), "replies": self.replies()}.items():
             table.attrs = {}
@@ -114,7 +116,7 @@ class Casebook:
         what killed runs left open there is ended; an ending that a copy of a running one lacked comes later.
         """
         new = 0
-        for path in [paths] if isinstance(paths, str | Path) else paths:
+        for path in listed("paths", paths):
             if not Path(path).exists() or Path(path).samefile(self.path):
                 raise InvalidInput(f"there is no other casebook {str(path)!r} to merge; nothing of it was taken")
             other = Casebook(path)
@@ -135,8 +137,8 @@ class Casebook:
 
     def note(self, text: str, at: datetime | None = None) -> None:
         """Keep a remark of yours with its time (default now), such as "asked daum to refresh"."""
-        if at is not None and at.tzinfo is None:
-            raise refuse("at", str(at), "has no time zone", "write at=datetime(..., tzinfo=UTC)")
+        if at is not None and getattr(at, "tzinfo", None) is None:
+            raise refuse("at", str(at), "is no time with a time zone", "write at=datetime(..., tzinfo=UTC)")
         moment, line = (at or datetime.now(UTC)).astimezone(UTC).isoformat(), refuse_controls("note", text)
         with self._open() as base:
             base.execute("insert into notes values (?, ?, ?)", (moment, line, seal(moment, line)))

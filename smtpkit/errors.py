@@ -1,5 +1,8 @@
 """errors: what smtpkit raises, sorted by whose mistake it was. Not here: what a server does (that is a row)."""
 
+import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -40,3 +43,27 @@ def refuse(what: str, value: Any, why: str, instead: str) -> InvalidInput:
     "recipient 'a b' has a blank; quote it or leave it out"
     """
     return InvalidInput(f"{what} {value!r} {why}; {instead}")
+
+
+def listed(what: str, given: Any) -> list[Any]:
+    """One thing or several as a list; InvalidInput for what is neither.
+
+    >>> listed("to", "r@daum.example"), listed("to", ("a@b.example",))
+    (['r@daum.example'], ['a@b.example'])
+    """
+    if isinstance(given, (str, bytes, os.PathLike)):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise refuse(what, given, f"is {type(given).__name__}, no list", "give one, or a list of them")
+    return list(given)
+
+
+def path_of(what: str, given: Any) -> Path:
+    """`given` as a Path; InvalidInput if it is no path.
+
+    >>> path_of("casebook", "c.sqlite").name
+    'c.sqlite'
+    """
+    if not isinstance(given, (str, os.PathLike)) or isinstance(os.fspath(given), bytes):
+        raise refuse(what, given, f"is {type(given).__name__}, no path", "give one as text or as a Path")
+    return Path(given)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smtpkit.address import host_name, mailbox
-from smtpkit.errors import refuse
+from smtpkit.errors import listed, refuse
 from smtpkit.steps import Ask, Effect, Got, Lost, MarkDot, Step, Verdict
 
 _RCPT = re.compile(rb"(?i)\s*RCPT\b(?:\s+TO\s*:\s*<([^>]*)>(?=(?:\s+[A-Za-z0-9-]+(?:=[^\s<>]*)?)*\s*$))?")
@@ -34,8 +34,7 @@ class Guard:
     """Sessions in one run."""
 
     def __post_init__(self) -> None:
-        listed = [self.allow_to] if isinstance(self.allow_to, str) else self.allow_to
-        object.__setattr__(self, "allow_to", tuple(map(_entry, listed)))
+        object.__setattr__(self, "allow_to", tuple(map(_entry, listed("allow_to", self.allow_to))))
         for name in ("max_messages", "max_connections"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise refuse(name, getattr(self, name), "is no count", "write a whole number, 0 or more")

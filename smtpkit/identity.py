@@ -15,6 +15,7 @@ import pandas as pd
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.checks.found import Row, Sender, frame, say
 from smtpkit.checks.names import called
+from smtpkit.errors import listed
 from smtpkit.escape import decode
 from smtpkit.mx import MxRoute, lookup_mx, receiver_of
 from smtpkit.network import Network, chosen
@@ -40,7 +41,7 @@ def whoami(
     """
     net, standard = chosen(network), [row["domain"] for row in catalogue("controls.csv")]
     name = our_helo(helo, net)
-    domains = [controls] if isinstance(controls, str) else controls or getattr(net, "controls", standard)
+    domains = listed("controls", controls or getattr(net, "controls", standard))
     asked = _ask([_short(lookup_mx(domain, net)) for domain in domains], net, name)
     reached = [one for one in asked if one.stage not in ("dns", "connect")]
     seen = {one.seen_ip: one.mx_host for one in reached if one.seen_ip}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from smtpkit.address import refuse_controls
-from smtpkit.errors import refuse
+from smtpkit.errors import path_of, refuse
 from smtpkit.guard import Guard
 from smtpkit.limits import Pace, Timeouts
 from smtpkit.network import Network
@@ -119,7 +119,7 @@ class Rules:
             guard=guard or network.guard,
             pace=pace or network.pace,
             timeouts=timeouts or network.timeouts,
-            casebook=Path(getattr(casebook, "path", casebook) or network.casebook),
+            casebook=path_of("casebook", getattr(casebook, "path", casebook) or network.casebook),
             case=refuse_controls("case", case or "default"),
         )
 

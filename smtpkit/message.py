@@ -21,7 +21,7 @@ from uuid import uuid4
 from smtpkit import escape, fields, parts
 from smtpkit.address import mailbox
 from smtpkit.catalogue import render
-from smtpkit.errors import refuse
+from smtpkit.errors import listed, refuse
 from smtpkit.lint import HIDDEN, ONCE
 from smtpkit.lint import lint as _lint
 
@@ -167,8 +167,7 @@ def build_message(
     known = {name.lower(): name for name in ours}
     fresh = {known.get(str(name).lower(), str(name)): value for name, value in headers.items()}
     head = [*_head(ours | fresh, charset), ("MIME-Version", "1.0")]
-    given = [attachments] if isinstance(attachments, (str, Path)) else attachments
-    pairs = given.items() if isinstance(given, Mapping) else given
+    pairs = attachments.items() if isinstance(attachments, Mapping) else listed("attachments", attachments)
     named = ((Path(one).name, Path(one)) if isinstance(one, (str, Path)) else one for one in pairs)
     files = [parts.file_part(name, parts.as_file(name, content), charset) for name, content in named]
     root = parts.gather("mixed", [_body(text, html, inline or {}, domain, charset), *files])
@@ -181,7 +180,7 @@ def build_message(
 def _boxes(what: str, given: str | Sequence[str]) -> list[tuple[str, str]]:
     """(display name, normalised address) of each; the address is the one the envelope uses."""
     found = []
-    for text in [given] if isinstance(given, str) else given:
+    for text in listed(what, given):
         named = _NAMED.match(fields.check_text(what, text))
         found.append((unquote(named[1]), mailbox(named[2], what)) if named else ("", mailbox(text, what)))
     return found

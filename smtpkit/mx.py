@@ -88,6 +88,7 @@ class MxRoute:
 
     def __repr__(self) -> str:
         when = f", asked {self.asked_at:%Y-%m-%d %H:%M:%S} UTC" if self.asked_at else ""
+        when += f", {self.cut} beyond our caps left out" * bool(self.cut)
         head = f"<MxRoute {self.domain}: {self.status}, {len(self.hosts)} hosts, {len(list(self))} addresses{when}>"
         lines = [f"  {h.pref:>5} {h.name}  {', '.join(h.ips) or h.error}" for h in self.hosts]
         return escape.visible("\n".join([head, *lines, *[f"  {self.detail}"] * bool(self.detail)]))
@@ -115,6 +116,8 @@ def lookup_mx(domain: str, network: Network | None = None) -> MxRoute:
     'mx'
     """
     net = chosen(network)
+    if ip_or_none(domain):
+        raise refuse("domain", domain, "is an address, no domain", f'ask it itself: server=("{domain}", 25)')
     name = host_name("domain", domain)
     asked_at = datetime.now(UTC)
     answer = net.resolve(name, "MX")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from smtpkit.address import as_ip, helo_name, refuse_controls
-from smtpkit.errors import NotAllowed, refuse
+from smtpkit.errors import NotAllowed, listed, path_of, refuse
 from smtpkit.guard import Guard
 from smtpkit.limits import Pace, Timeouts
 
@@ -200,12 +200,11 @@ def internet(
     >>> sk_net.where("192.0.2.11", 25)
     ('127.0.0.1', 2511)
     """
-    servers = [nameservers] if isinstance(nameservers, str) else nameservers
+    servers = listed("nameservers", nameservers)
     asked = [_pair("nameserver", (one, 53) if isinstance(one, str) else one) for one in servers]
     source_ip = None if source_ip is None else str(as_ip(source_ip, "source_ip"))
     sender_ip = None if sender_ip is None else str(as_ip(sender_ip, "sender_ip"))
-    allowed = [allow_networks] if isinstance(allow_networks, str) else allow_networks
-    networks = tuple(_network(one) for one in allowed)
+    networks = tuple(_network(one) for one in listed("allow_networks", allow_networks))
     ways = [(_pair("reroute", one), _pair("reroute", other)) for one, other in (reroute or {}).items()]
     port = re.fullmatch(r"[^\s@/]+:(\d{1,5})", socks or "")
     if socks is not None and not (port and 0 < int(port[1]) < 65536):
@@ -215,8 +214,8 @@ def internet(
         guard=guard or Guard(),
         pace=pace or Pace(),
         timeouts=timeouts or Timeouts(),
-        casebook=Path(casebook),
-        ledger=Path(ledger) if ledger else _state_folder() / "ledger.sqlite",
+        casebook=path_of("casebook", casebook),
+        ledger=path_of("ledger", ledger) if ledger else _state_folder() / "ledger.sqlite",
         sender_ip=sender_ip or (source_ip if source_ip and is_public(source_ip) else None),
         helo=helo_name(helo) if helo else None,
         source_ip=source_ip,

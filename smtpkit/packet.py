@@ -19,7 +19,7 @@ from smtpkit.address import as_ip, is_told, mailbox_or_none
 from smtpkit.catalogue import render
 from smtpkit.counts import sessions
 from smtpkit.diagnosis import Diagnosis, diagnose
-from smtpkit.errors import refuse
+from smtpkit.errors import listed, path_of, refuse
 from smtpkit.facts import Facts, several
 from smtpkit.message import Message, build_message
 from smtpkit.network import Network
@@ -84,6 +84,8 @@ class Packet:
                 why, instead = "no attempt says who we are", "give sender="
             raise refuse("path", path.name, f"cannot be written: {why}", instead)
         whole = tuple(path / FILES[end] for end in FILES if made[end])
+        if path.suffix not in FILES and path.is_file():
+            raise refuse("path", str(path), "is a file", f"name a folder, or end it in {', '.join(FILES)}")
         self.files = (path,) if path.suffix in FILES else whole
         for file in self.files:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -130,13 +132,15 @@ def report(
     >>> report(frame).subject
     '192.0.2.14: 8 of 8 attempts refused, none of 24 elsewhere'
     """
+    if not isinstance(which, int):
+        raise refuse("which", which, "is no number", "write 0 for the first cause, 1 for the second")
     if lang not in ("en", "ko"):
         raise refuse("lang", lang, "is not there", 'write "en" or "ko"')
-    if re.fullmatch(r"\.[a-z]{2,5}", ending := Path(path or "").suffix) and ending not in FILES:
+    if re.fullmatch(r"\.[a-z]{2,5}", ending := path_of("path", path or "").suffix) and ending not in FILES:
         raise refuse("path", str(path), "is no file we write", f"end it in {', '.join(FILES)}, or in nothing")
     name = tz or ("Asia/Seoul" if lang == "ko" else None)
     zone = attempts.zone(name) if name else "tzlocal()"  # pandas knows this machine's by that name
-    shown = [own] if isinstance(own, str) else [*own]
+    shown = listed("own", own or ())
     diagnosis, table = _pseudonyms(*_evidence(evidence, frame), shown, key)
     causes = [cause for cause in diagnosis.causes if cause.kind in KINDS and cause.confidence >= 0.8]
     chosen = [replace(diagnosis, causes=(cause,)) for cause in causes[which : which + 1 or None]]

@@ -96,6 +96,8 @@ def on_text(table: Any, how: Callable[[str], str]) -> Any:
         levels = [labels(index.get_level_values(n)) for n in range(index.nlevels)]
         return type(index).from_arrays(levels, names=names)
 
+    if not is_table(table):
+        raise refuse("frame", type(table).__name__, "is no DataFrame", "give one")
     made = table.copy()
     for place, kind in enumerate(table.dtypes):
         column = table.iloc[:, place]
@@ -137,8 +139,14 @@ def as_file(name: str, content: Any) -> bytes:
     """Octets of an attachment: as they are, of a file, text (UTF-8), a table by its name, a figure."""
     if isinstance(content, (bytes, bytearray, memoryview)):
         return bytes(content)
-    if isinstance(content, (str, Path)):
-        return content.encode() if isinstance(content, str) else content.read_bytes()
+    if isinstance(content, str):
+        return content.encode()
+    if isinstance(content, Path):
+        try:
+            return content.read_bytes()
+        except OSError as error:
+            why = f"cannot be read ({error.strerror})"
+            raise refuse("attachment", str(content), why, "check the path") from None
     if hasattr(content, "savefig"):
         return picture(content)[0]
     if not is_table(content) or not name.lower().endswith(".csv"):

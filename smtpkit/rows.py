@@ -111,6 +111,8 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
 
     Rows of one session count once up to MAIL; what has not ended is left out; what we withheld or stopped is told.
     """
+    if not isinstance(frame, pd.DataFrame):
+        raise refuse("frame", type(frame).__name__, "is no frame", "give the attempts first, then the diagnosis")
     if "mx_ip" not in frame:
         raise refuse("columns", list(frame), "have no mx_ip", "sk.read_table(df, columns={...}) names it")
     frame = sessions(frame[~unfinished(frame).to_numpy()])

@@ -15,6 +15,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from smtpkit.address import ip_or_none
+from smtpkit.errors import listed, refuse
 from smtpkit.escape import html
 from smtpkit.parts import on_text
 
@@ -40,6 +41,8 @@ def style(df: pd.DataFrame, rows: int = 200) -> Styler:
     >>> "&lt;b&gt;" in style(pd.DataFrame({"<b>": ["<b>"]})).to_html()
     True
     """
+    if not isinstance(df, pd.DataFrame):
+        raise refuse("frame", type(df).__name__, "is no DataFrame", "give one, such as a diagnosis's .table")
     made = Styler(df.head(rows), cell_ids=False).format(_cell)
     for axis in (0, 1):
         made = made.format_index(_cell, axis=axis).format_index_names(_cell, axis=axis)
@@ -68,7 +71,7 @@ def redact(
     >>> redact(pd.DataFrame({"reply": ["550 5.1.1 <jo@daum.example> unknown", None]}), key="k").reply.tolist()
     ['550 5.1.1 <u-29eceb8a@daum.example> unknown', nan]
     """
-    kept = {address.strip().lower() for address in keep}
+    kept = {address.strip().lower() for address in listed("keep", keep)}
     secret = _SECRET if key is None else key.encode() if isinstance(key, str) else key
 
     def token(text: str) -> str:

@@ -19,7 +19,7 @@ import pandas as pd
 from smtpkit import attempts, catalogue, reasons, words
 from smtpkit.address import ip_or_none
 from smtpkit.dates import times, whole_times
-from smtpkit.errors import InvalidInput, refuse
+from smtpkit.errors import InvalidInput, path_of, refuse
 from smtpkit.escape import decode
 
 _KNOWN = {word: row["column"] for row in catalogue.rows("table_columns.csv") for word in row["written"].split()}
@@ -47,7 +47,7 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     >>> read[["started_at", "code", "enhanced", "outcome"]].astype("str").iloc[0].tolist()
     ['2026-03-02 00:00:00+00:00', '550', '5.7.1', 'rejected']
     """
-    table = source if isinstance(source, pd.DataFrame) else _opened(Path(source))
+    table = source if isinstance(source, pd.DataFrame) else _opened(path_of("table", source))
     if not table.columns.is_unique:
         raise refuse("columns", list(table), "have a name twice", "rename one of them")
     given = dict(columns or {})

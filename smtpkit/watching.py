@@ -75,6 +75,7 @@ def watch(
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
         rules["pace"] = replace(found.pace, asks_after_refusal=1_000_000, patience=DAY)
     names = [row["zone"] for row in catalogue("dnsbl_zones.csv") if row["kind"] == "ip"]
+    zones = [zones] if isinstance(zones, str) else zones
     wanted = names if zones is None else [host_name("zones", zone) for zone in zones]
     book, ip = Casebook(found.casebook), net.sender_ip
     lists = partial(dnsbl.lookup, ip, net, wanted, casebook=book) if ip and wanted else pd.DataFrame

@@ -137,7 +137,7 @@ def test_one_path_may_stand_alone(tmp_path: Path) -> None:
     for path in (tmp_path / "a.txt", str(tmp_path / "a.txt"), [str(tmp_path / "a.txt")]):
         (file,) = read(build_message(**BASE, attachments=path)).iter_attachments()
         assert (file.get_filename(), file.get_content()) == ("a.txt", "x")
-    with pytest.raises(FileNotFoundError, match=r"none\.pdf"):
+    with pytest.raises(InvalidInput, match=r"none\.pdf"):
         build_message(**BASE, attachments="none.pdf")
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import polars as pl
 
-from smtpkit.errors import InvalidInput, refuse
+from smtpkit.errors import InvalidInput, listed, path_of, refuse
 from smtpkit.escape import decode
 
 BLOCK, PIECE = 16 << 20, 1 << 16
@@ -41,9 +41,8 @@ def expand(paths: Any) -> list[str]:
     >>> sorted(["mail.log", "mail.log.10.gz", "mail.log.2.gz"], key=_age)
     ['mail.log.10.gz', 'mail.log.2.gz', 'mail.log']
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found: list[str] = []
-    for one in [os.fspath(path) for path in given]:
+    for one in [os.fspath(path_of("paths", path)) if path else "" for path in listed("paths", paths)]:
         inside = os.path.join(one, "**") if os.path.isdir(one) else one
         named = [one] if one == "-" or os.path.isfile(one) else glob.glob(inside, recursive=True)
         files = [path for path in named if path == "-" or not os.path.isdir(path)]
