@@ -214,10 +214,5 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
     called = _BEFORE.search(before[max(0, named.start() - 256) : named.start()]) if named else None
     domain = row["recipient"].rpartition("@")[2].lower()
     host = row.get("mx_host") or (called[1] if called else None)
-    more = {
-        "mx_ip": row.get("mx_ip") or (ip and str(ip)),
-        "mx_host": host,
-        "recipient_domain": domain,
-        "domain": domain,
-    }
-    return {"reply": None} | row | told | more
+    server = {"mx_ip": row.get("mx_ip") or (ip and str(ip)), "mx_host": host}
+    return {"reply": None} | row | told | server | {"recipient_domain": domain, "domain": domain}
