@@ -106,5 +106,5 @@ def now() -> str:
 def heard(seq: int, one: Heard) -> tuple[object, ...]:
     """One reply as a row of the store: seq, stage, command, code, raw, anomalies, sent_at, latency_s."""
     odd = ",".join(one.reply.anomalies)
-    at = one.sent_at.isoformat(timespec="microseconds")
+    at = one.sent_at and one.sent_at.isoformat(timespec="microseconds")
     return (seq, one.stage, visible(one.command), one.reply.code, one.reply.raw, odd, at, one.latency_s)
