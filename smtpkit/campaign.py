@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import count
 from queue import SimpleQueue
 from typing import Any
@@ -268,7 +269,8 @@ class Worker:
         return session
 
     def _planned(self, job: Job, number: int) -> Mapping[str, object]:
-        started = {"started_at": evidence.now(), "session": None, "case": self.rules.case}
+        moment = datetime.now(UTC).isoformat(timespec="microseconds")
+        started = {"started_at": moment, "session": None, "case": self.rules.case}
         return {**started, "vantage": self.run.network.label, **job.fields[number]}
 
     def _barred(self, job: Job) -> tuple[str, str] | None:

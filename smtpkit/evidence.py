@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from smtpkit import catalogue
 from smtpkit.address import ip_or_none
@@ -96,11 +95,6 @@ def _tls(result: Result) -> Mapping[str, object]:
         return {"tls": clear, "tls_problem": None if ours else result.tls_problem and visible(result.tls_problem)}
     known = {"tls": facts.version, "tls_cipher": facts.cipher, "tls_verified": facts.verified}
     return known | {"tls_problem": facts.problem and visible(facts.problem)}
-
-
-def now() -> str:
-    """This moment, UTC, ISO 8601 with microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def heard(seq: int, one: Heard) -> tuple[object, ...]:
