@@ -1,6 +1,7 @@
 """bounces: what came back as attempts frames: delivery reports (RFC 3464), and plain letters in free words.
 
-Belongs here: mailboxes, reports, the words around a reply. Not here: what a text says of a try (words).
+Belongs here: mailboxes, reports, the words around a reply. Not here: what a text says of a try (words), subjects in
+many languages (data/bounce_subjects.csv).
 """
 
 import email
@@ -17,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit import attempts, words
+from smtpkit import attempts, catalogue, words
 from smtpkit.address import ip_or_none
 from smtpkit.errors import listed, path_of, refuse
 from smtpkit.escape import decode
@@ -34,12 +35,7 @@ _FOLDED = re.compile(r"(?m)^<[^\s<>]+>: .*(?:\n {4}\S.*)+")
 _COPY = re.compile(r"(?im)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)")
 _SESSION = re.compile(r"(?im)^[ \t]*-+ Transcript of session follows -+")
 _DAEMON = re.compile(r"mailer-daemon|MicrosoftExchange|postmaster|mail.?delivery|^<>$|^auto-", re.I)
-_FAILURE = re.compile(
-    r"fail|undeliver|not (?:be )?delivered|delay|return|bounce|reject|error|could not|status notif"
-    r"|mail delivery|\bNDR|반송|실패|못[한했하]|않[은음았]|없음|불가|오류|거부"
-    r"|unzustell|zugestellt|non remis|no se puede|配信",
-    re.I,
-)
+_FAILURE = re.compile("|".join(row["words"] for row in catalogue.rows("bounce_subjects.csv")), re.I)
 """What a bounce's From, Return-Path or Auto-Submitted says, and its Subject."""
 _RETURNED = ("message/rfc822", "message/global", "text/rfc822-headers")
 _OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
@@ -215,10 +211,5 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
     called = _BEFORE.search(before[max(0, named.start() - 256) : named.start()]) if named else None
     domain = row["recipient"].rpartition("@")[2].lower()
     host = row.get("mx_host") or (called[1] if called else None)
-    more = {
-        "mx_ip": row.get("mx_ip") or (ip and str(ip)),
-        "mx_host": host,
-        "recipient_domain": domain,
-        "domain": domain,
-    }
-    return {"reply": None} | row | told | more
+    server = {"mx_ip": row.get("mx_ip") or (ip and str(ip)), "mx_host": host}
+    return {"reply": None} | row | told | server | {"recipient_domain": domain, "domain": domain}

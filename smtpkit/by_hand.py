@@ -7,7 +7,9 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import pandas as pd
 
 from smtpkit import auth, escape
 from smtpkit.address import mailbox, refuse_controls
@@ -19,10 +21,7 @@ from smtpkit.message import Message
 from smtpkit.network import Network, chosen
 from smtpkit.probing import checked, dead_ends, facts, find_route, our_helo, parties, port_of
 from smtpkit.tls import TlsFacts
-from smtpkit.transcript import Line, Transcript
-
-if TYPE_CHECKING:
-    import pandas as pd
+from smtpkit.transcript import Transcript
 
 SUBMISSION = (587, 465)
 _STAGES = {verb: verb.lower() for verb in "EHLO MAIL RCPT DATA RSET NOOP VRFY".split()} | {"HELO": "ehlo"}
@@ -195,10 +194,9 @@ class Dialogue(Hands):
     def transcript(self) -> Transcript:
         """All replies so far with their commands; secrets are left out."""
         heard = self._session.heard if self._session else ()
-        lines = tuple(Line(h.stage, h.command, h.reply, h.sent_at, h.latency_s) for h in heard)
-        return Transcript(lines, self.name, self._tls_from)
+        return Transcript(tuple(heard), self.name, self._tls_from)
 
-    def frame(self) -> "pd.DataFrame":
+    def frame(self) -> pd.DataFrame:
         """The rows of this session; decided after each message, and at the end."""
         if not self._run.error:
             self._settle()

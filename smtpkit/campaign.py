@@ -12,9 +12,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import count
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from smtpkit import evidence
 from smtpkit.casebook import Casebook
@@ -27,9 +30,6 @@ from smtpkit.limits import Pace
 from smtpkit.network import Network
 from smtpkit.progress import Progress
 from smtpkit.steps import Lost, Verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["Rules", "Run", "Worker", "run"]
 AT_ONCE, PER_IP = 64, 8
@@ -101,13 +101,13 @@ class Run:
             raise StoreError("this run belongs to the process that began it; begin one of your own here")
         return not self._over.is_set()
 
-    def frame(self) -> "pd.DataFrame":
+    def frame(self) -> pd.DataFrame:
         """The attempts so far."""
         frame = Casebook(self.rules.casebook).attempts(run=self.id)
         frame.attrs["smtpkit"] |= {"stopped": self.stopped}
         return frame
 
-    def wait(self, timeout: float | None = None) -> "pd.DataFrame":
+    def wait(self, timeout: float | None = None) -> pd.DataFrame:
         """Wait for the end and give the frame; the first interrupt stops the run, the second is raised.
 
         Raises what the worker failed of, and TimeoutError.
@@ -274,7 +274,8 @@ class Worker:
         return session
 
     def _planned(self, job: Job, number: int) -> Mapping[str, object]:
-        started = {"started_at": evidence.now(), "session": None, "case": self.rules.case}
+        moment = datetime.now(UTC).isoformat(timespec="microseconds")
+        started = {"started_at": moment, "session": None, "case": self.rules.case}
         return {**started, "vantage": self.run.network.label, **job.fields[number]}
 
     def _barred(self, job: Job) -> tuple[str, str] | None:
@@ -389,7 +390,7 @@ class Worker:
 
 def run(
     plan: Plan, network: Network, *, label: str = "run", background: bool = False, **rules: Any
-) -> "pd.DataFrame | Run":
+) -> pd.DataFrame | Run:
     """Hold the sessions that `plan` wants; the frame of its attempts, or with `background` the Run.
 
     `rules`: guard, pace, timeouts, casebook, case; default: the network's. Raises StoreError if the casebook

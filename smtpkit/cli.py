@@ -16,6 +16,9 @@ from smtpkit import escape
 from smtpkit.catalogue import data
 from smtpkit.errors import InvalidInput, SmtpkitError
 
+EXIT = {"pass": 0, "warn": 3, "unknown": 4, "fail": 1}
+"""Exit codes of `preflight` by its status, the worst last."""
+
 
 def _parser() -> argparse.ArgumentParser:
     said: dict[str, Any] = tomllib.loads(data("commands.toml").read_text("utf-8"))
@@ -121,9 +124,16 @@ def _preflight(asked: argparse.Namespace) -> int:
     from smtpkit import checks
 
     given = {"ip": asked.ip, "helo": asked.helo, "selector": asked.selector, "mail_from": asked.mail_from}
-    text, code = checks.command(asked.domain, as_json=asked.json, **given)
-    sys.stdout.write(text if asked.json else escape.visible(text))
-    return code
+    found = checks.preflight(asked.domain, **given)
+    if asked.json:
+        sys.stdout.write(found.to_json(orient="records", lines=True, force_ascii=False))
+    else:
+        for row in found.itertuples():
+            advice = f"\n{'':9}-> {row.advice} [{row.source}]" if row.advice else ""
+            print(escape.visible(f"{row.status:8} {row.check}: {row.subject}: {row.evidence}{advice}"))
+        print(found.status.value_counts().to_string(header=False))
+    counted = found[(found.check != "rule") & ~found.evidence.str.startswith("not asked")]
+    return EXIT[max(counted.status, key=[*EXIT].index)]
 
 
 _DO = {"demo": _demo, "probe": _probe, "preflight": _preflight, "run": _run, "lab": _lab}

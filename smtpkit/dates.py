@@ -1,10 +1,14 @@
-"""dates: times as people write them in tables, Koreans too, as UTC. Not here: a table's other columns (tables)."""
+"""dates: times as people write them in tables, Koreans too, as UTC.
+
+Not here: a table's other columns (tables), what pandas cannot read of itself, in order (data/dates.csv).
+"""
 
 import re
 from typing import Any
 
 import pandas as pd
 
+from smtpkit.catalogue import rows
 from smtpkit.errors import refuse
 
 _DAY = (
@@ -12,19 +16,7 @@ _DAY = (
     r"|\d\d?([-/.])\d\d?\1(?:\d{4}|\d\d))"
 )
 _CLOCK = r"(?:오전|오후|[AaPp][Mm])?\s*\d\d?(?::\d\d){1,2}(?:\.\d+)?\s*(?:[AaPp][Mm])?"
-_WRITTEN = {
-    r"(\d+)년\s*(\d+)월\s*(\d+)일": r"\1-\2-\3",
-    r"\s*(?:\([월화수목금토일]\)|[월화수목금토일]요일)": "",
-    r"(\d+)시\s*(\d+)분(?:\s*(\d+)초)?": r"\1:\2:0\3",
-    r":0(\d\d)\b": r":\1",
-    r"오전\s*([\d:.]+)": r"\1 AM",
-    r"오후\s*([\d:.]+)": r"\1 PM",
-    r"\s*\([^()]*\)$": "",
-    r"(:\d\d) ?KST$": r"\1+09:00",
-    r"(:\d\d) ?(?:UTC|GMT)?([+-])(\d)$": r"\1\g<2>0\3:00",
-    r" ?(?:UTC|GMT)(?=[+-]\d)": "",
-    r"(T\d\d)([+-]\d\d:?\d\d)$": r"\1:00\2",
-}
+_WRITTEN = {row["written"]: row["read"] for row in rows("dates.csv")}
 """What pandas cannot read, in the words that it can."""
 _ODD = r"[^\x00-\x7f]|KST|:0\d\d\b|\)|UTC[+-]|GMT[+-]|:\d\d ?[+-]\d$|T\d\d[+-]"
 _AWARE = r":\d\d(?:[.,]\d+)?(?: ?[AaPp][Mm])? ?(?:[Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)$"
@@ -57,11 +49,8 @@ def _fits(values: pd.Series, how: str) -> bool:
 def times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
     """A column of times as UTC, missing where none can be read; `tz` is the zone of those without one."""
     if pd.api.types.is_datetime64_any_dtype(column):
-        return (
-            _placed(column.astype("datetime64[us]"), tz, notes)
-            if column.dt.tz is None
-            else column.dt.tz_convert("UTC")
-        )
+        known = column.dt.tz is not None
+        return column.dt.tz_convert("UTC") if known else _placed(column.astype("datetime64[us]"), tz, notes)
     number = pd.to_numeric(column, errors="coerce").astype("float64")
     number = number.where(number.between(1e8, 1e10) | number.between(8e11, 1e13))  # seconds; milliseconds
     micros = (number * 1e6).where(number < 1e11, number * 1e3).round().astype("Int64")

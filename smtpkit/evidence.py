@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from smtpkit import catalogue
 from smtpkit.address import ip_or_none
@@ -103,13 +102,8 @@ def _tls(result: Result) -> Mapping[str, object]:
     return known | {"tls_problem": facts.problem and visible(facts.problem)}
 
 
-def now() -> str:
-    """This moment, UTC, ISO 8601 with microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
 def heard(seq: int, one: Heard) -> tuple[object, ...]:
     """One reply as a row of the store: seq, stage, command, code, raw, anomalies, sent_at, latency_s."""
     odd = ",".join(one.reply.anomalies)
-    at = one.sent_at.isoformat(timespec="microseconds")
+    at = one.sent_at and one.sent_at.isoformat(timespec="microseconds")
     return (seq, one.stage, visible(one.command), one.reply.code, one.reply.raw, odd, at, one.latency_s)

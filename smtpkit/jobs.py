@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from smtpkit import catalogue, reasons
 from smtpkit.address import refuse_controls
 from smtpkit.errors import path_of, refuse
 from smtpkit.guard import Guard
 from smtpkit.limits import Pace, Timeouts
 from smtpkit.network import Network
 from smtpkit.reply import Reply, ReplyReader
-from smtpkit.steps import Effect, Lost, Step, Tls, Verdict
+from smtpkit.steps import FINE, Effect, Lost, Step, Tls, Verdict
 from smtpkit.tls import TlsFacts, TlsLink
 
 
@@ -42,6 +43,10 @@ class Job:
     """What must not be handed over twice, one a recipient; "" for none."""
 
 
+EXPECTED = {**FINE, "quit": {221}, "vrfy": {250, 251, 252}, "other": range(200, 400)}
+"""What a reply's code should be by stage; 250 elsewhere."""
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """One reply, with the command that it answers (redacted) and how long it took, s."""
@@ -49,8 +54,23 @@ class Heard:
     stage: str
     command: str
     reply: Reply
-    sent_at: datetime
-    latency_s: float
+    sent_at: datetime | None = None
+    latency_s: float | None = None
+
+    @property
+    def expected(self) -> bool:
+        """Whether the code is what such a command is answered with when all is well."""
+        return not self.reply.broken and self.reply.code in EXPECTED.get(self.stage, (250,))
+
+    @property
+    def meaning(self) -> str:
+        """What the code means by the standards; for a refusal also the likely reason, and what to do."""
+        known = {row["code"]: row["meaning"] for row in catalogue.rows("reply_codes.csv")}
+        said = known.get(str(self.reply.code), "no code of the standards")
+        if self.reply.broken or self.reply.code not in range(400, 600):
+            return "no valid reply" if self.reply.broken else said
+        told = reasons.classify(self.reply.text, self.reply.code, stage=self.stage)
+        return f"{said} ({told.reason.replace('_', ' ')}: {told.advice})"
 
 
 @dataclass(frozen=True, slots=True)

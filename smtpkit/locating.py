@@ -15,7 +15,7 @@ from smtpkit.campaign import run
 from smtpkit.diagnosis import Cause, Diagnosis, diagnose
 from smtpkit.errors import refuse
 from smtpkit.escape import one_line
-from smtpkit.jobs import Plan
+from smtpkit.jobs import Plan, hold
 from smtpkit.mx import MxRoute
 from smtpkit.probing import RULES, Question, question
 from smtpkit.steps import Verdict
@@ -95,11 +95,8 @@ def _plan(asked: Question, route: MxRoute, tally: Tally, most: int) -> Plan:
         if now.done:
             break
         ip, number = tally.ips[int(now.ask)], number + 1
-        result = yield [*jobs, asked.job(route, hosts[ip], ip, number)]
-        while result is not None and result.job.ip != ip:
-            result = yield []
-        if result is not None:
-            tally.hear(ip, result.verdicts[0])
+        got = yield from hold([*jobs, asked.job(route, hosts[ip], ip, number)])
+        tally.hear(ip, next(one.verdicts[0] for one in got if one.job.ip == ip))
         jobs = []
 
 

@@ -64,9 +64,6 @@ class Network(Protocol):
     def open(self, ip: str, port: int) -> socket.socket:
         """A non-blocking socket whose connect has begun; raises NotAllowed or OSError."""
 
-    def where(self, ip: str, port: int) -> tuple[str, int]:
-        """The address and port that really are connected to (after rerouting)."""
-
 
 def is_public(ip: str) -> bool:
     """Whether `ip` is a global unicast address, also after unmapping what IPv6 may hold (RFC 6890).

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from smtpkit.address import Envelope, as_ip, domain_of, helo_name, host_name, literal, mailbox
 from smtpkit.campaign import Run, run
@@ -15,9 +17,6 @@ from smtpkit.mx import MxHost, MxRoute, lookup_mx, single
 from smtpkit.network import Network, chosen, is_public, own_ip
 from smtpkit.progress import during
 from smtpkit.steps import Talk, Tls, Verdict, session
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 UNTIL = ("banner", "ehlo", "starttls", "mail", "rcpt")
 RULES = ("pace", "timeouts", "guard", "casebook", "case")
@@ -130,7 +129,7 @@ def probe(
     casebook: Any = None,
     case: str | None = None,
     background: bool = False,
-) -> "pd.DataFrame | Run":
+) -> pd.DataFrame | Run:
     """Ask every IP of every MX of `domain` the same, `rounds` times, interleaved; nothing is delivered.
 
     To EHLO (STARTTLS where offered), or with `recipient` (then `sender` too) to RCPT; `until` names another

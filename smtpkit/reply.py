@@ -117,11 +117,6 @@ class ReplyReader:
         """Whether octets lie here that no reply has used."""
         return bool(self._buffer or self._lines)
 
-    @property
-    def rest(self) -> bytes:
-        """The octets that no reply has used."""
-        return b"".join(self._lines) + bytes(self._buffer)
-
     def feed(self, octets: bytes) -> None:
         """Take octets as they came from the server."""
         self._total += len(octets)

@@ -168,7 +168,7 @@ def open_lab(scenario: str, port: int, *, browser: bool = True) -> int:
         (startup / "00-smtpkit-lab.py").write_text(code, encoding="utf-8")
         notebook = Path(f"lab_{Path(scenario).stem}.ipynb")
         if not notebook.exists():
-            notebook.write_text(json.dumps(_starter(scenario, about)), encoding="utf-8")
+            notebook.write_text(_starter(scenario, about), encoding="utf-8")
         command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.port={port}", str(notebook)]
         command += [] if browser else ["--no-browser"]
         command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
@@ -181,13 +181,11 @@ lab = globals().get("lab") or sk.Lab({scenario!r}).start()  # `smtpkit lab` has 
 frame = sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network)"""
 
 
-def _starter(scenario: str, about: str) -> dict[str, Any]:
+def _starter(scenario: str, about: str) -> str:
     """A first notebook for a scenario."""
-    cells = [("markdown", f"# {scenario}\n\n{about}"), ("code", _FIRST.format(scenario=scenario))]
-    cells += [("code", "sk.plot.grid(frame)"), ("code", "sk.diagnose(frame)"), ("code", "lab.truth")]
-    more: dict[str, dict[str, Any]] = {"markdown": {}, "code": {"outputs": [], "execution_count": None}}
-    made = [
-        {"cell_type": kind, "id": f"lab-{n}", "metadata": {}, "source": text, **more[kind]}
-        for n, (kind, text) in enumerate(cells)
-    ]
-    return {"cells": made, "metadata": {"kernelspec": _KERNEL}, "nbformat": 4, "nbformat_minor": 5}
+    import nbformat.v4
+
+    v4: Any = nbformat.v4
+    code = [_FIRST.format(scenario=scenario), "sk.plot.grid(frame)", "sk.diagnose(frame)", "lab.truth"]
+    cells = [v4.new_markdown_cell(f"# {scenario}\n\n{about}"), *map(v4.new_code_cell, code)]
+    return str(v4.writes(v4.new_notebook(cells=cells, metadata={"kernelspec": _KERNEL})))

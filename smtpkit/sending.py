@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from smtpkit.address import Envelope, refuse_controls
 from smtpkit.campaign import Rules, Run, run
@@ -20,9 +22,6 @@ from smtpkit.network import Network, chosen, is_public, own_ip
 from smtpkit.parts import split
 from smtpkit.probing import checked, dead_ends, facts, parties, port_of, who_and_where
 from smtpkit.steps import Talk, Tls, Verdict, session
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _FINAL = ("accepted", "rejected", "unknown", "withheld")
 Way = tuple[MxHost | None, str | None]
@@ -54,7 +53,7 @@ def send(
     casebook: Any = None,
     case: str | None = None,
     background: bool = False,
-) -> "pd.DataFrame | Run":
+) -> pd.DataFrame | Run:
     """Hand `message` to the recipients' MX; without `live=True` show what would be done, and deliver nothing.
 
     `mx`: "first" tries IPs by preference until accepted, rejected or unknown, hosts of equal preference by name

@@ -155,12 +155,8 @@ def _readable(certs: Sequence[Any]) -> tuple[Certificate, ...]:
     """The chain up to the first certificate that cannot be read: a server may show anything."""
     made: list[Certificate] = []
     with suppress(Exception):
-        made.extend(map(_certificate, certs))
+        made.extend(described(cert.to_cryptography()) for cert in certs)
     return tuple(made)
-
-
-def _certificate(cert: Any) -> Certificate:
-    return described(cert.to_cryptography())
 
 
 def described(made: x509.Certificate) -> Certificate:

@@ -13,53 +13,24 @@ from math import ceil
 from shlex import quote
 from typing import Any
 
-from smtpkit import catalogue, escape, reasons
+from smtpkit import catalogue, escape
 from smtpkit.address import helo_name, mailbox
 from smtpkit.errors import InvalidInput
+from smtpkit.jobs import Heard
 from smtpkit.limits import Pace, Visit
 from smtpkit.mx import MxRoute
 from smtpkit.reply import Reply
-from smtpkit.steps import FINE
-
-EXPECTED = {**FINE, "quit": {221}, "vrfy": {250, 251, 252}, "other": range(200, 400)}
-"""What a reply's code should be by stage; 250 elsewhere. Others are marked `<**`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One exchange: a command (redacted) and the reply to it."""
-
-    stage: str
-    command: str
-    reply: Reply
-    sent_at: datetime | None = None
-    latency_s: float | None = None
-
-    @property
-    def expected(self) -> bool:
-        """Whether the code is what such a command is answered with when all is well."""
-        return not self.reply.broken and self.reply.code in EXPECTED.get(self.stage, (250,))
-
-    @property
-    def meaning(self) -> str:
-        """What the code means by the standards; for a refusal also the likely reason, and what to do."""
-        known = {row["code"]: row["meaning"] for row in catalogue.rows("reply_codes.csv")}
-        said = known.get(str(self.reply.code), "no code of the standards")
-        if self.reply.broken or self.reply.code not in range(400, 600):
-            return "no valid reply" if self.reply.broken else said
-        told = reasons.classify(self.reply.text, self.reply.code, stage=self.stage)
-        return f"{said} ({told.reason.replace('_', ' ')}: {told.advice})"
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript(Sequence[Line]):
+class Transcript(Sequence[Heard]):
     """The exchanges of one session, in order; prints in swaks' notation.
 
-    >>> print(Transcript((Line("banner", "", Reply(220, b"220 mx1.example ESMTP\\r\\n")),)))
+    >>> print(Transcript((Heard("banner", "", Reply(220, b"220 mx1.example ESMTP\\r\\n")),)))
     <-  220 mx1.example ESMTP
     """
 
-    rows: tuple[Line, ...] = ()
+    rows: tuple[Heard, ...] = ()
     note: str = ""
     """A remark that stands first, such as whom it was held with."""
     tls_from: int | None = None
@@ -107,20 +78,20 @@ class Transcript(Sequence[Line]):
     def replay(self) -> list[tuple[str, bytes]]:
         """The server's part as a script: (stage, octets) in order, for a scripted server.
 
-        >>> Transcript((Line("banner", "", Reply(220, b"220 hi\\r\\n")),)).replay()
+        >>> Transcript((Heard("banner", "", Reply(220, b"220 hi\\r\\n")),)).replay()
         [('banner', b'220 hi\\r\\n')]
         """
         return [(line.stage, line.reply.raw) for line in self.rows]
 
 
-def _as_json(line: Line) -> dict[str, object]:
+def _as_json(line: Heard) -> dict[str, object]:
     at = line.sent_at.isoformat() if line.sent_at else None
     raw = line.reply.raw.decode("latin-1")
     facts = {"stage": line.stage, "command": line.command, "code": line.reply.code, "raw": raw}
     return facts | {"anomalies": list(line.reply.anomalies), "sent_at": at, "latency_s": line.latency_s}
 
 
-def _from_json(number: int, text: str) -> Line:
+def _from_json(number: int, text: str) -> Heard:
     try:
         row = json.loads(text)
         raw, odd = row["raw"].encode("latin-1"), ",".join(row["anomalies"])
@@ -129,9 +100,9 @@ def _from_json(number: int, text: str) -> Line:
         raise InvalidInput(f"line {number} of the transcript is not one of jsonl()'s: {error!r}") from None
 
 
-def _line(stage: str, command: str, code: int | None, raw: bytes, odd: str, at: str | None, took: Any) -> Line:
+def _line(stage: str, command: str, code: int | None, raw: bytes, odd: str, at: str | None, took: Any) -> Heard:
     reply = Reply(code, raw, tuple(filter(None, odd.split(","))))
-    return Line(stage, command, reply, datetime.fromisoformat(at) if at else None, took)
+    return Heard(stage, command, reply, datetime.fromisoformat(at) if at else None, took)
 
 
 def from_replies(rows: Iterable[Sequence[Any]], note: str = "", *, implicit: bool = False) -> Transcript:
@@ -174,7 +145,7 @@ class _Reading:
     """One session of swaks' output, line by line."""
 
     def __init__(self) -> None:
-        self.rows, self.notes = list[Line](), list[str]()
+        self.rows, self.notes = list[Heard](), list[str]()
         self.tls_from: int | None = None
         self._waiting, self._lines, self._in_message = list[str](), list[str](), False
         self.tried = False
@@ -208,7 +179,7 @@ class _Reading:
             said = " ".join([*words[:2], "***"])
         self._in_message = stage == "data" and code == 354
         raw = "".join(f"{line}\r\n" for line in lines).encode()
-        self.rows.append(Line(stage, said, Reply(code, raw)))
+        self.rows.append(Heard(stage, said, Reply(code, raw)))
 
 
 _TLS = {"may": "--tls-optional", "require": "--tls", "verify": "--tls --tls-verify", "off": ""}

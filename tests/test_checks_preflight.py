@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from socketserver import BaseRequestHandler, TCPServer
 from typing import Any
@@ -16,6 +17,7 @@ from smtpkit import checks
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.checks import dnsbl
 from smtpkit.checks.found import COLUMNS, STATUSES, Row, frame, rules
+from smtpkit.cli import EXIT, main
 from smtpkit.errors import InvalidInput
 from smtpkit.message import build_message
 from tests.fake_network import FakeNetwork, reverse
@@ -348,17 +350,21 @@ def test_no_engine_there_is_a_row() -> None:
     assert table.description.str.contains("refused").all()
 
 
-def test_the_command_says_the_worst_by_its_exit_code() -> None:
-    good = {name: told for name, told in ZONE.items() if not name.endswith("spamhaus.org")}
-    text, code = checks.command("ours.example", ip=IP, network=FakeNetwork(good))
-    assert code == checks.EXIT["unknown"], "the MTA-STS policy could not be asked for"
+def test_the_command_says_the_worst_by_its_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, preflight = (
+        {name: told for name, told in ZONE.items() if not name.endswith("spamhaus.org")},
+        checks.preflight,
+    )
+    monkeypatch.setattr(checks, "preflight", partial(preflight, network=FakeNetwork(good)))
+    assert main(["preflight", "ours.example", "--ip", IP]) == EXIT["unknown"], "MTA-STS policy: not to be asked for"
+    text = capsys.readouterr().out
     assert "pass     spf: MAIL FROM ours.example from 198.51.100.7: pass: ip4:198.51.100.7; 0 of 10" in text
     assert "\x1b" not in text
-    rows = [
-        json.loads(line)
-        for line in checks.command("ours.example", as_json=True, network=FakeNetwork({}))[0].splitlines()
-    ]
-    assert {tuple(row) for row in rows} == {COLUMNS}
+    monkeypatch.setattr(checks, "preflight", partial(preflight, network=FakeNetwork({})))
+    main(["preflight", "ours.example", "--json"])
+    assert {tuple(json.loads(line)) for line in capsys.readouterr().out.splitlines()} == {COLUMNS}
 
 
 @pytest.mark.parametrize(("status", "code"), [("pass", 0), ("warn", 3), ("unknown", 4), ("fail", 1)])
@@ -366,7 +372,7 @@ def test_rules_and_what_was_not_asked_do_not_count(status: str, code: int, monke
     rows = [Row("mx", "", status, "x"), Row("soa", "", "pass", "x"), Row("rule", "", "fail", "x")]
     rows += [Row("dmarc", "", "unknown", "not asked: no message given")]
     monkeypatch.setattr(checks, "preflight", lambda domain, **more: frame(rows))
-    assert checks.command("ours.example")[1] == code
+    assert main(["preflight", "ours.example"]) == code
 
 
 def test_every_finding_of_the_table_can_come_up_and_says_what_to_do() -> None:

@@ -127,7 +127,7 @@ def test_no_octet_is_lost_and_none_invented(octets: bytes) -> None:
     raw = b""
     while (reply := reader.next()) is not None:
         raw += reply.raw
-    assert raw + reader.rest == octets
+    assert raw + b"".join(reader._lines) + reader._buffer == octets
 
 
 @given(odd_octets)

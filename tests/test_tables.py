@@ -1,6 +1,7 @@
 """Other people's evidence: CSV, Excel and frames in any shape, and bounces of many makes."""
 
 import mailbox
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 import smtpkit as sk
 from smtpkit.attempts import COLUMNS
+from smtpkit.catalogue import rows
 from smtpkit.errors import InvalidInput
 
 SEED = """time,ip,reply
@@ -296,3 +298,8 @@ def test_an_mbox_and_a_maildir_give_the_same_rows(tmp_path: Path) -> None:
 def test_no_such_mailbox() -> None:
     with pytest.raises(ValueError, match="names no file"):
         sk.read_bounces("/nowhere/box")
+
+
+@pytest.mark.parametrize(("name", "column"), [("dates.csv", "written"), ("bounce_subjects.csv", "words")])
+def test_each_form_in_the_data_is_found_in_its_example(name: str, column: str) -> None:
+    assert [row for row in rows(name) if not re.search(row[column], row["example"], re.IGNORECASE)] == []

@@ -10,10 +10,11 @@ import pytest
 
 import smtpkit as sk
 from smtpkit.errors import InvalidInput
+from smtpkit.jobs import Heard
 from smtpkit.limits import Visit
 from smtpkit.mx import MxHost, MxRoute
 from smtpkit.reply import Reply
-from smtpkit.transcript import Line, Transcript, read_transcripts, swaks_script
+from smtpkit.transcript import Transcript, read_transcripts, swaks_script
 from tests.faultserver import NAME, FaultServer, Tls, offers
 from tests.truth import HELO, MAIL, PATIENT, network
 
@@ -226,9 +227,9 @@ def test_a_quoted_local_part_stays_one_word() -> None:
 
 
 def test_a_line_knows_what_its_code_means() -> None:
-    blocked = Line("rcpt", "RCPT TO:<r@d.example>", Reply(554, b"554 5.7.1 Your IP is on our blacklist\r\n"))
+    blocked = Heard("rcpt", "RCPT TO:<r@d.example>", Reply(554, b"554 5.7.1 Your IP is on our blacklist\r\n"))
     assert blocked.meaning.startswith("refused for good")
     assert "ip blocked" in blocked.meaning
-    assert Line("data", "DATA", Reply(354, b"354 go\r\n")).meaning.startswith("the server reads the message")
-    assert Line("other", "FOO", Reply(299, b"299 ?\r\n")).meaning == "no code of the standards"
-    assert Line("ehlo", "EHLO x", Reply(None, b"what?\r\n", ("garbage",))).meaning == "no valid reply"
+    assert Heard("data", "DATA", Reply(354, b"354 go\r\n")).meaning.startswith("the server reads the message")
+    assert Heard("other", "FOO", Reply(299, b"299 ?\r\n")).meaning == "no code of the standards"
+    assert Heard("ehlo", "EHLO x", Reply(None, b"what?\r\n", ("garbage",))).meaning == "no valid reply"

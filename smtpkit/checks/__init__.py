@@ -1,7 +1,7 @@
 """checks: before you send: what a receiver will think of this sender and this message.
 
-Belongs here: `preflight`, which runs every check within its deadline, and its command line. Not here: any single
-check (one file each), texts and sources (data/preflight.csv, sender_rules.csv, dnsbl_zones.csv, lints.csv).
+Belongs here: `preflight`, which runs every check within its deadline. Not here: any single check (one file each),
+texts and sources (data/preflight.csv, sender_rules.csv, dnsbl_zones.csv, lints.csv), the command line (cli).
 """
 
 import re
@@ -23,10 +23,8 @@ from smtpkit.lint import lint
 from smtpkit.network import chosen
 from smtpkit.progress import during
 
-__all__ = ["Replay", "command", "joined", "page", "preflight", "score"]
+__all__ = ["Replay", "joined", "page", "preflight", "score"]
 CHECKS = (spf.rows, dmarc.rows, names.rows, dnsbl.rows, transport.rows)
-EXIT = {"pass": 0, "warn": 3, "unknown": 4, "fail": 1}
-"""The command's exit codes, the worst status last."""
 
 
 def preflight(
@@ -86,27 +84,3 @@ def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any,
         return who._replace(mail_from=host_name("mail_from", path), local=local or "postmaster")
     named = "" if sender is None else who.greeting  # RFC 7208 2.4: of the null reverse-path the HELO name counts
     return who._replace(mail_from=name if not named or named.startswith("[") else host_name("helo", named))
-
-
-def command(domain: str, *, as_json: bool = False, **more: Any) -> tuple[str, int]:
-    """`smtpkit preflight DOMAIN`: what it prints, and the exit code; `more`: as in `preflight`.
-
-    The exit code is of the worst status: 0 pass, 3 warn, 4 unknown, 1 fail; rules, which repeat the checks, and
-    what was not asked do not count. `as_json`: one JSON object a row. Raises InvalidInput.
-
-    >>> from smtpkit.lab import Lab
-    >>> with Lab("healthy") as lab:
-    ...     text, code = command("ours.example", network=lab.network)
-    >>> text.split()[:2], code
-    (['pass', 'spf:'], 3)
-    """
-    checked = preflight(domain, **more)
-    asked = checked[(checked.check != "rule") & ~checked.evidence.str.startswith("not asked")]
-    code = EXIT[max(asked.status, key=[*EXIT].index)]
-    if as_json:
-        return str(checked.to_json(orient="records", lines=True, force_ascii=False)), code
-    lines = []
-    for row in checked.itertuples():
-        lines.append(f"{row.status:8} {row.check}: {row.subject}: {row.evidence}")
-        lines += [f"{'':9}-> {row.advice} [{row.source}]"] if row.advice else []
-    return "\n".join([*lines, checked.status.value_counts().to_string(header=False)]) + "\n", code

@@ -105,7 +105,9 @@ class Reader:
         kept = self._early, _unremoved(infos, self._early), _unused(tls, rows, self._early)
         self._early, self._infos, self._tls = map(compact, kept)
         rows = pl.concat([rows, infos.filter(pl.col("kind") == "expired")], how="diagonal")
-        return _named(rows), {"a line of a try that cannot be read": unread}
+        rows = rows.rename({"at": "started_at", "key": "queue_id"})
+        rows = rows.select("n", "kind", "started_at", "queue_id", *_KEPT, _VANTAGE)
+        return rows, {"a line of a try that cannot be read": unread}
 
     def end(self) -> pl.DataFrame:
         """The rows that waited for more lines."""
@@ -115,12 +117,6 @@ class Reader:
     def known(self) -> pl.DataFrame:
         """What is known of messages in the queue."""
         return self._infos.with_columns(_VANTAGE).rename({"key": "queue_id"}).select(KNOWN.columns)
-
-
-def _named(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows under the schema's names."""
-    kept = rows.select("n", "kind", "at", "key", *_KEPT, _VANTAGE)
-    return kept.rename({"at": "started_at", "key": "queue_id"})
 
 
 def _kind() -> pl.Expr:
@@ -312,17 +308,14 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
     return made.select(*early.columns, "domain", "asof"), waits
 
 
-def _last(kind: str, name: str) -> pl.Expr:
-    return pl.when(pl.col("kind") == kind).then(name).forward_fill()
-
-
 def _with_message(tries: pl.DataFrame, infos: pl.DataFrame) -> pl.DataFrame:
     """Sender, size, message-id and session: the last that was said of the queue id in its present life."""
     said = tries.select(pl.coalesce("asof", "n").alias("n"), "h").with_row_index("r")
     both = pl.concat([infos.select("n", "kind", _H).with_row_index("j"), said], how="diagonal")
     both = both.sort("h", "n", maintain_order=True)
     for kind in ("from", "id", "removed"):
-        both = both.with_columns(_last(kind, name).alias(f"{kind}_{name}") for name in "jnh")
+        of = pl.when(pl.col("kind") == kind)
+        both = both.with_columns(of.then(name).forward_fill().alias(f"{kind}_{name}") for name in "jnh")
     gone = (pl.col("removed_h") == pl.col("h")).fill_null(False)
     places = {}
     for kind in ("from", "id"):

@@ -65,11 +65,9 @@ def _kumo(record: dict[str, Any]) -> list[dict[str, Any]]:
         "sender_ip": ours.rpartition(":")[0].strip("[]") or None,
         "try_number": tries + 1,
     }  # fmt: skip
-    to = record.get("recipient")
-    made = _kumo_tries(record)
-    return [
-        facts | told | {"recipient": _text(one)} for one in (to if isinstance(to, list) else [to]) for told in made
-    ]
+    to, made = record.get("recipient"), _kumo_tries(record)
+    whom = to if isinstance(to, list) else [to]
+    return [facts | told | {"recipient": _text(one)} for one in whom for told in made]
 
 
 def _kumo_tries(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -85,15 +83,8 @@ def _kumo_tries(record: dict[str, Any]) -> list[dict[str, Any]]:
     said = " ".join(filter(None, [str(code or ""), status, content]))
     at = "body" if record["type"] == "Delivery" else stage(when)
     told = ending(content + when if own else said, said if code and peer and not own else "", at)
-    reached = peer or told["stage"] == "dns"
-    return [
-        {
-            "kind": "final" if reached else "suspended",
-            "mx_host": _text(peer.get("name")),
-            "mx_ip": _text(peer.get("addr")),
-            **told,
-        }
-    ]
+    kind = "final" if peer or told["stage"] == "dns" else "suspended"
+    return [{"kind": kind, "mx_host": _text(peer.get("name")), "mx_ip": _text(peer.get("addr")), **told}]
 
 
 class Power(Bare):

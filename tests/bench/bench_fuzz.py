@@ -59,7 +59,7 @@ def check(octets: bytes, chance: random.Random) -> str:
             assert good == strict, f"told {reply}, and the strict grammar says {strict}"
             assert [str(reply.text), str(reply.enhanced)]
             said = "good" if good else "broken"
-    assert raw + reader.rest == octets, "octets were lost"
+    assert raw + b"".join(reader._lines) + reader._buffer == octets, "octets were lost"
     return said
 
 
