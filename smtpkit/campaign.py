@@ -91,7 +91,7 @@ class Run:
 
     def stop(self) -> None:
         """End all sessions; rows of what was not asked yet are not made."""
-        self.stopped = True
+        self.stopped = self.stopped or self.running
         self.call(lambda: None)
 
     @property
