@@ -131,7 +131,7 @@ def test_rotated_and_packed_sets_are_read_from_the_oldest(tmp_path: Path) -> Non
         assert table.file.iloc[-1] == str(tmp_path / "mail.log")
         assert set(table.line) == {1}
     names = ["m-20260301.gz", "m-20260228", "m", "other.log"]
-    assert sorted(names, key=files._age) == ["m-20260228", "m-20260301.gz", "m", "other.log"]
+    assert sorted(names, key=files.age) == ["m-20260228", "m-20260301.gz", "m", "other.log"]
 
 
 def test_what_is_open_goes_over_into_the_next_file(tmp_path: Path) -> None:

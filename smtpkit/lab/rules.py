@@ -27,13 +27,8 @@ class Clock:
     def _zero(self) -> tuple[float, datetime]:
         return time.monotonic(), datetime.now(UTC)
 
-    @property
-    def began(self) -> datetime:
-        """The real moment (UTC) of lab second 0: when the time was first asked for."""
-        return self._zero[1]
-
     def now(self) -> float:
-        """Lab seconds since `began`."""
+        """Lab seconds since the time was first asked for."""
         zero, jumped = self._zero[0], sum(seconds for _, seconds in self._jumps)
         return (time.monotonic() - zero) * self.speed + jumped
 
@@ -46,7 +41,7 @@ class Clock:
         if abs(at) == float("inf"):
             return None
         jumped = sum(min(seconds, at - before) for before, seconds in self._jumps if before < at)
-        return self.began + timedelta(seconds=(at - jumped) / self.speed)
+        return self._zero[1] + timedelta(seconds=(at - jumped) / self.speed)
 
 
 class Rulebook:

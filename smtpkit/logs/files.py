@@ -38,7 +38,7 @@ _ROTATED = re.compile(
 def expand(paths: Any) -> list[str]:
     """The files that paths, globs and folders name, each rotated set from the oldest; "-" is stdin.
 
-    >>> sorted(["mail.log", "mail.log.10.gz", "mail.log.2.gz"], key=_age)
+    >>> sorted(["mail.log", "mail.log.10.gz", "mail.log.2.gz"], key=age)
     ['mail.log.10.gz', 'mail.log.2.gz', 'mail.log']
     """
     found: list[str] = []
@@ -54,18 +54,14 @@ def expand(paths: Any) -> list[str]:
     once: dict[str, str] = {}
     for path in found:
         once.setdefault(os.path.realpath(path), path)
-    return sorted(once.values(), key=_age)
+    return sorted(once.values(), key=age)
 
 
-def _age(path: str) -> tuple[str, str, int]:
+def age(path: str) -> tuple[str, str, int]:
+    """What the files of one rotated set share; date and number, so that the oldest comes first."""
     base, before, date, number = _ROTATED.fullmatch(path).groups()  # type: ignore[union-attr]  # fits any text
     newest = "}" if before else "~"
     return base, re.sub("[-_T]", "", date or "") or ("!" if number else newest), -int(number or 0)
-
-
-def base(path: str) -> str:
-    """What the files of one rotated set share."""
-    return _age(path)[0]
 
 
 def written(path: str) -> datetime:

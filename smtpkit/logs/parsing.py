@@ -94,7 +94,7 @@ def parse(
     path: str, number: int, told: Told, readers: dict[str, Any], last: bool, most: int | None = None
 ) -> Iterator[pl.DataFrame]:
     """The rows of one file (of its first `most` blocks); `readers` keep what is open till the `last` file's end."""
-    base = files.base(path)
+    base = files.age(path)[0]
     begins = told.ended[1:] if base == told.ended[0] else (told.year, 0)
     clock = headers.Clock(files.written(path), told.tz, *begins)
     broken: list[tuple[str, int, str]] = []
