@@ -164,6 +164,7 @@ class Journal:
     def __init__(self, path: Path, facts: Row) -> None:
         self.path, self.run = path.absolute(), new_id()
         self._lock, self._pid, self._full, self._open = Lock(self.path, self.run), os.getpid(), False, False
+        self._begun = set[str]()
         with loud(self.path, "cannot open casebook"):
             self.base = connect(self.path)
             try:
@@ -194,8 +195,9 @@ class Journal:
     def begin(self, session: str, rows: Sequence[tuple[str, Row]]) -> None:
         """Write intent: (attempt_id, planned facts) each; a second time while begun: what is meant now."""
         texts = [(number, plain(planned)) for number, planned in rows]
-        made = [(n, self.run, session, "begun", text, "{}", seal(n, "begun", text, "{}")) for n, text in texts]
-        self._write("insert or replace into attempts values (?, ?, ?, ?, ?, ?, ?)", *made)
+        made = [(n, self.run, session, "begun", text, "{}") for n, text in texts]
+        self._write("insert or replace into attempts values (?, ?, ?, ?, ?, ?, ?)", *[(*m, seal(*m)) for m in made])
+        self._begun.update(number for number, _ in rows)
 
     def claim(self, attempt_ids: Sequence[str], keys: Sequence[str]) -> bool:
         """Mark that the dot is about to leave; False if another attempt has one of these keys already."""
@@ -206,13 +208,14 @@ class Journal:
                 return False
         pairs = [(k, a) for k, a in zip(keys, attempt_ids, strict=True) if k]
         self._write("insert into claims values (?, ?)", *pairs)
-        self._finish([(a, "dot", {}) for a in attempt_ids])
+        self._finish([(a, "dot", {"claim": key}) for key, a in zip(keys, attempt_ids, strict=True)])
         return True
 
     def finish(self, rows: Sequence[tuple[str, Row]], keys: Sequence[str]) -> None:
         """Write results; a claim whose message certainly was not taken is given back."""
-        self._finish([(attempt_id, "final", result) for attempt_id, result in rows])
         kept = {number for number, result in rows if result["outcome"] in ("accepted", "unknown")}
+        told = zip(keys, rows, strict=True)
+        self._finish([(a, "final", {**result, "claim": k} if a in kept else result) for k, (a, result) in told])
         free = [(key, number) for key, (number, _) in zip(keys, rows, strict=True) if key and number not in kept]
         self._write("delete from claims where key = ? and attempt_id = ?", *free)
 
@@ -221,12 +224,12 @@ class Journal:
         sql = "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and state <> 'final'"
         for attempt_id, state, result in rows:
             with loud(self.path, "cannot read casebook"):
-                asked = "select planned from attempts where attempt_id = ?"
-                planned = self.base.execute(asked, (attempt_id,)).fetchone()
-            if planned is None:
+                asked = "select run, session, planned from attempts where attempt_id = ?"
+                found = self.base.execute(asked, (attempt_id,)).fetchone()
+            if found is None:
                 raise StoreError(f"casebook {self.path} lost attempt {attempt_id}; nothing more is sent")
             text = plain(result)
-            self._write(sql, (state, text, seal(attempt_id, state, planned[0], text), attempt_id))
+            self._write(sql, (state, text, seal(attempt_id, *found[:2], state, found[2], text), attempt_id))
 
     def heard(self, session: str, rows: Iterable[Sequence[object]]) -> None:
         """Write replies: seq, stage, command, code, raw, anomalies, sent_at, latency_s each."""
@@ -249,7 +252,11 @@ class Journal:
             self._full = True
 
     def close(self) -> None:
-        """End the run; what was not committed is rolled back."""
+        """End the run, with how many attempts it made; what was not committed is rolled back."""
+        sql = "update runs set facts = json_set(facts, '$.attempts', ?) where id = ?"
+        with suppress(sqlite3.Error):  # without that number `verify` sees less, and nothing else is lost
+            if self._begun and not self._open:
+                self.base.execute(sql, (len(self._begun), self.run))
         self.base.close()
         self._lock.drop()
 

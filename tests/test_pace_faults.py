@@ -1,6 +1,7 @@
 """What readers proved of pace, ledger and casebook: refusals forgotten, visits ended too early, blind checks."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import smtpkit as sk
-from smtpkit.journal import Ledger
+from smtpkit.journal import Journal, Ledger, seal
 from smtpkit.limits import Pace, Visit
 from smtpkit.network import Internet
 from tests.fasttime import FastTime
@@ -99,3 +100,91 @@ def test_no_pause_at_a_public_address_is_the_usual_pace_in_everything(
         frame = sk.probe("fault.example", server=server.address, network=net, rounds=9)
     assert list(frame.outcome) == ["deferred"] * 6 + ["withheld"] * 3
     assert set(frame.error.dropna()) == {"paced"}
+
+
+# casebook -------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def book(tmp_path: Path) -> sk.Casebook:
+    """Two messages delivered, in runs of their own, and a probe."""
+    net = network(tmp_path)
+    with FaultServer({}) as server:
+        where = {"server": server.address, "network": net, "tls": "off"}
+        for n in (1, 2):
+            text = f"From: {SENDER}\r\nMessage-ID: <{n}@ours.example>\r\n\r\nnumber {n}\r\n".encode()
+            frame = sk.send(text, TO, sender=SENDER, live=True, **where)
+            assert list(frame.outcome) == ["accepted"]
+            assert "claim" not in frame
+        sk.probe("fault.example", rounds=2, **where)
+    return sk.Casebook(net.casebook)
+
+
+def change(book: sk.Casebook, *statements: str) -> None:
+    with closing(sqlite3.connect(book.path)) as base, base:
+        for statement in statements:
+            base.execute(statement)
+
+
+TWO = "(select min(session) from attempts), (select max(session) from attempts)"
+SWAP = f"update attempts set session = iif(session = x.a, x.b, x.a) from (select {TWO.replace(', (', ' a, (')} b) x"
+
+
+@pytest.mark.parametrize(
+    ("statement", "tables"),
+    [
+        (f"{SWAP} where session in (x.a, x.b)", {"attempts"}),
+        ("update attempts set run = 'x' where planned like '%<1@ours%'", {"attempts", "runs"}),
+        ("update claims set key = 'f' || substr(key, 2) || '0'", {"claims"}),
+        ("delete from claims", {"claims"}),
+        ("update claims set attempt_id = (select max(attempt_id) from claims)", {"claims"}),
+        ("delete from attempts where planned like '%<1@ours%'", {"replies", "runs"}),
+        ("delete from attempts", {"replies", "runs"}),
+    ],
+    ids="sessions run claims unclaimed owners one all".split(),
+)
+def test_what_ties_evidence_together_is_checked(statement: str, tables: set[str], book: sk.Casebook) -> None:
+    assert book.verify().empty
+    change(book, statement)
+    assert set(book.verify().table) == tables
+
+
+def test_that_all_was_taken_away_is_seen_by_the_runs(book: sk.Casebook) -> None:
+    change(book, "delete from attempts", "delete from replies")
+    found = book.verify()
+    assert set(found.table) == {"runs"}
+    assert len(found) == 3
+
+
+def test_what_is_purged_or_merged_is_sound(book: sk.Casebook, tmp_path: Path) -> None:
+    other = sk.Casebook(tmp_path / "other.sqlite")
+    assert other.merge(book.path) == 4
+    assert other.verify().empty
+    assert other.purge(0) == 4
+    assert other.verify().empty
+    assert other.merge(book.path) == 4, "and what was purged may come back"
+    assert other.verify().empty
+
+
+def test_an_interrupted_message_keeps_its_claim(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+    killed = Journal(path, {})
+    killed.begin("s", [("a", {})])
+    assert killed.claim(["a"], ["key"])
+    killed.commit()
+    killed.base.close()
+    killed._lock.drop()
+    book = sk.Casebook(path)
+    assert list(book.attempts().outcome) == ["unknown"]
+    assert book.verify().empty
+    change(book, "delete from claims")
+    assert set(book.verify().table) == {"claims"}
+
+
+def test_a_casebook_of_the_older_rule_is_as_sound_as_it_was(book: sk.Casebook) -> None:
+    with closing(sqlite3.connect(book.path)) as base, base:
+        base.execute("update attempts set result = json_remove(result, '$.claim')")
+        base.execute("update runs set facts = json_remove(facts, '$.attempts')")
+        for row in base.execute("select attempt_id, state, planned, result from attempts").fetchall():
+            base.execute("update attempts set seal = ? where attempt_id = ?", (seal(*row), row[0]))
+    assert book.verify().empty
+    change(book, "update attempts set result = replace(result, 'accepted', 'rejected')")
+    assert list(book.verify().table) == ["attempts"] * 2
