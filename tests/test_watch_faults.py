@@ -131,3 +131,60 @@ def test_no_pause_is_for_labs_only(monkeypatch: pytest.MonkeyPatch) -> None:
     net = sk.internet(pace=sk.Pace.none(), reroute={("192.0.2.1", 25): ("127.0.0.1", 1)})
     with pytest.raises(InvalidInput, match="60 seconds or more"):
         sk.watch("fault.example", server="192.0.2.1", network=net, every=1, zones=[])
+
+
+# who is accused -------------------------------------------------------------------------------------------------
+def fleet(*six: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Three servers of IPv4, and these of IPv6."""
+    mx = [{"name": f"mx{n}.daum.example", "ips": f"192.0.2.{n}"} for n in (1, 2, 3)]
+    return {"domain": "daum.example", "mx": [*mx, *six], **more}
+
+
+SIX = {"name": "mx6.daum.example", "ips": "2001:db8::6"}
+
+
+@pytest.mark.parametrize("begin", [False, True], ids=["anew", "from a probe"])
+def test_without_a_route_of_our_own_nobody_is_accused(begin: bool) -> None:
+    with sk.Lab(fleet(SIX, path6="unreachable")) as lab:
+        who = (lab.domain, lab.recipient, lab.sender)
+        seen = sk.probe(*who, network=lab.network, rounds=5) if begin else None
+        found = sk.locate(*who, network=lab.network, seen=seen)
+    assert {cause.dimension for cause in found.causes} <= {"none"}
+    assert "2001:db8::6: our own path may be at fault" in found.verdict
+    assert "No other MX IP refuses 30%" in found.verdict
+    assert len(found.frame) < 60, "the others are cleared all the same"
+
+
+def test_where_nothing_answers_it_ends_soon() -> None:
+    with sk.Lab(fleet(path="unreachable")) as lab:
+        found = sk.locate(lab.domain, lab.recipient, lab.sender, network=lab.network)
+    assert {cause.dimension for cause in found.causes} <= {"none"}
+    assert len(found.frame) == 6
+
+
+def test_a_dead_server_among_living_ones_of_its_family_is_named() -> None:
+    dead = {"name": "mx7.daum.example", "ips": "2001:db8::7", "dead": "unreachable"}
+    with sk.Lab(fleet(dead, SIX)) as lab:
+        found = sk.locate(lab.domain, lab.recipient, lab.sender, network=lab.network)
+    assert [(cause.kind, cause.values) for cause in found.causes] == [("mx_dead", ("2001:db8::7",))]
+
+
+@pytest.mark.parametrize("other", [{"sender_ip": "198.51.100.99"}, {"vantage": "relay1"}], ids=["IP", "vantage"])
+def test_what_another_sender_saw_is_no_evidence(other: dict[str, str]) -> None:
+    with sk.Lab("stale_blacklist") as lab, sk.Lab("healthy") as sound:
+        who = (lab.domain, lab.recipient, lab.sender)
+        seen = sk.probe(*who, network=lab.network, rounds=6).assign(**other)
+        found = sk.locate(*who, network=sound.network, seen=seen)
+    assert found.causes == ()
+    assert "24 rows of `seen` are of another vantage or sender IP" in found.verdict
+    assert not set(seen.attempt_id) & set(found.frame.attempt_id)
+
+
+def test_a_diagnosis_from_a_frame_without_attributes_says_whether_it_was_stopped() -> None:
+    with sk.Lab("stale_blacklist") as lab:
+        who = (lab.domain, lab.recipient, lab.sender)
+        seen = sk.probe(*who, network=lab.network, rounds=1)
+        seen.attrs = {}
+        found = sk.locate(*who, network=lab.network, seen=seen)
+    assert found.causes[0].values == ("192.0.2.14",)
+    assert found.frame.attrs["smtpkit"] == {"stopped": False}
