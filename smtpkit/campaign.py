@@ -21,6 +21,7 @@ import pandas as pd
 
 from smtpkit import evidence
 from smtpkit.casebook import Casebook
+from smtpkit.counts import OURS
 from smtpkit.engine import Engine
 from smtpkit.errors import EngineFault, SmtpkitError, StoreError
 from smtpkit.guard import gate
@@ -190,8 +191,8 @@ class Worker:
         finally:
             self.journal.close()
             if self._ledger:
-                for number in filter(None, self._visits.values()):  # or the receiver were busy for an hour
-                    self._ledger.end(number, time.time(), False, False)
+                for number in filter(None, self._visits.values()):  # now, not when another run finds them open
+                    self._ledger.end(number, time.time(), None, False)
                 self._ledger.close()
 
     def _turn(self) -> None:
@@ -280,7 +281,8 @@ class Worker:
 
     def _barred(self, job: Job) -> tuple[str, str] | None:
         """The error of a job that must not connect, and why, with what to do about it."""
-        guard, ip, most = self.rules.guard, job.ip or "", self.rules.pace.asks_after_refusal
+        guard, ip = self.rules.guard, job.ip or ""
+        most = self.rules.pace_at(self.run.network, ip, job.port).asks_after_refusal
         refuses = getattr(self.run.network, "refuses", None)
         if why := refuses(ip, job.port) if refuses else "":
             return "guard", why
@@ -299,12 +301,9 @@ class Worker:
 
     def _visit(self, job: Job) -> bool:
         """Reserve a visit in the ledger; False: the job waits for its turn, or has become a row."""
-        pace, ip = self.rules.pace, job.ip or ""
+        pace, ip = self.rules.pace_at(self.run.network, job.ip or "", job.port), job.ip or ""
         if pace == Pace.none():
-            unpaced = getattr(self.run.network, "unpaced", None)
-            if unpaced is None or unpaced(ip, job.port):
-                return True
-            pace = Pace()
+            return True
         self._ledger = self._ledger or Ledger(self.run.network.ledger)
         wait, number = self._ledger.ask(pace, job.receiver or ip, ip, time.time())
         if number is not None:
@@ -385,7 +384,8 @@ class Worker:
             self._refusals[ip] = self._refusals.get(ip, 0) + 1
         number = self._visits.pop(name, 0)
         if number and self._ledger:
-            self._ledger.end(number, time.time(), bool(said), stop)
+            ours = bool(verdicts) and all(v.error in OURS for v in verdicts)
+            self._ledger.end(number, time.time(), None if ours else bool(said), stop)
 
 
 def run(

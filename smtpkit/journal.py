@@ -164,6 +164,7 @@ class Journal:
     def __init__(self, path: Path, facts: Row) -> None:
         self.path, self.run = path.absolute(), new_id()
         self._lock, self._pid, self._full, self._open = Lock(self.path, self.run), os.getpid(), False, False
+        self._begun = set[str]()
         with loud(self.path, "cannot open casebook"):
             self.base = connect(self.path)
             try:
@@ -194,8 +195,9 @@ class Journal:
     def begin(self, session: str, rows: Sequence[tuple[str, Row]]) -> None:
         """Write intent: (attempt_id, planned facts) each; a second time while begun: what is meant now."""
         texts = [(number, plain(planned)) for number, planned in rows]
-        made = [(n, self.run, session, "begun", text, "{}", seal(n, "begun", text, "{}")) for n, text in texts]
-        self._write("insert or replace into attempts values (?, ?, ?, ?, ?, ?, ?)", *made)
+        made = [(n, self.run, session, "begun", text, "{}") for n, text in texts]
+        self._write("insert or replace into attempts values (?, ?, ?, ?, ?, ?, ?)", *[(*m, seal(*m)) for m in made])
+        self._begun.update(number for number, _ in rows)
 
     def claim(self, attempt_ids: Sequence[str], keys: Sequence[str]) -> bool:
         """Mark that the dot is about to leave; False if another attempt has one of these keys already."""
@@ -206,13 +208,14 @@ class Journal:
                 return False
         pairs = [(k, a) for k, a in zip(keys, attempt_ids, strict=True) if k]
         self._write("insert into claims values (?, ?)", *pairs)
-        self._finish([(a, "dot", {}) for a in attempt_ids])
+        self._finish([(a, "dot", {"claim": key}) for key, a in zip(keys, attempt_ids, strict=True)])
         return True
 
     def finish(self, rows: Sequence[tuple[str, Row]], keys: Sequence[str]) -> None:
         """Write results; a claim whose message certainly was not taken is given back."""
-        self._finish([(attempt_id, "final", result) for attempt_id, result in rows])
         kept = {number for number, result in rows if result["outcome"] in ("accepted", "unknown")}
+        told = zip(keys, rows, strict=True)
+        self._finish([(a, "final", {**result, "claim": k} if a in kept else result) for k, (a, result) in told])
         free = [(key, number) for key, (number, _) in zip(keys, rows, strict=True) if key and number not in kept]
         self._write("delete from claims where key = ? and attempt_id = ?", *free)
 
@@ -221,12 +224,12 @@ class Journal:
         sql = "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and state <> 'final'"
         for attempt_id, state, result in rows:
             with loud(self.path, "cannot read casebook"):
-                asked = "select planned from attempts where attempt_id = ?"
-                planned = self.base.execute(asked, (attempt_id,)).fetchone()
-            if planned is None:
+                asked = "select run, session, planned from attempts where attempt_id = ?"
+                found = self.base.execute(asked, (attempt_id,)).fetchone()
+            if found is None:
                 raise StoreError(f"casebook {self.path} lost attempt {attempt_id}; nothing more is sent")
             text = plain(result)
-            self._write(sql, (state, text, seal(attempt_id, state, planned[0], text), attempt_id))
+            self._write(sql, (state, text, seal(attempt_id, *found[:2], state, found[2], text), attempt_id))
 
     def heard(self, session: str, rows: Iterable[Sequence[object]]) -> None:
         """Write replies: seq, stage, command, code, raw, anomalies, sent_at, latency_s each."""
@@ -249,7 +252,11 @@ class Journal:
             self._full = True
 
     def close(self) -> None:
-        """End the run; what was not committed is rolled back."""
+        """End the run, with how many attempts it made; what was not committed is rolled back."""
+        sql = "update runs set facts = json_set(facts, '$.attempts', ?) where id = ?"
+        with suppress(sqlite3.Error):  # without that number `verify` sees less, and nothing else is lost
+            if self._begun and not self._open:
+                self.base.execute(sql, (len(self._begun), self.run))
         self.base.close()
         self._lock.drop()
 
@@ -262,12 +269,13 @@ def recover(base: sqlite3.Connection, path: Path) -> int:
         if not lock.take():
             continue
         base.execute("begin immediate")
-        sql = "select attempt_id, state, planned from attempts where run = ? and state in ('begun', 'dot')"
-        for attempt_id, state, planned in base.execute(sql, (run,)).fetchall():
+        columns = "attempt_id, session, state, planned, iif(json_valid(result), result, '{}')"
+        sql = f"select {columns} from attempts where run = ? and state <> 'final'"
+        for attempt_id, session, state, planned, result in base.execute(sql, (run,)).fetchall():
             dot = state == "dot"
             end = {"stage": "body", "outcome": "unknown"} if dot else {"stage": "connect", "outcome": "failed"}
-            result = plain(end | {"error": "interrupted", "maybe_delivered": dot})
-            row = (result, seal(attempt_id, "final", planned, result), attempt_id)
+            result = plain(json.loads(result) | end | {"error": "interrupted", "maybe_delivered": dot})
+            row = (result, seal(attempt_id, run, session, "final", planned, result), attempt_id)
             base.execute("update attempts set state = 'final', result = ?, seal = ? where attempt_id = ?", row)
             ended += 1
         base.execute("commit")
@@ -275,68 +283,65 @@ def recover(base: sqlite3.Connection, path: Path) -> int:
     return ended
 
 
-STALE = 3600.0
-"""An open visit older than this, s, or of a process that is gone, has ended."""
+_TOLD = (False, True, None)
+"""What 0, 1, 2 in the ledger's column `refused` mean; 2: we broke it off, so nobody knows."""
 
 
 class Ledger:
     """Visits at receivers; `ask` reserves one or says how long to wait. Times are seconds since 1970.
 
-    It is user-wide, so that pacing holds over cells, notebooks and restarts.
+    It is user-wide, so that pacing holds over cells, notebooks and restarts. `pid` is a random number and names a
+    lock file: the id of a process that was killed may be another's by now.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._owner = path, 1 << 30 | int.from_bytes(token_bytes(4)) >> 2
+        self._lock = Lock(path, str(self._owner))
         with loud(path, "cannot open pacing ledger"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             _to_wal(self.base)
             self.base.executescript(data("ledger.sql").read_text("utf-8"))
+            self._lock.take()
 
     def ask(self, pace: Pace, receiver: str, ip: str, now: float) -> tuple[float, int | None]:
         """(0.0, number of the visit), or (seconds to wait, None)."""
         with loud(self.path, "cannot write pacing ledger"):
             self.base.execute("begin immediate")
+            self._bury(receiver, ip, now)
             wait = pace.wait(self.visits(receiver, ip, now), ip, now)
             sql = "insert into visits (receiver, ip, at, pid) values (?, ?, ?, ?)"
-            row = (receiver, ip, now, os.getpid())
-            number = self.base.execute(sql, row).lastrowid if wait <= 0 else None
+            number = self.base.execute(sql, (receiver, ip, now, self._owner)).lastrowid if wait <= 0 else None
             self.base.execute("commit")
             return max(wait, 0.0), number
 
     def visits(self, receiver: str, ip: str, now: float) -> list[Visit]:
         """The last day's visits to either; a clock that was set back counts visits of the future as now."""
-        sql = "select at, ip, ended, refused, stop, pid from visits where (receiver = ? or ip = ?) and at > ?"
+        sql = "select at, ip, ended, refused, stop from visits where (receiver = ? or ip = ?) and at > ?"
         found = self.base.execute(sql, (receiver, ip, now - DAY)).fetchall()
         return [
-            Visit(min(at, now), ip, _ended(at, ended, pid, now), bool(refused), bool(stop))
-            for at, ip, ended, refused, stop, pid in found
+            Visit(min(at, now), ip, None if ended is None else min(ended, now), _TOLD[refused], bool(stop))
+            for at, ip, ended, refused, stop in found
         ]
 
-    def end(self, number: int, now: float, refused: bool, stop: bool) -> None:
-        """Write down how the visit ended."""
+    def _bury(self, receiver: str, ip: str, now: float) -> None:
+        """Open visits whose process is gone end when that is first seen: no earlier end is known to be true."""
+        sql = "select distinct pid from visits where ended is null and (receiver = ? or ip = ?)"
+        for (owner,) in self.base.execute(sql, (receiver, ip)).fetchall():
+            lock = Lock(self.path, str(owner))
+            if lock.take():
+                self.base.execute(
+                    "update visits set ended = ?, refused = 2 where ended is null and pid = ?", (now, owner)
+                )
+                lock.drop()
+
+    def end(self, number: int, now: float, refused: bool | None, stop: bool) -> None:
+        """Write down how the visit ended; refused None: we broke it off."""
         with loud(self.path, "cannot write pacing ledger"):
-            row = (now, refused, stop, number)
-            self.base.execute("update visits set ended = ?, refused = ?, stop = ? where id = ?", row)
+            sql = "update visits set ended = ?, refused = ?, stop = ? where id = ?"
+            self.base.execute(sql, (now, _TOLD.index(refused), stop, number))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; visits that are still open end as those of a killed process do."""
         self.base.close()
-
-
-def _ended(at: float, ended: float | None, pid: int, now: float) -> float | None:
-    if ended is not None:
-        return min(ended, now)
-    return min(at + 60, now) if now - at > STALE or not _alive(pid) else None
-
-
-def _alive(pid: int) -> bool:
-    if sys.platform == "win32":
-        return True  # os.kill(pid, 0) would end the process there
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        self._lock.drop()

@@ -52,7 +52,8 @@ class Visit:
     at: float
     ip: str
     ended: float | None = None
-    refused: bool = False
+    refused: bool | None = False
+    """None: we broke it off, or its process was killed, so nobody knows."""
     stop: bool = False
 
 
@@ -134,7 +135,8 @@ class Pace:
 
     def _after_rest(self, visits: Sequence[Visit]) -> float:
         row, ended = 0, 0.0
-        for visit in sorted((v for v in visits if v.ended is not None), key=lambda v: v.at):
+        told = [v for v in visits if v.ended is not None and v.refused is not None]
+        for visit in sorted(told, key=lambda v: v.at):
             row = row + 1 if visit.refused else 0
             ended = visit.ended or visit.at
         return ended + self.rests[min(row, len(self.rests)) - 1] if row and self.rests else 0.0

@@ -17,7 +17,9 @@ from smtpkit.errors import refuse
 from smtpkit.escape import one_line
 from smtpkit.jobs import Plan, hold
 from smtpkit.mx import MxRoute
+from smtpkit.network import Network
 from smtpkit.probing import RULES, Question, question
+from smtpkit.reading import Reading
 from smtpkit.steps import Verdict
 from smtpkit.suspicion import WEAK, judge
 from smtpkit.verdicts import SURE
@@ -28,22 +30,33 @@ _SOUNDS = {"dead": "mx_dead", "lost": "mx_dead", "tls": "mx_tls"}
 
 
 class Tally:
-    """Sessions and refusals by MX IP, and which must not be asked any more."""
+    """Sessions and refusals by MX IP, and whom not to ask; silence counts once its address family answered us."""
 
     def __init__(self, ips: Sequence[str], seen: pd.DataFrame | None = None) -> None:
         self.ips = list(ips)
-        self.refused, self.asked = np.zeros((2, len(self.ips)), np.int64)
-        self.shut = np.zeros(len(self.ips), bool)
+        self.refused, self.asked, self.mute = np.zeros((3, len(self.ips)), np.int64)
+        self.held, self.spoke = np.zeros((2, len(self.ips)), bool)
         if seen is not None and len(seen):
-            table = counts.by_ip(seen).reindex(self.ips).fillna(0)
+            read = Reading(seen)
+            alone = read.mute.copy()
+            alone[alone] = ~read.controlled(alone, np.zeros_like(alone)) if alone.any() else False
+            table = counts.by_ip(read.rows[~alone]).reindex(self.ips)[["failed", "n"]].fillna(0)
             self.refused, self.asked = np.array(table.failed, np.int64), np.array(table.n, np.int64)
+
+    @property
+    def shut(self) -> np.ndarray:
+        """Who is not asked: we held it, or it was silent twice and nobody of its family has answered."""
+        return np.asarray(self.held | (self.mute > 1) & ~self.spoke)
 
     def hear(self, ip: str, verdict: Verdict) -> None:
         """Count one session; what we withheld or broke off ourselves shuts the IP for this run."""
         number = self.ips.index(ip)
         if verdict.outcome in ("withheld", "unknown") or verdict.error in counts.OURS:
-            self.shut[number] = True
+            self.held[number] = True
+        elif verdict.stage == "connect" and not self.spoke[number]:
+            self.mute[number] += 1
         else:
+            self.spoke |= [(":" in one) == (":" in ip) for one in self.ips]
             self.asked[number] += 1
             self.refused[number] += verdict.outcome != "passed"
 
@@ -63,9 +76,10 @@ def locate(
     every session. Where the innocent refuse at most 5 %, one of them is named, or a server that refuses 30 % or
     more is cleared, in at most 1 run of 100. Where all refuse alike nobody is named. Not every MX IP need be asked.
     most: sessions at most; pace and guard hold as for `probe` and may end it earlier. seen: attempts to begin with,
-    such as `.frame` of a Diagnosis that was not settled. keywords: those of `probe`, but rounds and background.
+    such as `.frame` of an unsettled Diagnosis; of another vantage or sender IP they do not count. keywords: of
+    `probe`, but rounds and background.
 
-    Returns a Diagnosis whose frame holds `seen` and the new attempts. Raises InvalidInput, StoreError, as `probe`.
+    Returns a Diagnosis whose frame holds what counts of `seen`, and the new attempts. Raises as `probe`.
 
     >>> from smtpkit import Lab
     >>> with Lab("stale_blacklist") as lab:
@@ -76,12 +90,27 @@ def locate(
         raise refuse("most", most, "is no number of sessions", "write a whole number of 1 or more")
     rules = {name: keywords.pop(name, None) for name in RULES}
     asked, route = question(domain, recipient, sender, **keywords)
-    tally = Tally(list(dict.fromkeys(ip for _, ip in route)), seen)
+    seen = pd.DataFrame() if seen is None else seen
+    like = _alike(seen, asked.network)
+    tally = Tally(list(dict.fromkeys(ip for _, ip in route)), like)
     frame = run(_plan(asked, route, tally, most), asked.network, label=f"locate {route.domain}", **rules)
     assert isinstance(frame, pd.DataFrame)
-    whole = frame if seen is None or not len(seen) else pd.concat([seen, frame], ignore_index=True)
-    found = diagnose(whole)
-    return _conclude(found, tally, whole) if tally.ips else found
+    whole = pd.concat([like, frame], ignore_index=True) if len(like) else frame
+    whole.attrs.setdefault("smtpkit", {"stopped": frame.attrs["smtpkit"]["stopped"]})
+    found = _conclude(diagnose(whole), tally, whole) if tally.ips else diagnose(whole)
+    others = len(seen) - len(like)
+    said = f" {others} rows of `seen` are of another vantage or sender IP: they do not count." * (others > 0)
+    return replace(found, verdict=found.verdict + said)
+
+
+def _alike(seen: pd.DataFrame, net: Network) -> pd.DataFrame:
+    """The rows of our own vantage and sender IP, as far as both are told; if ours is not, only where it is one."""
+    none, ours = pd.Series(None, seen.index, dtype="str"), net.sender_ip or ""
+    vantage, sender = (seen[n].astype("str") if n in seen else none for n in ("vantage", "sender_ip"))
+    ok, six = vantage.isna() | vantage.eq(net.label), sender.str.contains(":").eq(True)
+    several = sender.where(ok).groupby(six).transform("nunique").gt(1)
+    strange = sender.ne(ours).where(six.eq(":" in ours) & bool(ours), several)
+    return seen[ok & (sender.isna() | ~strange)]
 
 
 def _plan(asked: Question, route: MxRoute, tally: Tally, most: int) -> Plan:
@@ -107,7 +136,7 @@ def _conclude(found: Diagnosis, tally: Tally, frame: pd.DataFrame) -> Diagnosis:
     other = [c for c in found.causes[:1] if c.kind != "inconclusive" and found.confidence >= SURE]
     if now.done == "named" and all(c.dimension == "mx_ip" and set(c.values) != set(guilty) for c in other):
         return _named(found, tally, guilty, frame)
-    if now.done == "clear" and found.causes and not other:  # too faint for diagnose, and excluded by the test
+    if now.done == "clear" and found.causes and not (other or (tally.shut & ~tally.held).any()):  # excluded
         said = f"{tally.refused.sum()} of {tally.asked.sum()} sessions up to {frame.asked.iloc[-1]} failed."
         found = replace(found, causes=(), more_probes={}, verdict=said)
     return replace(found, verdict=f"{found.verdict}{_stopped(tally, str(now.done))}")
@@ -141,8 +170,10 @@ def _say(tally: Tally, guilty: tuple[str, ...], did: str) -> str:
 
 def _stopped(tally: Tally, done: str) -> str:
     """What must be added where nobody was named by the test."""
+    held, mute = (one_line(", ".join(np.array(tally.ips)[some])) for some in (tally.held, tally.shut & ~tally.held))
+    why = f" Nobody answered in the address family of {mute}: our own path may be at fault." * bool(mute)
     if done:
-        return f" No MX IP refuses {WEAK:.0%} or more (1 wrong in 100 at most)." * (done == "clear")
-    held = one_line(", ".join(np.array(tally.ips)[tally.shut]))
-    why = f" Our own pace or guard withheld sessions with {held}." * bool(held)
+        clear = f" No {'other ' * bool(mute)}MX IP refuses {WEAK:.0%} or more (1 wrong in 100 at most)."
+        return clear * (done == "clear") + why
+    why += f" Our own pace or guard withheld sessions with {held}." * bool(held)
     return f"{why} Not settled after {tally.asked.sum()} sessions: go on with locate(..., seen=d.frame)."

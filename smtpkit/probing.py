@@ -166,9 +166,10 @@ class Question:
     row: Mapping[str, object]
     named: tuple[str, ...]
 
-    def dead_ends(self, route: MxRoute) -> list[Job]:
-        """Rows for what has no address."""
-        return dead_ends(route, self.row, self.port, self.network, partly=True)
+    def dead_ends(self, route: MxRoute, number: int | None = None) -> list[Job]:
+        """Rows for what has no address, in the round of that number."""
+        row = self.row if number is None else {**self.row, "try_number": number}
+        return dead_ends(route, row, self.port, self.network, partly=True)
 
     def job(self, route: MxRoute, host: MxHost, ip: str, number: int) -> Job:
         """One session with `ip`; `number` counts them."""

@@ -36,7 +36,7 @@ a server that is to be cleared (so that 15 clean sessions do)."""
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """By run and server. chance: to be stale. named: proven to refuse more than FLOOR, and than the rest. By run.
-    done: why to stop, "named", "clear" (nobody refuses WEAK or more), "alike", "" (go on). ask: whom next."""
+    done: why to stop, "named", "clear" (nobody asked refuses WEAK or more), "alike", "" (go on). ask: whom next."""
 
     chance: Floats
     named: Flags
@@ -56,7 +56,8 @@ def judge(refused: ArrayLike, asked: ArrayLike, shut: ArrayLike = False) -> Judg
     chance, alike = _posterior(stale, rest)
     named = (guilt >= np.log(n.shape[-1] / WRONG)) & (chance >= SURE)
     settled = (named | (chance <= LIKELY)).all(-1) & named.any(-1)
-    reasons = [settled, (clean >= np.log(1 / MISSED)).all(-1), alike & (n > 0).all(-1)]
+    cleared = ((clean >= np.log(1 / MISSED)) | (np.asarray(shut) & (n == 0))).all(-1) & (n > 0).any(-1)
+    reasons = [settled, cleared, alike & (n > 0).all(-1)]
     done = np.select(reasons, ["named", "clear", "alike"], "")
     return Judgement(chance, named, done, _next(chance, named, n, np.broadcast_to(shut, n.shape)))
 

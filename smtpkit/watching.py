@@ -44,8 +44,9 @@ def watch(
 ) -> pd.DataFrame | Run:
     """Ask every MX IP again and again until all accept and no block list has us; nothing is delivered.
 
-    Each round resolves the domain anew (a route of `lookup_mx` stays as it is). A case that was broken off goes on
-    where its casebook ends; one that ended well returns at once. What lists say: `checks.dnsbl.history(casebook)`.
+    Each round resolves the domain anew (a route of `lookup_mx` stays as it is). What is not known holds the end
+    back: a host whose look-up fails for a while, a list without answer. A case that was broken off goes on where
+    its casebook ends; one that ended well returns at once. What lists say: `checks.dnsbl.history(casebook)`.
     every: seconds between rounds, more where `pace.per_day` would not last. clear: rounds in a row in which all
     accept. rounds: how many at most; `guard.max_connections` ends it too. zones: block lists, by default all IP
     lists of data/dnsbl_zones.csv, [] for none. keywords: those of `probe`; `case` is "watch DOMAIN" unless given.
@@ -64,7 +65,8 @@ def watch(
     asked, route = question(domain, recipient, sender, network=net, **keywords)
     rules["case"] = rules["case"] or f"watch {route.domain}"
     found = Rules.of(net, **rules)
-    paced = found.pace != Pace.none()
+    paces = [found.pace, *(found.pace_at(net, ip, asked.port) for _, ip in route)]
+    paced = (pace := next((one for one in paces if one != Pace.none()), Pace.none())) != Pace.none()
     for name, number in (("clear", clear), ("rounds", 1 if rounds is None else rounds)):
         if not isinstance(number, int) or number < 1:
             raise refuse(name, number, "is no number of rounds", "write a whole number of 1 or more")
@@ -73,25 +75,40 @@ def watch(
     if not every > 0 or (every < LEAST and paced):
         raise refuse("every", every, "is no polite interval", f"write {LEAST:g} seconds or more")
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
-        rules["pace"] = replace(found.pace, asks_after_refusal=1_000_000, patience=DAY)
+        rules["pace"] = replace(pace, asks_after_refusal=1_000_000, patience=DAY)
     names = [row["zone"] for row in catalogue("dnsbl_zones.csv") if row["kind"] == "ip"]
     zones = [zones] if isinstance(zones, str) else zones
     wanted = names if zones is None else [host_name("zones", zone) for zone in zones]
     book, ip = Casebook(found.casebook), net.sender_ip
-    lists = partial(dnsbl.lookup, ip, net, wanted, casebook=book) if ip and wanted else pd.DataFrame
+    lists = partial(_said, book, ip, wanted) if ip and wanted else None
     find = partial(find_route, domain, keywords.get("server"), keywords.get("server_name"), net)
-    plan = _Watch(asked, find, lists, partial(_pause, every, found.pace.per_day), clear, rounds)
+    ask = partial(lists, net) if lists else pd.DataFrame
+    plan = _Watch(asked, find, ask, partial(_pause, every, pace.per_day), clear, rounds)
     known = book.attempts(found.case, classify=False)
-    said = dnsbl.history(book) if ip and wanted else pd.DataFrame(columns=["state", "subject", "until"])
-    listed = said.until[(said.state == "listed") & (said.subject == ip)].max()
     label = f"watch {route.domain}"
-    made = run(plan.plan(route, known, listed), net, label=label, background=background, **rules)
-    return made if isinstance(made, Run) else book.attempts(found.case)
+    made = run(plan.plan(route, known, lists and lists()), net, label=label, background=background, **rules)
+    return made if isinstance(made, Run) else book.attempts(found.case).__finalize__(made)  # stopped, or not
 
 
 def _pause(every: float, per_day: int | None, sessions: int) -> float:
     """Seconds between rounds of so many sessions."""
     return max(every, DAY * sessions / per_day if per_day else 0.0)
+
+
+def _said(book: Casebook, ip: str, zones: list[str], net: Network | None = None) -> pd.DataFrame:
+    """What lists said of us (with a network: asked now), by spell. holds: it keeps us from the end, as it has us or
+    is unknown; what it said before stands while it is refused or dead. now: its last spell does."""
+    if net:
+        dnsbl.lookup(ip, net, zones, casebook=book)
+    said = dnsbl.history(book).query("subject == @ip and zone in @zones")
+    last = said.state.where(said.state.isin(["listed", "not listed"])).groupby(said.zone).ffill()
+    holds = (last == "listed") | (said.state == "unknown")
+    return said.assign(holds=holds, now=holds & ~said.zone.duplicated(keep="last"))
+
+
+def _well(ip: str | None, outcome: str, error: str | None) -> bool:
+    """Whether a row is as it should be: accepted, or a host that for certain has no address."""
+    return outcome == "passed" or (pd.isna(ip) and error not in ("dns_servfail", "dns_timeout"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +120,9 @@ class _Watch:
     clear: int
     rounds: int | None
 
-    def plan(self, route: MxRoute, known: pd.DataFrame, listed: Any) -> Plan:
+    def plan(self, route: MxRoute, known: pd.DataFrame, said: pd.DataFrame | None) -> Plan:
         """Rounds until all is clear. The lists are asked before each, in a thread: nobody here waits for DNS."""
-        number, streak, wait = self._resume(route, known, listed)
+        number, streak, wait = self._resume(route, known, said)
         last, pool = number + (self.rounds or sys.maxsize), ThreadPoolExecutor(1)
         try:
             while streak < self.clear and number < last:
@@ -114,32 +131,36 @@ class _Watch:
                 got = yield from hold([replace(first, after=wait)])
                 route = self.find()
                 got += yield from hold([job for job in self._jobs(route, number) if job.ip != first.ip])
-                passed = {result.job.ip: result.verdicts[0].outcome == "passed" for result in got}
-                clean = bool(list(route)) and all(passed.get(ip) for _, ip in route)
-                clean &= told.done() and "listed" not in set(told.result().get("state", ()))
+                ended = [(result.job.ip, result.verdicts[0]) for result in got]
+                clean = bool(list(route)) and all(_well(ip, end.outcome, end.error) for ip, end in ended)
+                clean &= told.done() and not any(told.result().get("now", ()))
                 streak, wait = streak + 1 if clean else 0, self.pause(len(got))
-                if any(result.verdicts[0].error == "guard" for result in got):
+                if any(end.error == "guard" for _, end in ended):
                     return
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _resume(self, route: MxRoute, known: pd.DataFrame, listed: Any) -> tuple[int, int, float]:
+    def _resume(self, route: MxRoute, known: pd.DataFrame, said: pd.DataFrame | None) -> tuple[int, int, float]:
         """From the case's attempts: the last round, how many in a row ended well, seconds until the next.
 
-        Well: the route's addresses were all asked, all accepted, and no list had us since (`listed`: last time).
+        Well: all the route's addresses were asked, all rows are well, no list held it up since (None: no lists).
         """
         if known.empty:
             return 0, 0, 0.0
-        rounds, ips = known.groupby("try_number"), {ip for _, ip in route}
-        well = known.outcome.eq("passed").groupby(known.try_number).all()
-        well &= rounds.mx_ip.agg(lambda asked: ips <= set(asked)) & bool(ips)
-        if pd.notna(listed):  # a round's lists are asked before it, or while it goes on
-            well &= (rounds.started_at.max() > listed).shift(fill_value=False)
+        ips, rows = {ip for _, ip in route}, zip(known.mx_ip, known.outcome, known.error, strict=True)
+        known = known.assign(well=[_well(*row) for row in rows], try_number=known.try_number.ffill().fillna(1))
+        rounds = known.groupby("try_number")  # rows of hosts without address had no number once
+        well = rounds.well.all() & rounds.mx_ip.agg(lambda asked: ips <= set(asked)).astype(bool) & bool(ips)
+        last = rounds.started_at.max()
+        if said is not None:  # a round's lists are asked before it, or while it goes on
+            well.iloc[-1] &= bool((said.until > last.iloc[:-1].max()).any() if len(last) > 1 else len(said))
+        if said is not None and said.holds.any():
+            well &= (last > said.until[said.holds].max()).shift(fill_value=False)
         gone = (datetime.now(UTC) - known.started_at.max()).total_seconds()
         left = max(0.0, self.pause(known.mx_ip.nunique()) - gone)
         return int(well.index.max()), int(well[::-1].cummin().sum()), left
 
     def _jobs(self, route: MxRoute, number: int) -> list[Job]:
         """One session with each address of the route, or rows of what has none."""
-        ips = {ip: host for host, ip in reversed(list(route))}
-        return [self.asked.job(route, ips[ip], ip, number) for ip in reversed(ips)] + self.asked.dead_ends(route)
+        ips, dead = {ip: host for host, ip in reversed(list(route))}, self.asked.dead_ends(route, number)
+        return [self.asked.job(route, ips[ip], ip, number) for ip in reversed(ips)] + dead

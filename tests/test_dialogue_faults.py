@@ -246,7 +246,7 @@ def test_a_new_ledger_is_opened_by_many_at_once(tmp_path: Path) -> None:
     def go(path: Path, start: threading.Barrier) -> None:
         start.wait()
         try:
-            Ledger(path).base.close()
+            Ledger(path).close()
         except Exception as error:
             failed.append(error)
 
@@ -267,7 +267,7 @@ def test_an_address_has_one_pace_under_all_its_names(tmp_path: Path) -> None:
     ledger.end(number, 1001.0, refused=True, stop=False)
     assert ledger.ask(pace, "other.example", "192.0.2.1", 1002.0) == (59.0, None)
     assert ledger.ask(pace, "other.example", "192.0.2.2", 1002.0)[0] == 0.0
-    ledger.base.close()
+    ledger.close()
 
 
 def test_a_lookup_that_failed_for_one_family_is_told() -> None:
