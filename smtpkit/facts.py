@@ -43,8 +43,8 @@ class Facts:
         like = f.counted & ~mine & _among(f.domain, self.mine.domain) & (cause is not None)
         if cause is not None and cause.dimension != "sender_ip":
             like &= _among(f.ours, self.mine.ours)
-        if cause is not None and cause.dimension in ("mx_ip", "backend"):
-            like &= f.ip.ne("no address")  # who is not known is no sibling
+        if cause is not None and cause.dimension in ("mx_ip", "backend"):  # who is not known is no sibling
+            like &= f.ip.ne("no address") & (f.backend.notna() | (cause.dimension == "mx_ip"))
         self.rest, last = f[like], len(self.bad) - 1
         spread = {round(i * last / (LINES - 1)) for i in range(LINES) if last >= 0}
         self.quoted = self.bad.iloc[sorted(spread)]
@@ -60,13 +60,14 @@ class Facts:
 
     @cached_property
     def contrast(self) -> pd.DataFrame:
-        """For each refusal quoted an acceptance by a sibling near in time; same recipient, new IP first."""
+        """For each refusal quoted an acceptance by a sibling near in time; same recipient, new server first."""
         near = self.rest if len(self.rest) else self.mine
         pool, chosen = near[near.word == "accepted"], list[Any]()
+        unit = pool.backend if self.cause is not None and self.cause.dimension == "backend" else pool.ip
         for bad in self.quoted.itertuples():
-            away, other = (pool["at"] - bad.at).abs(), pool.ip.ne(bad.ip) | pool.ours.ne(bad.ours)
+            away, other = (pool["at"] - bad.at).abs(), pool.ip.ne(bad.ip) | pool.ours.ne(bad.ours) | bool(len(self.rest))
             whom = pool.recipient.ne(bad.recipient).fillna(True) & pd.notna(bad.recipient)
-            order = pd.DataFrame({"whom": whom, "used": pool.ip.isin(pool.ip[chosen]), "away": away})
+            order = pd.DataFrame({"whom": whom, "used": unit.isin(unit[chosen]), "away": away})
             close = order[(away <= NEAR) & other & ~pool.index.isin(chosen)]
             chosen += list(close.sort_values(["whom", "used", "away"]).index[:1])
         return pool.loc[sorted(chosen)]
