@@ -85,8 +85,9 @@ class Facts:
         made: dict[str, Any] = {name: figure for name, (figure, _) in self.figures().items()}
         made["back"] = back = sorted((at, ip) for ip, at in cause.recoveries.items() if pd.notna(at))
         made["still"] = still = bool(set(self.mine.ip) - {ip for _, ip in back}) and pd.isna(cause.recovery)
-        server = bad.host.fillna("unnamed") + " [" + bad.ip + "]"
-        bad = bad.assign(server=server.where(bad.port.isna(), server + ":" + bad.port.astype("str")))
+        names = self.mine.groupby("ip")[["host", "port"]].first().reindex(bad.ip).set_axis(bad.index)
+        server = names.host.fillna("unnamed") + " [" + bad.ip + "]"  # one entry a server: not all lines have a port
+        bad = bad.assign(server=server.where(names.port.isna(), server + ":" + names.port.astype("str")))
         made["left"] = bad[~bad.ip.isin([ip for _, ip in back])] if still else bad
         made["ways"] = [word for word in WORDS if bad.word.eq(word).any()]
         made["contact"] = contact(bad.host, bad.domain)

@@ -66,3 +66,12 @@ def test_another_back_end_behind_the_same_address_is_a_contrast() -> None:
     good = quoted[quoted.line.str.startswith("A")]
     assert len(good) == 5
     assert good.backend.nunique() == 3, "new ones first"
+
+
+def test_a_server_stands_once_at_you_whether_a_line_has_a_port_or_not() -> None:
+    f = week(port=pd.array([25, pd.NA, pd.NA, pd.NA] * 40, dtype="Int32"))
+    f.loc[40:, "port"] = 25
+    f.loc[:40:8, "mx_host"] = None
+    told(f, f.mx_ip.isin(["192.0.2.13", "192.0.2.14"]), "554 5.7.1 198.51.100.7 is on our blacklist", "mail")
+    servers = "mx.daum.example [192.0.2.13]:25, mx.daum.example [192.0.2.14]:25"
+    assert line(report(f), "At you") == servers
