@@ -6,10 +6,12 @@ Belongs here: roles of attempts, counts with intervals, both clocks, the contact
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import tzinfo
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from smtpkit import rows
@@ -19,6 +21,9 @@ from smtpkit.counts import percent
 from smtpkit.diagnosis import Cause, Diagnosis
 from smtpkit.drawing import WORDS
 from smtpkit.escape import one_line, visible
+from smtpkit.hypotheses import rates
+from smtpkit.reading import Reading
+from smtpkit.verdicts import duration
 
 LINES, NEAR = 5, pd.Timedelta("15min")
 """Refusals quoted, with as many acceptances beside them, and how near in time these must be."""
@@ -30,21 +35,22 @@ recipient stage outcome code enhanced reply error queue_id message_id tls sessio
 class Facts:
     """Attempts in their roles: mine (the accused's), bad (those that failed so), rest (siblings), the quoted.
 
-    Siblings are of the same receiver and heard the same sender IP, unless that is accused. No cause, no roles.
+    Siblings are of the same receiver and heard the same sender IP, unless that is accused. No cause, no roles. Of a
+    limit mine came too fast and rest did not; rate: the limit in words.
     """
 
     def __init__(self, table: pd.DataFrame, diagnosis: Diagnosis, cause: Cause | None) -> None:
-        self.cause, self.view = cause, rows.Rows(table, diagnosis)
+        self.cause, self.view = cause, rows.Rows(table, replace(diagnosis, causes=(cause,)) if cause else diagnosis)
         known = "attempt_id at domain ip host backend us word hit theirs accused counted".split()
         found = self.view.facts[known].assign(ours=self.view.facts.sender)
         self.all = f = found.merge(table.drop(columns="domain"), on="attempt_id", validate="one_to_one")
-        mine = f.counted & self._marked(f)
+        mine, self.rate = f.counted & self._marked(f), dict[str, str]()
+        like = self._siblings(f, mine)
+        told = {one is cause: one.evidence.attempt_id for one in diagnosis.causes if has_ids(one.evidence)}
+        if cause is not None and cause.dimension == "rate" and True in told:
+            self.rate, fast, slow = hurried(table, told[True], told.get(False, ()))
+            mine, like = (f.counted & f.attempt_id.isin(ids) for ids in (fast, slow))
         self.mine, self.bad = f[mine], f[mine & f.hit]
-        like = f.counted & ~mine & _among(f.domain, self.mine.domain) & (cause is not None)
-        if cause is not None and cause.dimension != "sender_ip":
-            like &= _among(f.ours, self.mine.ours)
-        if cause is not None and cause.dimension in ("mx_ip", "backend"):  # who is not known is no sibling
-            like &= f.ip.ne("no address") & (f.backend.notna() | (cause.dimension == "mx_ip"))
         self.rest, last = f[like], len(self.bad) - 1
         spread = {round(i * last / (LINES - 1)) for i in range(LINES) if last >= 0}
         self.quoted = self.bad.iloc[sorted(spread)]
@@ -58,6 +64,16 @@ class Facts:
             marked = marked & columns[name].isin(values) if name in columns else marked
         return marked
 
+    def _siblings(self, f: pd.DataFrame, mine: pd.Series) -> pd.Series:
+        """The rows that the accused's are compared with."""
+        cause = self.cause
+        like = f.counted & ~mine & _among(f.domain, f.domain[mine]) & (cause is not None)
+        if cause is not None and cause.dimension != "sender_ip":
+            like &= _among(f.ours, f.ours[mine])
+        if cause is not None and cause.dimension in ("mx_ip", "backend"):  # who is not known is no sibling
+            like &= f.ip.ne("no address") & (f.backend.notna() | (cause.dimension == "mx_ip"))
+        return like
+
     @cached_property
     def contrast(self) -> pd.DataFrame:
         """For each refusal quoted an acceptance by a sibling near in time; same recipient, new server first."""
@@ -65,7 +81,10 @@ class Facts:
         pool, chosen = near[near.word == "accepted"], list[Any]()
         unit = pool.backend if self.cause is not None and self.cause.dimension == "backend" else pool.ip
         for bad in self.quoted.itertuples():
-            away, other = (pool["at"] - bad.at).abs(), pool.ip.ne(bad.ip) | pool.ours.ne(bad.ours) | bool(len(self.rest))
+            away, other = (
+                (pool["at"] - bad.at).abs(),
+                pool.ip.ne(bad.ip) | pool.ours.ne(bad.ours) | bool(len(self.rest)),
+            )
             whom = pool.recipient.ne(bad.recipient).fillna(True) & pd.notna(bad.recipient)
             order = pd.DataFrame({"whom": whom, "used": unit.isin(unit[chosen]), "away": away})
             close = order[(away <= NEAR) & other & ~pool.index.isin(chosen)]
@@ -89,6 +108,10 @@ class Facts:
         server = names.host.fillna("unnamed") + " [" + bad.ip + "]"  # one entry a server: not all lines have a port
         bad = bad.assign(server=server.where(names.port.isna(), server + ":" + names.port.astype("str")))
         made["left"] = bad[~bad.ip.isin([ip for _, ip in back])] if still else bad
+        made["rate"], code = self.rate, bad.code.astype("Int64").astype("str")
+        made["codes"] = several((code + " " + bad.enhanced.fillna("").astype("str")).str.strip())
+        otherwise = self.rest.word[~self.rest.hit & self.rest.word.isin(WORDS[1:])]
+        made |= {"otherwise": len(otherwise), "alike": otherwise.isin(bad.word).any()}
         made["ways"] = [word for word in WORDS if bad.word.eq(word).any()]
         made["contact"] = contact(bad.host, bad.domain)
         made |= {"several": several, "prose": _prose, "quote": _quote, "when": lambda at: when(at, zone)}
@@ -105,6 +128,28 @@ class Facts:
         f["local_time"] = f["at"].dt.tz_convert(zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z").fillna("")
         kept = f if self.cause is None else f[f.counted_as.ne("")]
         return kept.sort_values("at", kind="stable")[COLUMNS].reset_index(drop=True)
+
+
+def has_ids(evidence: pd.DataFrame | None) -> bool:
+    """Whether a cause brings the attempts that it was found in."""
+    return evidence is not None and "attempt_id" in evidence
+
+
+def hurried(table: pd.DataFrame, told: pd.Series, others: Iterable[str]) -> list[Any]:
+    """Of a limit of our rate, found in attempts `told`: its words, who came too fast, who did not at that receiver.
+
+    They are counted as `diagnose` counts them: without the failures that another cause explains (`others`).
+    """
+    read = Reading(table)
+    ids = read.rows.attempt_id
+    site = np.isin(read.site, read.site[ids.isin(told)])
+    scale = read.scale(at := np.flatnonzero(site & ~ids.isin(others)))
+    so = ids.isin(told).to_numpy()[at]
+    best = min(rates(scale), key=lambda f: (np.count_nonzero((f.mask & scale.speaks(f.voices)) != so), -f.score))
+    fast = np.isin(np.arange(len(ids)), at[best.mask])
+    window, each = duration(best.detail["window"]), str(best.detail["each"])
+    words = {"limit": f"{best.detail['limit'][0]:.0f}", "window": window, "each": each}
+    return [words, ids[fast], ids[site & ~fast]]
 
 
 def _prose(text: str) -> str:
