@@ -10,6 +10,7 @@ import pytest
 import smtpkit as sk
 from smtpkit import packet
 from smtpkit.packet import report
+from smtpkit.rows import Rows
 from tests.frames import Cause, Diagnosis
 
 
@@ -220,3 +221,14 @@ def test_content_that_is_refused_everywhere_is_no_listing() -> None:
     made = report(Diagnosis((cause,), "v"), frame=f.assign(reason="content"))
     assert "Please tell us why and what we should change." in " ".join(str(made.letter).split())
     assert "listed" not in str(made.letter)
+
+
+def test_who_failed_alike_is_the_same_in_verdict_letter_and_charts() -> None:
+    f = week()
+    told(f, f.mx_ip.eq("192.0.2.14"), "554 5.7.1 198.51.100.7 is on our blacklist", "mail")
+    told(f, f.index % 20 == 1, "554 5.6.0 Attachment of a forbidden type", "body")
+    made, view = report(found := sk.diagnose(f)), Rows(f, found)
+    assert counts(found.verdict)[:2] == [(40, 40), (0, 120)]
+    assert counts(line(made, "What")) + counts(line(made, "Contrast")) == [(40, 40), (0, 120)]
+    assert view.lines.k.sum() == 40
+    assert line(made, "Contrast").endswith("; 8 failed otherwise")
