@@ -23,7 +23,6 @@ from smtpkit.drawing import WORDS
 from smtpkit.escape import one_line, visible
 from smtpkit.hypotheses import rates
 from smtpkit.reading import Reading
-from smtpkit.verdicts import duration
 
 LINES, NEAR = 5, pd.Timedelta("15min")
 """Refusals quoted, with as many acceptances beside them, and how near in time these must be."""
@@ -35,20 +34,19 @@ recipient stage outcome code enhanced reply error queue_id message_id tls sessio
 class Facts:
     """Attempts in their roles: mine (the accused's), bad (those that failed so), rest (siblings), the quoted.
 
-    Siblings are of the same receiver and heard the same sender IP, unless that is accused. No cause, no roles. Of a
-    limit mine came too fast and rest did not; rate: the limit in words.
+    Siblings: same receiver, same sender IP unless that is accused; of a limit (rate) who is slower. No cause: none.
     """
 
     def __init__(self, table: pd.DataFrame, diagnosis: Diagnosis, cause: Cause | None) -> None:
         self.cause, self.view = cause, rows.Rows(table, replace(diagnosis, causes=(cause,)) if cause else diagnosis)
-        known = "attempt_id at domain ip host backend us word hit theirs accused counted".split()
+        known = "attempt_id at domain ip host backend us word told hit theirs accused counted".split()
         found = self.view.facts[known].assign(ours=self.view.facts.sender)
         self.all = f = found.merge(table.drop(columns="domain"), on="attempt_id", validate="one_to_one")
-        mine, self.rate = f.counted & self._marked(f), dict[str, str]()
+        mine, self.rate = f.counted & self._marked(f), dict[str, Any]()
         like = self._siblings(f, mine)
-        told = {one is cause: one.evidence.attempt_id for one in diagnosis.causes if has_ids(one.evidence)}
-        if cause is not None and cause.dimension == "rate" and True in told:
-            self.rate, fast, slow = hurried(table, told[True], told.get(False, ()))
+        if cause is not None and cause.dimension == "rate" and f.told.any():
+            others = rows.told(self.view.facts, [one for one in diagnosis.causes if one is not cause])
+            self.rate, fast, slow = hurried(table, f.attempt_id[f.told], f.attempt_id[others])
             mine, like = (f.counted & f.attempt_id.isin(ids) for ids in (fast, slow))
         self.mine, self.bad = f[mine], f[mine & f.hit]
         self.rest, last = f[like], len(self.bad) - 1
@@ -65,14 +63,11 @@ class Facts:
         return marked
 
     def _siblings(self, f: pd.DataFrame, mine: pd.Series) -> pd.Series:
-        """The rows that the accused's are compared with."""
-        cause = self.cause
-        like = f.counted & ~mine & _among(f.domain, f.domain[mine]) & (cause is not None)
-        if cause is not None and cause.dimension != "sender_ip":
-            like &= _among(f.ours, f.ours[mine])
-        if cause is not None and cause.dimension in ("mx_ip", "backend"):  # who is not known is no sibling
-            like &= f.ip.ne("no address") & (f.backend.notna() | (cause.dimension == "mx_ip"))
-        return like
+        """The rows that the accused's are compared with; who is not known is none."""
+        unit = getattr(self.cause, "dimension", "")
+        same = _among(f.domain, f.domain[mine]) & (_among(f.ours, f.ours[mine]) | (unit == "sender_ip"))
+        known = {"mx_ip": f.ip.ne("no address"), "backend": f.backend.notna()}.get(unit, True)
+        return f.counted & ~mine & same & known & (self.cause is not None)
 
     @cached_property
     def contrast(self) -> pd.DataFrame:
@@ -81,13 +76,10 @@ class Facts:
         pool, chosen = near[near.word == "accepted"], list[Any]()
         unit = pool.backend if self.cause is not None and self.cause.dimension == "backend" else pool.ip
         for bad in self.quoted.itertuples():
-            away, other = (
-                (pool["at"] - bad.at).abs(),
-                pool.ip.ne(bad.ip) | pool.ours.ne(bad.ours) | bool(len(self.rest)),
-            )
+            other = pool.ip.ne(bad.ip) | pool.ours.ne(bad.ours) | bool(len(self.rest))
             whom = pool.recipient.ne(bad.recipient).fillna(True) & pd.notna(bad.recipient)
-            order = pd.DataFrame({"whom": whom, "used": unit.isin(unit[chosen]), "away": away})
-            close = order[(away <= NEAR) & other & ~pool.index.isin(chosen)]
+            order = pd.DataFrame({"whom": whom, "used": unit.isin(unit[chosen]), "away": abs(pool["at"] - bad.at)})
+            close = order[(order.away <= NEAR) & other & ~pool.index.isin(chosen)]
             chosen += list(close.sort_values(["whom", "used", "away"]).index[:1])
         return pool.loc[sorted(chosen)]
 
@@ -108,15 +100,13 @@ class Facts:
         server = names.host.fillna("unnamed") + " [" + bad.ip + "]"  # one entry a server: not all lines have a port
         bad = bad.assign(server=server.where(names.port.isna(), server + ":" + names.port.astype("str")))
         made["left"] = bad[~bad.ip.isin([ip for _, ip in back])] if still else bad
-        made["rate"], code = self.rate, bad.code.astype("Int64").astype("str")
-        made["codes"] = several((code + " " + bad.enhanced.fillna("").astype("str")).str.strip())
-        otherwise = self.rest.word[~self.rest.hit & self.rest.word.isin(WORDS[1:])]
-        made |= {"otherwise": len(otherwise), "alike": otherwise.isin(bad.word).any()}
+        made["codes"] = several((bad.code.astype("str") + " " + bad.enhanced.astype("str").fillna("")).str.strip())
+        made["otherwise"] = list(self.rest.word[~self.rest.hit & self.rest.word.isin(WORDS[1:])])
         made["ways"] = [word for word in WORDS if bad.word.eq(word).any()]
         made["contact"] = contact(bad.host, bad.domain)
         made |= {"several": several, "prose": _prose, "quote": _quote, "when": lambda at: when(at, zone)}
         made |= {"cause": cause, "mine": self.mine, "rest": self.rest, "bad": bad, "interval": percent}
-        return made | {"quoted": self.quoted, "contrast": self.contrast}
+        return made | {"quoted": self.quoted, "contrast": self.contrast, "rate": self.rate}
 
     def table(self, zone: tzinfo | str) -> pd.DataFrame:
         """attempts.csv: the attempts that count in a figure (without a cause: all), in order of time."""
@@ -130,26 +120,16 @@ class Facts:
         return kept.sort_values("at", kind="stable")[COLUMNS].reset_index(drop=True)
 
 
-def has_ids(evidence: pd.DataFrame | None) -> bool:
-    """Whether a cause brings the attempts that it was found in."""
-    return evidence is not None and "attempt_id" in evidence
-
-
-def hurried(table: pd.DataFrame, told: pd.Series, others: Iterable[str]) -> list[Any]:
-    """Of a limit of our rate, found in attempts `told`: its words, who came too fast, who did not at that receiver.
-
-    They are counted as `diagnose` counts them: without the failures that another cause explains (`others`).
-    """
-    read = Reading(table)
-    ids = read.rows.attempt_id
-    site = np.isin(read.site, read.site[ids.isin(told)])
-    scale = read.scale(at := np.flatnonzero(site & ~ids.isin(others)))
-    so = ids.isin(told).to_numpy()[at]
-    best = min(rates(scale), key=lambda f: (np.count_nonzero((f.mask & scale.speaks(f.voices)) != so), -f.score))
-    fast = np.isin(np.arange(len(ids)), at[best.mask])
-    window, each = duration(best.detail["window"]), str(best.detail["each"])
-    words = {"limit": f"{best.detail['limit'][0]:.0f}", "window": window, "each": each}
-    return [words, ids[fast], ids[site & ~fast]]
+def hurried(table: pd.DataFrame, told: pd.Series, others: pd.Series) -> tuple[Any, pd.Series, pd.Series]:
+    """Of a limit found in attempts `told`: its detail, who came too fast as `diagnose` counts, and who did not."""
+    ids = (read := Reading(table)).rows.attempt_id
+    site, so = np.isin(read.site, read.site[ids.isin(told)]), ids.isin(told).to_numpy()
+    scale = read.scale(at := np.flatnonzero(site & ~ids.isin(others)))  # what another cause explains is not counted
+    best = min(
+        rates(scale), key=lambda f: (np.count_nonzero((f.mask & scale.speaks(f.voices)) != so[at]), -f.score)
+    )
+    site[at[best.mask]] = False
+    return best.detail, ids.iloc[at[best.mask]], ids[site]
 
 
 def _prose(text: str) -> str:

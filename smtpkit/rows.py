@@ -46,7 +46,7 @@ class Rows:
         self.foot, self.notes = _foot(f, f[made]), list[tuple[pd.Timestamp, str]]()
         f["dated"] = f["at"].notna() | (diagnosis is None) | f["at"].isna().all()  # diagnoses leave out the others
         made &= f.dated
-        f["told"] = _told(f, self.causes)
+        f["told"] = told(f, self.causes)
         self.word, f["hit"] = _hits(f, self.causes, judged=diagnosis is not None)
         keys = [unit] if unit else self._unit(order)
         self.unit = _HEAD[keys[0]]
@@ -139,13 +139,13 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     return f.sort_values("at", kind="stable", ignore_index=True)
 
 
-def _told(f: pd.DataFrame, causes: Sequence["Cause"]) -> pd.Series:
+def told(f: pd.DataFrame, causes: Sequence["Cause"]) -> pd.Series:
     """The attempts that are the causes' evidence."""
-    told = pd.Series(False, f.index)
+    found = pd.Series(False, f.index)
     for evidence in (cause.evidence for cause in causes if cause.evidence is not None):
         named = "attempt_id" in evidence
-        told |= f.attempt_id.isin(evidence.attempt_id) if named else f.row.isin(evidence.index)
-    return told
+        found |= f.attempt_id.isin(evidence.attempt_id) if named else f.row.isin(evidence.index)
+    return found
 
 
 def _hits(f: pd.DataFrame, causes: Sequence["Cause"], judged: bool) -> tuple[str, pd.Series]:

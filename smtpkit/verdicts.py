@@ -103,8 +103,8 @@ def _said(read: Reading, f: Found, bad: Array) -> dict[str, object]:
     example = next((text[:80] for text in texts[::-1] if text[:1].isdigit() and "@" not in text), "")
     like = f', with replies like "{one_line(example)}"' if example else ", with replies" * bool((code > 0).any())
     none = (read.codes["mx_ip"][bad] < 0).all() and error.str.match("dns_|null_mx").eq(True).all()
-    made: dict[str, object] = {"did": " or ".join(word for word, some in parts if some.any()), "like": like}
-    return made | {"lookup": one_line(", ".join(error.unique())) if none else ""}
+    why = one_line(", ".join(error.dropna().unique())) if none else ""
+    return {"did": " or ".join(word for word, some in parts if some.any()), "like": like, "lookup": why}
 
 
 def _of_detail(read: Reading, f: Found) -> dict[str, object]:
@@ -113,11 +113,11 @@ def _of_detail(read: Reading, f: Found) -> dict[str, object]:
     if "delay" in f.detail:
         delay = int(f.detail["delay"])
         last = read.t[read.explained(f)].max() + max(delay, 300)
-        made["within"] = f"within {duration(delay)} of it" if delay else "at the first try"
+        made["within"] = f"within {_duration(delay)} of it" if delay else "at the first try"
         made["again"] = _clock(read, pd.Timestamp(last, unit="s", tz="UTC"))
     if "limit" in f.detail:
         made["limit"] = f"{f.detail['limit'][0]:,.0f}"
-        made["window"] = duration(f.detail.get("window", 0)) + " at one MX IP" * (f.detail.get("each") == "pair")
+        made["window"] = _duration(f.detail.get("window", 0)) + " at one MX IP" * (f.detail.get("each") == "pair")
     if "ends" in f.detail:
         ends = {read.names["mx_ip"][ip]: end for ip, end in f.detail["ends"].items()}
         back = sorted((read.middle(*end), one_line(ip)) for ip, end in ends.items() if end)
@@ -182,8 +182,7 @@ def _list(names: Sequence[str] | Array, most: int = 4) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a few words."""
+def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
