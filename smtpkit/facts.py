@@ -6,10 +6,12 @@ Belongs here: roles of attempts, counts with intervals, both clocks, the contact
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import tzinfo
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from smtpkit import rows
@@ -19,6 +21,8 @@ from smtpkit.counts import percent
 from smtpkit.diagnosis import Cause, Diagnosis
 from smtpkit.drawing import WORDS
 from smtpkit.escape import one_line, visible
+from smtpkit.hypotheses import rates
+from smtpkit.reading import Reading
 
 LINES, NEAR = 5, pd.Timedelta("15min")
 """Refusals quoted, with as many acceptances beside them, and how near in time these must be."""
@@ -30,21 +34,21 @@ recipient stage outcome code enhanced reply error queue_id message_id tls sessio
 class Facts:
     """Attempts in their roles: mine (the accused's), bad (those that failed so), rest (siblings), the quoted.
 
-    Siblings are of the same receiver and heard the same sender IP, unless that is accused. No cause, no roles.
+    Siblings: same receiver, same sender IP unless that is accused; of a limit (rate) who is slower. No cause: none.
     """
 
     def __init__(self, table: pd.DataFrame, diagnosis: Diagnosis, cause: Cause | None) -> None:
-        self.cause, self.view = cause, rows.Rows(table, diagnosis)
-        known = "attempt_id at domain ip host backend us word hit theirs accused counted".split()
+        self.cause, self.view = cause, rows.Rows(table, replace(diagnosis, causes=(cause,)) if cause else diagnosis)
+        known = "attempt_id at domain ip host backend us word told hit theirs accused counted".split()
         found = self.view.facts[known].assign(ours=self.view.facts.sender)
         self.all = f = found.merge(table.drop(columns="domain"), on="attempt_id", validate="one_to_one")
-        mine = f.counted & self._marked(f)
+        mine, self.rate = f.counted & self._marked(f), dict[str, Any]()
+        like = self._siblings(f, mine)
+        if cause is not None and cause.dimension == "rate" and f.told.any():
+            others = rows.told(self.view.facts, [one for one in diagnosis.causes if one is not cause])
+            self.rate, fast, slow = hurried(table, f.attempt_id[f.told], f.attempt_id[others])
+            mine, like = (f.counted & f.attempt_id.isin(ids) for ids in (fast, slow))
         self.mine, self.bad = f[mine], f[mine & f.hit]
-        like = f.counted & ~mine & _among(f.domain, self.mine.domain) & (cause is not None)
-        if cause is not None and cause.dimension != "sender_ip":
-            like &= _among(f.ours, self.mine.ours)
-        if cause is not None and cause.dimension in ("mx_ip", "backend"):
-            like &= f.ip.ne("no address")  # who is not known is no sibling
         self.rest, last = f[like], len(self.bad) - 1
         spread = {round(i * last / (LINES - 1)) for i in range(LINES) if last >= 0}
         self.quoted = self.bad.iloc[sorted(spread)]
@@ -58,16 +62,24 @@ class Facts:
             marked = marked & columns[name].isin(values) if name in columns else marked
         return marked
 
+    def _siblings(self, f: pd.DataFrame, mine: pd.Series) -> pd.Series:
+        """The rows that the accused's are compared with; who is not known is none."""
+        unit = getattr(self.cause, "dimension", "")
+        same = _among(f.domain, f.domain[mine]) & (_among(f.ours, f.ours[mine]) | (unit == "sender_ip"))
+        known = {"mx_ip": f.ip.ne("no address"), "backend": f.backend.notna()}.get(unit, True)
+        return f.counted & ~mine & same & known & (self.cause is not None)
+
     @cached_property
     def contrast(self) -> pd.DataFrame:
-        """For each refusal quoted an acceptance by a sibling near in time; same recipient, new IP first."""
+        """For each refusal quoted an acceptance by a sibling near in time; same recipient, new server first."""
         near = self.rest if len(self.rest) else self.mine
         pool, chosen = near[near.word == "accepted"], list[Any]()
+        unit = pool.backend if self.cause is not None and self.cause.dimension == "backend" else pool.ip
         for bad in self.quoted.itertuples():
-            away, other = (pool["at"] - bad.at).abs(), pool.ip.ne(bad.ip) | pool.ours.ne(bad.ours)
+            other = pool.ip.ne(bad.ip) | pool.ours.ne(bad.ours) | bool(len(self.rest))
             whom = pool.recipient.ne(bad.recipient).fillna(True) & pd.notna(bad.recipient)
-            order = pd.DataFrame({"whom": whom, "used": pool.ip.isin(pool.ip[chosen]), "away": away})
-            close = order[(away <= NEAR) & other & ~pool.index.isin(chosen)]
+            order = pd.DataFrame({"whom": whom, "used": unit.isin(unit[chosen]), "away": abs(pool["at"] - bad.at)})
+            close = order[(order.away <= NEAR) & other & ~pool.index.isin(chosen)]
             chosen += list(close.sort_values(["whom", "used", "away"]).index[:1])
         return pool.loc[sorted(chosen)]
 
@@ -84,14 +96,17 @@ class Facts:
         made: dict[str, Any] = {name: figure for name, (figure, _) in self.figures().items()}
         made["back"] = back = sorted((at, ip) for ip, at in cause.recoveries.items() if pd.notna(at))
         made["still"] = still = bool(set(self.mine.ip) - {ip for _, ip in back}) and pd.isna(cause.recovery)
-        server = bad.host.fillna("unnamed") + " [" + bad.ip + "]"
-        bad = bad.assign(server=server.where(bad.port.isna(), server + ":" + bad.port.astype("str")))
+        names = self.mine.groupby("ip")[["host", "port"]].first().reindex(bad.ip).set_axis(bad.index)
+        server = names.host.fillna("unnamed") + " [" + bad.ip + "]"  # one entry a server: not all lines have a port
+        bad = bad.assign(server=server.where(names.port.isna(), server + ":" + names.port.astype("str")))
         made["left"] = bad[~bad.ip.isin([ip for _, ip in back])] if still else bad
+        made["codes"] = several((bad.code.astype("str") + " " + bad.enhanced.astype("str").fillna("")).str.strip())
+        made["otherwise"] = list(self.rest.word[~self.rest.hit & self.rest.word.isin(WORDS[1:])])
         made["ways"] = [word for word in WORDS if bad.word.eq(word).any()]
         made["contact"] = contact(bad.host, bad.domain)
         made |= {"several": several, "prose": _prose, "quote": _quote, "when": lambda at: when(at, zone)}
         made |= {"cause": cause, "mine": self.mine, "rest": self.rest, "bad": bad, "interval": percent}
-        return made | {"quoted": self.quoted, "contrast": self.contrast}
+        return made | {"quoted": self.quoted, "contrast": self.contrast, "rate": self.rate}
 
     def table(self, zone: tzinfo | str) -> pd.DataFrame:
         """attempts.csv: the attempts that count in a figure (without a cause: all), in order of time."""
@@ -103,6 +118,18 @@ class Facts:
         f["local_time"] = f["at"].dt.tz_convert(zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z").fillna("")
         kept = f if self.cause is None else f[f.counted_as.ne("")]
         return kept.sort_values("at", kind="stable")[COLUMNS].reset_index(drop=True)
+
+
+def hurried(table: pd.DataFrame, told: pd.Series, others: pd.Series) -> tuple[Any, pd.Series, pd.Series]:
+    """Of a limit found in attempts `told`: its detail, who came too fast as `diagnose` counts, and who did not."""
+    ids = (read := Reading(table)).rows.attempt_id
+    site, so = np.isin(read.site, read.site[ids.isin(told)]), ids.isin(told).to_numpy()
+    scale = read.scale(at := np.flatnonzero(site & ~ids.isin(others)))  # what another cause explains is not counted
+    best = min(
+        rates(scale), key=lambda f: (np.count_nonzero((f.mask & scale.speaks(f.voices)) != so[at]), -f.score)
+    )
+    site[at[best.mask]] = False
+    return best.detail, ids.iloc[at[best.mask]], ids[site]
 
 
 def _prose(text: str) -> str:

@@ -143,9 +143,9 @@ def report(
     shown = listed("own", own or ())
     diagnosis, table = _pseudonyms(*_evidence(evidence, frame), shown, key)
     causes = [cause for cause in diagnosis.causes if cause.kind in KINDS and cause.confidence >= 0.8]
-    chosen = [replace(diagnosis, causes=(cause,)) for cause in causes[which : which + 1 or None]]
-    tried = (Facts(table, one, one.causes[0]) for one in chosen)
-    facts = next((one for one in tried if len(one.bad)), None) or Facts(table, diagnosis, None)
+    tried = (Facts(table, diagnosis, cause) for cause in causes[which : which + 1 or None])
+    asked = (one for one in tried if one.bad.ip.ne("no address").any())  # else there is no server to write about
+    facts = next(asked, None) or Facts(table, diagnosis, None)
     words: dict[str, Any] = {"lang": lang}
     letter, subject = None, _counts_only(diagnosis.verdict)
     if facts.cause is not None:

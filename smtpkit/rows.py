@@ -14,6 +14,7 @@ from smtpkit.address import ip_or_none, is_told
 from smtpkit.counts import endings, sessions, unfinished, wilson
 from smtpkit.drawing import CROSS, WORDS, inert
 from smtpkit.errors import refuse
+from smtpkit.voices import hear
 
 if TYPE_CHECKING:
     from smtpkit.diagnosis import Cause, Diagnosis
@@ -45,7 +46,7 @@ class Rows:
         self.foot, self.notes = _foot(f, f[made]), list[tuple[pd.Timestamp, str]]()
         f["dated"] = f["at"].notna() | (diagnosis is None) | f["at"].isna().all()  # diagnoses leave out the others
         made &= f.dated
-        f["told"] = _told(f, self.causes)
+        f["told"] = told(f, self.causes)
         self.word, f["hit"] = _hits(f, self.causes, judged=diagnosis is not None)
         keys = [unit] if unit else self._unit(order)
         self.unit = _HEAD[keys[0]]
@@ -116,7 +117,7 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     if "mx_ip" not in frame:
         raise refuse("columns", list(frame), "have no mx_ip", "sk.read_table(df, columns={...}) names it")
     frame = sessions(frame[~unfinished(frame).to_numpy()])
-    f = frame.reindex(columns=_READ).assign(row=frame.index).reset_index(drop=True)
+    f = frame.reindex(columns=_READ).assign(row=frame.index, voice=hear(frame)[0]).reset_index(drop=True)
     if f.started_at.dtype.kind == "M" and f.started_at.dt.tz is None and f.started_at.notna().any():
         instead = 'started_at.dt.tz_localize("Asia/Seoul") names it'
         raise refuse("started_at", f.started_at.iloc[0], "has no time zone", instead)
@@ -140,13 +141,13 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     return f.sort_values("at", kind="stable", ignore_index=True)
 
 
-def _told(f: pd.DataFrame, causes: Sequence["Cause"]) -> pd.Series:
+def told(f: pd.DataFrame, causes: Sequence["Cause"]) -> pd.Series:
     """The attempts that are the causes' evidence."""
-    told = pd.Series(False, f.index)
+    found = pd.Series(False, f.index)
     for evidence in (cause.evidence for cause in causes if cause.evidence is not None):
         named = "attempt_id" in evidence
-        told |= f.attempt_id.isin(evidence.attempt_id) if named else f.row.isin(evidence.index)
-    return told
+        found |= f.attempt_id.isin(evidence.attempt_id) if named else f.row.isin(evidence.index)
+    return found
 
 
 def _hits(f: pd.DataFrame, causes: Sequence["Cause"], judged: bool) -> tuple[str, pd.Series]:
@@ -154,8 +155,7 @@ def _hits(f: pd.DataFrame, causes: Sequence["Cause"], judged: bool) -> tuple[str
     failed = f.word.isin(WORDS[1:])
     if any(cause.kind == "mx_slow" for cause in causes):
         return "slow", f.told
-    way = f.word + " " + f.why
-    alike = way.isin(way[failed & f.told])
+    alike = f.voice.isin(f.voice[failed & f.told])
     hit = failed & alike if alike.any() else failed if causes or not judged else f.word.eq("refused")
     kinds = sorted(set(f.word[hit])) or ["refused"]
     return (kinds[0] if len(kinds) == 1 else "failed"), hit

@@ -49,17 +49,18 @@ def _one(read: Reading, f: Found, sure: float) -> str:
     """One cause; below the confidence that a verdict needs it says so."""
     texts, suspect = priors()["say"], f.detail.get("suspect")
     fields = _fields(read, suspect or f)
-    if f.kind == "inconclusive" and suspect is None:
+    if f.kind == "inconclusive" and suspect is None and not fields["lookup"]:
         none = "no_server" if fields["errors"] else "no_ip"
         return str(texts["path" if "path" in f.detail else none].format(**fields))
     if suspect is not None:
         return str(texts["inconclusive"].format(**fields)) + _one(read, suspect, 1)
     mute = f.kind == "mx_block" and {read.voices.sound[v] for v in f.voices} <= {"dead", "lost"}
-    text = texts["mx_dead" if mute else f.kind]
+    kind = "mx_dead" if mute else "mx_busy" if f.kind == "mx_dead" and fields["like"] else f.kind
+    text = texts[("local_dns" if kind == "local_path" else "lookup") if fields["lookup"] else kind]
     if fields["n2"] == "0" and ";" in text:
         text = text.partition(";")[0] + "; there is nothing to compare with."
     later = texts.get(f"{f.kind}_later", "") * (fields["n2"] == "0")
-    text += texts["uncontrolled"] * ("uncontrolled" in f.detail) + later
+    text += texts["uncontrolled"] * bool({"uncontrolled", "path"} & set(f.detail)) + later
     return ("" if sure >= SURE else "Not enough evidence yet: ") + str(text.format(**fields))
 
 
@@ -69,8 +70,8 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     so = np.isin(read.slow if f.kind == "mx_slow" else read.voice, f.voices)
     k, n, k2, n2 = (int(np.count_nonzero(x)) for x in (f.mask & so, f.mask, rest & so, rest))
     low, high = percent(k, n)
-    ips, sites = (len(np.unique(x[f.mask])) for x in (read.codes["mx_ip"], read.site))
-    shut = len(np.unique(read.codes["mx_ip"][f.mask & so]))
+    asked, sites = f.mask & (read.codes["mx_ip"] >= 0), len(np.unique(read.site[f.mask]))
+    ips, shut = (len(np.unique(read.codes["mx_ip"][x])) for x in (asked, asked & so))
     other = np.count_nonzero(rest & ~so & failed) * (f.kind != "mx_slow")
     sounds = {read.voices.sound[v] for v in f.voices} if f.kind != "mx_slow" else set()
     onset, recovery = read.turn(f, f.onset, -1), read.turn(f, f.recovery, 1)
@@ -83,7 +84,7 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     made["when"] = f" since about {_clock(read, onset)}" if onset is not None else ""
     made["when"] = f"{made['when']} until about {_clock(read, recovery)}" if recovery is not None else made["when"]
     made["ips"] = f"all {ips} MX IPs" if ips == shut else f"{shut} of {ips} MX IPs"
-    made["ips"] = made["ips"] if ips > 1 else "the one MX IP asked"
+    made["ips"] = made["ips"] if ips > 1 else "the one MX IP asked" if ips else "MX IPs that no row names"
     made["alike"] = " alike: no single server is at fault" * (ips == shut > 1)
     made["many"] = "1 recipient was" if len(f.values) == 1 else f"{len(f.values):,} recipients were"
     made["over"] = " over SPF, DKIM or DMARC" if sounds == {"auth"} else ", as when SPF, DKIM or DMARC fails"
@@ -91,7 +92,19 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     made |= {"failed": np.count_nonzero(failed), "all": len(failed)}
     made["family"] = " over IPv6" * ("family" in f.detail)
     made["errors"] = one_line(", ".join(read.column("error").dropna().unique()))
-    return made | _of_detail(read, f)
+    return made | _of_detail(read, f) | _said(read, f, f.mask & so)
+
+
+def _said(read: Reading, f: Found, bad: Array) -> dict[str, object]:
+    """How these rows failed: unanswered, or with a reply and an example of it; or DNS gave no server to ask."""
+    code, error = read.number("code")[bad], read.column("error")[bad]
+    parts = ("left unanswered", np.isnan(code)), ("deferred", code < 500), ("refused", code >= 500)
+    texts = pd.Series(dtype="str") if f.kind == "mx_slow" else read.voices.loc[[*f.voices]].sort_values("n").text
+    example = next((text[:80] for text in texts[::-1] if text[:1].isdigit() and "@" not in text), "")
+    like = f', with replies like "{one_line(example)}"' if example else ", with replies" * bool((code > 0).any())
+    none = (read.codes["mx_ip"][bad] < 0).all() and error.str.match("dns_|null_mx").eq(True).all()
+    why = one_line(", ".join(error.dropna().unique())) if none else ""
+    return {"did": " or ".join(word for word, some in parts if some.any()), "like": like, "lookup": why}
 
 
 def _of_detail(read: Reading, f: Found) -> dict[str, object]:

@@ -95,8 +95,9 @@ def test_a_limit_is_told_to_the_receiver_that_limits() -> None:
     f = pd.DataFrame(made, columns=["started_at", "domain", "mx_ip", "code"]).assign(sender_ip=OURS[0])
     f["reply"] = f.code.map({421: "421 4.7.0 Too many connections, limit is 5 per minute", 250: "250 2.0.0 Ok"})
     letter = report(f).letter
-    assert str(letter).startswith(f"# daum.example: 70 of 180 attempts from {OURS[0]} deferred\n")
-    assert "none: nothing else of yours" in line(letter, "Contrast")
+    who = f"# daum.example: 70 of 90 attempts from {OURS[0]} deferred, none of 90 that came slower\n"
+    assert str(letter).startswith(who)
+    assert "0 of 90 deferred of those that came slower" in line(letter, "Contrast")
 
 
 def test_evidence_without_ids_is_known_by_the_rows_of_the_frame() -> None:
