@@ -39,12 +39,13 @@ def shipped() -> dict[str, Path]:
 
 def find(notebook: str) -> Path:
     """The file of a notebook given by name or path; InvalidInput if there is none."""
-    path = Path(notebook)
+    path, known = Path(notebook), shipped()
     if path.suffix == ".ipynb" and path.is_file():
         return path
-    if path.stem in shipped():
-        return shipped()[path.stem]
-    raise refuse("notebook", notebook, "is not there", f"give a file, or one of {', '.join(shipped())}")
+    if notebook.removesuffix(".ipynb") in known:  # with a folder before it, it would be another one
+        return known[notebook.removesuffix(".ipynb")]
+    why = "is no notebook" if path.exists() else "is not there"
+    raise refuse("notebook", notebook, why, f"give a file that ends in .ipynb, or one of {', '.join(known)}")
 
 
 def read(path: Path) -> Any:
