@@ -63,7 +63,10 @@ def read(path: Path) -> Any:
 
 
 def values(name: str, notebook: Any, given: dict[str, str]) -> dict[str, Any]:
-    """Parameters as Python values (JSON where it reads as JSON, else text); refuses names the notebook lacks."""
+    """Parameters as Python values; refuses names the notebook lacks.
+
+    JSON where it reads as JSON, else text; where the default is text only text or None: `-p code 421` is "421".
+    """
     from IPython.core.inputtransformer2 import TransformerManager
 
     python: Any = TransformerManager  # makes Python of %magics
@@ -73,14 +76,29 @@ def values(name: str, notebook: Any, given: dict[str, str]) -> dict[str, Any]:
     if lacking := sorted(set(given) - set(known)):
         has = ", ".join(known) or "none (no cell is tagged 'parameters')"
         raise InvalidInput(f"{name} has no parameter {lacking[0]!r}; it has {has}")
-    return {name: _value(text) for name, text in given.items()}
+    texts = {name for node in nodes for name in _texts(node)}
+    return {name: _value(text, name in texts) for name, text in given.items()}
 
 
-def _value(text: str) -> Any:
+def _texts(node: ast.AST) -> list[str]:
+    """The names to which a statement gives text."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+        return []
+    pairs: list[tuple[ast.AST, ast.AST]] = []
+    for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            pairs += zip(target.elts, node.value.elts, strict=False)
+        else:
+            pairs.append((target, node.value))
+    return [a.id for a, b in pairs if isinstance(a, ast.Name) and isinstance(getattr(b, "value", None), str)]
+
+
+def _value(text: str, plain: bool) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
-        return {"True": True, "False": False, "None": None}.get(text, text)
+        value = {"True": True, "False": False, "None": None}.get(text, text)
+    return text if plain and not isinstance(value, str | None) else value
 
 
 def run_notebook(notebook: str, given: dict[str, str], out: str | None, *, page: bool = False) -> Done:

@@ -1,11 +1,13 @@
 """What a newcomer met who typed what README, help and notebooks say: each fault once, so that it stays mended."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from smtpkit.cli import main
+from smtpkit.running import values
 from tests.test_cli import _nbformat, notebook
 
 Said = pytest.CaptureFixture[str]
@@ -38,3 +40,28 @@ def test_a_path_is_that_file_and_never_a_shipped_one(name: str, monkeypatch: pyt
     given, why = NOWHERE[name]
     assert main(["run", given]) == 2
     assert f"'{given}' {why}; give a file that ends in .ipynb, or one of 00_start_here" in capsys.readouterr().err
+
+
+PARAMETERS = """scenario: str | None = "hanmail"
+provider, code = "Kakao", "421"
+rounds, live = 5, False
+recipient = None"""
+GIVEN = {
+    "a code": ("code", "550", "550"),
+    "a reply": ("provider", "[1, 2]", "[1, 2]"),
+    "a word that is also a truth": ("provider", "true", "true"),
+    "no scenario": ("scenario", "None", None),
+    "a scenario": ("scenario", "healthy", "healthy"),
+    "text in quotes": ("code", '"421 busy"', "421 busy"),
+    "a number": ("rounds", "12", 12),
+    "a truth": ("live", "True", True),
+    "a text that was none": ("recipient", "r@daum.example", "r@daum.example"),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_parameter_whose_default_is_text_takes_text(name: str) -> None:
+    cell = {"source": PARAMETERS, "metadata": {"tags": ["parameters"]}}
+    parameter, typed, value = GIVEN[name]
+    walk = SimpleNamespace(cells=[SimpleNamespace(**cell)])
+    assert values("walk.ipynb", walk, {parameter: typed}) == {parameter: value}
