@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from asyncio import CancelledError
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,9 +19,13 @@ from smtpkit.progress import Progress
 _KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
+INTERRUPTED = "interrupted"
+"""The error of a run that Ctrl-C ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a notebook: the files written, and the error of the cell that broke, if one did."""
+    """What came of a notebook: the files written, and the error of the cell that broke it, if one did."""
 
     files: tuple[Path, ...]
     error: str = ""
@@ -55,8 +60,9 @@ def read(path: Path) -> Any:
 
     try:
         notebook: Any = load_notebook_node(str(path))
-    except (ValueError, ValidationError) as error:
-        why = f"cannot be read: {str(error).partition(chr(10))[0][:120]}"
+    except (ValueError, ValidationError, TypeError, AttributeError) as error:
+        told = isinstance(error, ValueError | ValidationError)  # the others: its JSON is no notebook's
+        why = f"cannot be read: {str(error).partition(chr(10))[0][:120] if told else 'it is JSON, but no notebook'}"
         raise refuse("notebook", str(path), why, "open it in JupyterLab and save it") from error
     notebook.metadata.setdefault("kernelspec", dict(_KERNEL))
     return notebook
@@ -71,7 +77,11 @@ def values(name: str, notebook: Any, given: dict[str, str]) -> dict[str, Any]:
 
     python: Any = TransformerManager  # makes Python of %magics
     tagged = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
-    nodes = [node for source in tagged for node in ast.walk(ast.parse(python().transform_cell(source)))]
+    try:
+        nodes = [node for source in tagged for node in ast.walk(ast.parse(python().transform_cell(source)))]
+    except (SyntaxError, ValueError) as error:
+        why = f"cannot be read: its cell of parameters is no Python: {error}"
+        raise refuse("notebook", name, why, "mend that cell") from error
     known = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
     if lacking := sorted(set(given) - set(known)):
         has = ", ".join(known) or "none (no cell is tagged 'parameters')"
@@ -118,7 +128,6 @@ def run_notebook(notebook: str, given: dict[str, str], out: str | None, *, page:
 def _execute(name: str, notebook: Any, target: Path, parameters: dict[str, Any]) -> str:
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
     from papermill.parameterize import parameterize_notebook
     from traitlets.config import Config
 
@@ -131,14 +140,27 @@ def _execute(name: str, notebook: Any, target: Path, parameters: dict[str, Any])
         on_cell_executed=lambda cell, cell_index, **_: progress.show(cell_index + 1, cells, "running"),
     )  # fmt: skip
     try:
-        client.execute()
-    except CellExecutionError as broken:
-        return f"{name}: {broken.ename}: {broken.evalue}"
+        client.execute(stderr=subprocess.DEVNULL)  # what cells write there is among their outputs
+    except (Exception, CancelledError) as broken:
+        return _told(name, client, broken)
     finally:
         write: Any = nbformat.write
         write(notebook, target)
     progress.show(cells, cells, "done", last=True)
     return ""
+
+
+def _told(name: str, client: Any, broken: BaseException) -> str:
+    """Why a run ended early, in a line."""
+    from nbclient.exceptions import CellExecutionError
+
+    if hasattr(client, "_async_cleanup_kernel_future"):  # Ctrl-C: nbclient has ended its kernel, and fell over that
+        return INTERRUPTED
+    if isinstance(broken, CellExecutionError):
+        return f"{name}: {broken.ename}: {broken.evalue}"
+    if isinstance(broken, RuntimeError):  # the kernel died
+        return f"{name}: {broken}"
+    raise broken
 
 
 def _awake(kind: Any) -> Any:

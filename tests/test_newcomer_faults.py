@@ -1,5 +1,10 @@
 """What a newcomer met who typed what README, help and notebooks say: each fault once, so that it stays mended."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +39,7 @@ NOWHERE = {
 
 
 @pytest.mark.parametrize("name", NOWHERE)
-def test_a_path_is_that_file_and_never_a_shipped_one(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+def test_a_path_is_never_a_shipped_notebook(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
     monkeypatch.setattr("smtpkit.running._execute", never)
     Path("README.md").write_text("# hello", "utf-8")
     given, why = NOWHERE[name]
@@ -65,3 +70,39 @@ def test_a_parameter_whose_default_is_text_takes_text(name: str) -> None:
     parameter, typed, value = GIVEN[name]
     walk = SimpleNamespace(cells=[SimpleNamespace(**cell)])
     assert values("walk.ipynb", walk, {parameter: typed}) == {parameter: value}
+
+
+@pytest.mark.parametrize("text", ["[]", "5", '{"cells": [3], "nbformat": 4, "nbformat_minor": 5, "metadata": {}}'])
+def test_json_that_is_no_notebook_cannot_be_read(text: str, capsys: Said) -> None:
+    Path("plain.ipynb").write_text(text, "utf-8")
+    assert main(["run", "plain.ipynb"]) == 2
+    assert "'plain.ipynb' cannot be read: it is JSON, but no notebook;" in capsys.readouterr().err
+
+
+def test_a_cell_of_parameters_that_is_no_python_is_told(capsys: Said) -> None:
+    assert main(["run", notebook(Path("walk.ipynb"), "rounds = = 1", "1 / 0")]) == 2
+    assert "'walk.ipynb' cannot be read: its cell of parameters is no Python: invalid" in capsys.readouterr().err
+    assert not Path("walk.done.ipynb").exists()
+
+
+@pytest.mark.slow
+def test_a_kernel_that_dies_is_told_in_a_line_and_the_notebook_is_kept(capsys: Said) -> None:
+    assert main(["run", notebook(Path("walk.ipynb"), "print(6 * 7)", "import os; os._exit(3)")]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("wrote walk.done.ipynb\n", "smtpkit: walk: Kernel died\n")
+    assert _nbformat().read("walk.done.ipynb", as_version=4).cells[0].outputs[0].text == "42\n"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_in_a_line_and_the_notebook_is_kept() -> None:
+    made = notebook(Path("walk.ipynb"), "print(6 * 7)", "open('begun', 'w').close()\nimport time; time.sleep(99)")
+    command = [sys.executable, "-m", "smtpkit.cli", "run", made]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+        while not Path("begun").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=60) == ("wrote walk.done.ipynb\n", "smtpkit: interrupted\n")
+    assert process.returncode == 130
+    assert _nbformat().read("walk.done.ipynb", as_version=4).cells[0].outputs[0].text == "42\n"
