@@ -120,6 +120,12 @@ def run_notebook(notebook: str, given: dict[str, str], out: str | None, *, page:
     target = Path(out) if out else Path(f"{path.stem}.done.ipynb")
     if target.is_dir() or not target.parent.is_dir():
         raise refuse("out", str(target), "cannot be written", "give a file in a folder that is there")
+    if target.exists() and target.samefile(path):
+        raise refuse("out", str(target), "is the notebook itself", "give another name")
+    if page and target.with_suffix(".html") == target:
+        raise refuse(
+            "out", str(target), "is where the page goes", "end it in .ipynb; the page is written beside it"
+        )
     made = read(path)
     error = _execute(path.stem, made, target, values(path.name, made, given))
     return Done((target, _page(target)) if page else (target,), error)

@@ -106,3 +106,24 @@ def test_ctrl_c_ends_a_run_in_a_line_and_the_notebook_is_kept() -> None:
         assert process.communicate(timeout=60) == ("wrote walk.done.ipynb\n", "smtpkit: interrupted\n")
     assert process.returncode == 130
     assert _nbformat().read("walk.done.ipynb", as_version=4).cells[0].outputs[0].text == "42\n"
+
+
+TAKEN = {
+    "the notebook itself": (["--out", "walk.ipynb"], "'walk.ipynb' is the notebook itself; give another name"),
+    "the same by another path": (["--out", "../here/walk.ipynb"], "is the notebook itself"),
+    "the page's name": (["--out", "walk.html", "--html"], "'walk.html' is where the page goes; end it in .ipynb"),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_run_writes_over_neither_itself_nor_its_page(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    monkeypatch.setattr("smtpkit.running._execute", never)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = Path(notebook(Path("walk.ipynb"), "rounds = 1")).read_bytes()
+    more, words = TAKEN[name]
+    assert main(["run", "walk.ipynb", *more]) == 2
+    assert words in capsys.readouterr().err
+    assert Path("walk.ipynb").read_bytes() == before
