@@ -14,7 +14,7 @@ from typing import Any
 
 from smtpkit import escape
 from smtpkit.catalogue import data
-from smtpkit.errors import InvalidInput, SmtpkitError
+from smtpkit.errors import InvalidInput, SmtpkitError, refuse
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _demo(asked: argparse.Namespace) -> int:
     import smtpkit as sk
 
+    if Path(asked.out).exists() and not Path(asked.out).is_dir():
+        raise refuse("out", asked.out, "is no folder", "give a folder for the report, or leave --out out")
     print("A lab on loopback: daum.example has 4 MX servers; one of them still keeps an old blacklist.")
     with sk.Lab("stale_blacklist") as lab:
         frame = sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network)
@@ -85,7 +87,8 @@ def _probe(asked: argparse.Namespace) -> int:
     run = sk.probe(asked.domain, asked.recipient, asked.sender, background=True, **how)
     frame = run.wait()
     if asked.json:
-        sys.stdout.write(frame.to_json(orient="records", lines=True, date_format="iso", force_ascii=False))
+        how = {"orient": "records", "lines": True, "date_format": "iso", "date_unit": "us", "force_ascii": False}
+        sys.stdout.write(frame.to_json(**how))
     else:
         print(sk.diagnose(frame))
     if run.stopped:

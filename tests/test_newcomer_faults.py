@@ -1,5 +1,6 @@
 """What a newcomer met who typed what README, help and notebooks say: each fault once, so that it stays mended."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,11 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
+import smtpkit as sk
 from smtpkit.cli import main
 from smtpkit.running import values
 from tests.test_cli import _nbformat, notebook
+from tests.test_house import blocks
 
 Said = pytest.CaptureFixture[str]
 
@@ -127,3 +131,25 @@ def test_a_run_writes_over_neither_itself_nor_its_page(
     assert main(["run", "walk.ipynb", *more]) == 2
     assert words in capsys.readouterr().err
     assert Path("walk.ipynb").read_bytes() == before
+
+
+def test_a_probe_as_json_has_its_times_to_the_microsecond(capsys: Said) -> None:
+    """.example is a reserved name: no real name server is asked."""
+    assert main(["probe", "nobody.example", "--json"]) == 1
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [pd.Timestamp(row["started_at"])] == list(sk.Casebook("casebook.sqlite").attempts().started_at)
+
+
+def test_a_demo_that_has_no_folder_to_write_to_is_not_begun(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    monkeypatch.setattr("smtpkit.Lab", never)
+    Path("README.md").write_text("# hello", "utf-8")
+    assert main(["demo", "--out", "README.md"]) == 2
+    assert "'README.md' is no folder; give a folder for the report, or leave" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+def test_pages_are_written_as_what_they_say_they_are(name: str) -> None:
+    """Windows writes cp1252 or cp949 where nobody says otherwise."""
+    opened = [line for block in blocks(name) for line in block.splitlines() if "open(" in line]
+    assert opened
+    assert all('encoding="utf-8"' in line for line in opened)
