@@ -15,9 +15,11 @@ import pytest
 
 import smtpkit as sk
 from smtpkit.cli import main
+from smtpkit.lab import names
 from smtpkit.running import values
 from tests.test_cli import _nbformat, notebook
 from tests.test_house import blocks
+from tests.test_notebooks import walked
 
 Said = pytest.CaptureFixture[str]
 
@@ -153,3 +155,40 @@ def test_pages_are_written_as_what_they_say_they_are(name: str) -> None:
     opened = [line for block in blocks(name) for line in block.splitlines() if "open(" in line]
     assert opened
     assert all('encoding="utf-8"' in line for line in opened)
+
+
+STALE = "01_one_stale_mx"
+
+
+def test_the_flagship_takes_every_verdict_that_accuses_no_innocent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a probe cannot see (size, content, another sender) is no broken notebook."""
+    monkeypatch.setattr(sk, "report", lambda *_, **__: None)  # it draws: most of the time
+    for scenario in names():
+        with walked(STALE, scenario=scenario) as left:
+            assert left["frame"].size, scenario
+
+
+WRONG = {
+    "an innocent server": ("mx_dead", [sk.Cause("mx_block", "mx_ip", ("192.0.2.13", "192.0.2.11"))]),
+    "an innocent one that failed": ("provider_block", [sk.Cause("mx_block", "mx_ip", ("192.0.2.12",))]),
+    "an innocent back end": ("balancer", [sk.Cause("mx_block", "backend", ("be1.mail.daum.example",))]),
+    "nobody, where one is stale": ("stale_blacklist", []),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_flagship_breaks_over_a_wrong_verdict(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario, causes = WRONG[name]
+    monkeypatch.setattr(sk, "diagnose", lambda frame: sk.Diagnosis(tuple(causes), name, frame=frame))
+    monkeypatch.setattr(sk, "report", lambda *_, **__: None)
+    with pytest.raises(AssertionError, match=name), walked(STALE, scenario=scenario):
+        pass
+
+
+@pytest.mark.parametrize("scenario", ["mx_slow", "mx_dead"])
+def test_the_flagship_holds_in_the_real_world(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sk.Lab(scenario) as lab:
+        monkeypatch.setattr(sk, "internet", lambda **_: lab.network)
+        whom = {"domain": lab.domain, "recipient": lab.recipient, "sender": lab.sender}
+        with walked(STALE, scenario=None, **whom) as left:
+            assert [(c.kind, c.values) for c in left["found"].causes] == [(c.kind, c.values) for c in lab.truth]
