@@ -160,6 +160,7 @@ def test_pages_are_written_as_what_they_say_they_are(name: str) -> None:
 STALE = "01_one_stale_mx"
 
 
+@pytest.mark.slow
 def test_the_flagship_takes_every_verdict_that_accuses_no_innocent(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a probe cannot see (size, content, another sender) is no broken notebook."""
     monkeypatch.setattr(sk, "report", lambda *_, **__: None)  # it draws: most of the time
@@ -192,3 +193,42 @@ def test_the_flagship_holds_in_the_real_world(scenario: str, monkeypatch: pytest
         whom = {"domain": lab.domain, "recipient": lab.recipient, "sender": lab.sender}
         with walked(STALE, scenario=None, **whom) as left:
             assert [(c.kind, c.values) for c in left["found"].causes] == [(c.kind, c.values) for c in lab.truth]
+
+
+@pytest.mark.parametrize(("live", "mails"), [(False, 0), (True, 1)])
+def test_the_first_walk_delivers_the_one_mail_that_was_asked_for(
+    live: bool, mails: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run delivers no second one."""
+    with sk.Lab("healthy") as lab:  # it takes a mail without any header, too
+        monkeypatch.setattr(sk, "internet", lambda guard: setattr(lab.network, "guard", guard) or lab.network)
+        whom = {"domain": lab.domain, "recipient": lab.recipient, "sender": lab.sender}
+        for outcome in ("accepted" if live else "withheld", "withheld"):
+            with walked("00_start_here", scenario=None, live=live, **whom) as left:
+                assert list(left["sent"].outcome) == [outcome]
+        assert [b"\r\nMessage-ID: " in mail.octets for mail in lab.mailbox] == [True] * mails
+
+
+def test_the_first_walk_delivers_nothing_before_live_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    with sk.Lab("healthy") as lab:
+        monkeypatch.setattr(sk, "internet", lambda guard: setattr(lab.network, "guard", guard) or lab.network)
+        whom = {"domain": lab.domain, "recipient": lab.recipient, "sender": lab.sender}
+        with walked("00_start_here", scenario=None, **whom):
+            assert lab.mailbox == []
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"live": False}, {"scenario": "healthy"}, {"scenario": "stale_421"}], ids=str
+)
+def test_the_first_walk_takes_what_its_parameters_offer(given: dict[str, object]) -> None:
+    with walked("00_start_here", **given) as left:
+        assert list(left["sent"].outcome) == ["accepted"]
+        assert left["answer"].code in (250, 554)
+
+
+def test_the_first_walk_says_that_nobody_takes_the_mail() -> None:
+    with (
+        pytest.raises(AssertionError, match="no server takes its mail"),
+        walked("00_start_here", scenario="null_mx"),
+    ):
+        pass
