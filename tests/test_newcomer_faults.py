@@ -232,3 +232,13 @@ def test_the_first_walk_says_that_nobody_takes_the_mail() -> None:
         walked("00_start_here", scenario="null_mx"),
     ):
         pass
+
+
+def test_a_second_day_by_hand_looks_at_its_own_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    with sk.Lab("stale_blacklist") as lab:
+        monkeypatch.setattr(sk, "internet", lambda **_: lab.network)  # one casebook, as in the real world
+        for day in (1, 2):
+            with walked("02_by_hand", scenario=None) as left:
+                said = left["rows"].groupby("mx_ip").outcome.agg(set).to_dict()
+                assert said == {"192.0.2.14": {"rejected"}, "192.0.2.11": {"passed", "withheld"}}
+                assert len(sk.Casebook(lab.network.casebook).attempts()) == day * len(left["rows"])
