@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +17,10 @@ import pytest
 import smtpkit as sk
 from smtpkit.cli import main
 from smtpkit.lab import names
-from smtpkit.running import values
+from smtpkit.running import shipped, values
 from tests.test_cli import _nbformat, notebook
-from tests.test_house import blocks
-from tests.test_notebooks import walked
+from tests.test_house import READMES, ROOT, blocks
+from tests.test_notebooks import cells, source, walked
 
 Said = pytest.CaptureFixture[str]
 
@@ -149,7 +150,7 @@ def test_a_demo_that_has_no_folder_to_write_to_is_not_begun(monkeypatch: pytest.
     assert "'README.md' is no folder; give a folder for the report, or leave" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+@pytest.mark.parametrize("name", READMES)
 def test_pages_are_written_as_what_they_say_they_are(name: str) -> None:
     """Windows writes cp1252 or cp949 where nobody says otherwise."""
     opened = [line for block in blocks(name) for line in block.splitlines() if "open(" in line]
@@ -242,3 +243,24 @@ def test_a_second_day_by_hand_looks_at_its_own_sessions(monkeypatch: pytest.Monk
                 said = left["rows"].groupby("mx_ip").outcome.agg(set).to_dict()
                 assert said == {"192.0.2.14": {"rejected"}, "192.0.2.11": {"passed", "withheld"}}
                 assert len(sk.Casebook(lab.network.casebook).attempts()) == day * len(left["rows"])
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_each_call_of_the_readmes_table_is_in_the_notebook_it_names(name: str) -> None:
+    found = re.findall(r"^\|.*\| (`sk\..*) \| ([\d, ]+|-) \|$", (ROOT / name).read_text("utf-8"), re.MULTILINE)
+    assert len(found) == 10
+    code = {key[:2]: "\n".join(source(c) for c in cells(key) if c["cell_type"] == "code") for key in shipped()}
+    for calls, numbers in found:
+        named = code.values() if numbers == "-" else [code[number] for number in numbers.split(", ")]
+        for call in re.findall(r"sk\.(\w+)", calls):
+            assert any(f".{call}(" in text for text in named) == (numbers != "-"), f"{call}: {numbers}"
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_readme_says_where_the_examples_are(name: str, capsys: Said) -> None:
+    """That each command's help has one is held by test_cli."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert ("Exit codes:" in said, "example:" in said) == (True, False)
+    assert "`smtpkit COMMAND --help`" in (ROOT / name).read_text("utf-8")
