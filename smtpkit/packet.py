@@ -142,7 +142,7 @@ def report(
     chosen = [replace(diagnosis, causes=(cause,)) for cause in causes[which : which + 1 or None]]
     tried = (Facts(table, one, one.causes[0]) for one in chosen)
     facts = next((one for one in tried if len(one.bad)), None) or Facts(table, diagnosis, None)
-    words: dict[str, Any] = {"lang": lang}
+    words: dict[str, Any] = {"lang": lang, "along": Path(path or "").suffix in ("", ".eml")}  # with attempts.csv
     letter, subject = None, _counts_only(diagnosis.verdict)
     if facts.cause is not None:
         words |= facts.words(zone) | {"ptr": ptr or _ptr(network, facts.mine.us)}

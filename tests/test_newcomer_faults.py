@@ -264,3 +264,15 @@ def test_the_readme_says_where_the_examples_are(name: str, capsys: Said) -> None
     said = capsys.readouterr().out
     assert ("Exit codes:" in said, "example:" in said) == (True, False)
     assert "`smtpkit COMMAND --help`" in (ROOT / name).read_text("utf-8")
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_a_letter_points_to_its_table_only_where_that_goes_along(lang: str) -> None:
+    with sk.Lab("stale_blacklist") as lab:
+        found = sk.diagnose(sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network))
+    for path in ("letter.md", "letter.html", "letter.eml", "letter", None):
+        packet = sk.report(found, path, lang=lang)  # type: ignore[arg-type]  # one of the two, above
+        assert ("counted_as" in (packet.letter or "")) == (path in ("letter.eml", "letter", None)), path
+        assert "(u-...)" in (packet.letter or "")
+    assert "counted_as" in Path("letter/letter.md").read_text("utf-8")
+    assert "attempts.csv" not in Path("letter.md").read_text("utf-8")
