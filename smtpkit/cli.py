@@ -99,13 +99,13 @@ def _probe(asked: argparse.Namespace) -> int:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    from smtpkit.running import INTERRUPTED, run_notebook
+    from smtpkit.running import run_notebook
 
     done = run_notebook(asked.notebook, dict(asked.parameters or ()), asked.out, page=asked.html)
     print("\n".join(f"wrote {path}" for path in done.files))
     if done.error:
         print(f"smtpkit: {escape.visible(done.error)}", file=sys.stderr)
-    return 130 if done.error == INTERRUPTED else 1 if done.error else 0
+    return 130 if done.error == "interrupted" else 1 if done.error else 0
 
 
 def _lab(asked: argparse.Namespace) -> int:

@@ -19,13 +19,9 @@ from smtpkit.progress import Progress
 _KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
-INTERRUPTED = "interrupted"
-"""The error of a run that Ctrl-C ended."""
-
-
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a notebook: the files written, and the error of the cell that broke it, if one did."""
+    """What came of a notebook: the files written, and what broke a cell, if one broke, or "interrupted"."""
 
     files: tuple[Path, ...]
     error: str = ""
@@ -69,10 +65,7 @@ def read(path: Path) -> Any:
 
 
 def values(name: str, notebook: Any, given: dict[str, str]) -> dict[str, Any]:
-    """Parameters as Python values; refuses names the notebook lacks.
-
-    JSON where it reads as JSON, else text; where the default is text only text or None: `-p code 421` is "421".
-    """
+    """Parameters: text where the default is text, else Python where it is JSON; refuses names it lacks."""
     from IPython.core.inputtransformer2 import TransformerManager
 
     python: Any = TransformerManager  # makes Python of %magics
@@ -90,17 +83,15 @@ def values(name: str, notebook: Any, given: dict[str, str]) -> dict[str, Any]:
     return {name: _value(text, name in texts) for name, text in given.items()}
 
 
-def _texts(node: ast.AST) -> list[str]:
+def _texts(node: Any) -> list[str]:
     """The names to which a statement gives text."""
-    if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
         return []
-    pairs: list[tuple[ast.AST, ast.AST]] = []
-    for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
-            pairs += zip(target.elts, node.value.elts, strict=False)
-        else:
-            pairs.append((target, node.value))
-    return [a.id for a, b in pairs if isinstance(a, ast.Name) and isinstance(getattr(b, "value", None), str)]
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    pairs: Any = [(target, node.value)]
+    if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+        pairs = zip(target.elts, node.value.elts, strict=False)
+    return [getattr(name, "id", "") for name, given in pairs if isinstance(getattr(given, "value", None), str)]
 
 
 def _value(text: str, plain: bool) -> Any:
@@ -123,9 +114,7 @@ def run_notebook(notebook: str, given: dict[str, str], out: str | None, *, page:
     if target.exists() and target.samefile(path):
         raise refuse("out", str(target), "is the notebook itself", "give another name")
     if page and target.with_suffix(".html") == target:
-        raise refuse(
-            "out", str(target), "is where the page goes", "end it in .ipynb; the page is written beside it"
-        )
+        raise refuse("out", str(target), "is where the page goes", "end it in .ipynb; the page comes beside it")
     made = read(path)
     error = _execute(path.stem, made, target, values(path.name, made, given))
     return Done((target, _page(target)) if page else (target,), error)
@@ -161,7 +150,7 @@ def _told(name: str, client: Any, broken: BaseException) -> str:
     from nbclient.exceptions import CellExecutionError
 
     if hasattr(client, "_async_cleanup_kernel_future"):  # Ctrl-C: nbclient has ended its kernel, and fell over that
-        return INTERRUPTED
+        return "interrupted"
     if isinstance(broken, CellExecutionError):
         return f"{name}: {broken.ename}: {broken.evalue}"
     if isinstance(broken, RuntimeError):  # the kernel died

@@ -57,7 +57,9 @@ def test_a_path_is_never_a_shipped_notebook(name: str, monkeypatch: pytest.Monke
 PARAMETERS = """scenario: str | None = "hanmail"
 provider, code = "Kakao", "421"
 rounds, live = 5, False
-recipient = None"""
+recipient: str | None = None
+sk.options.name = "text"
+lists = ["421"]"""
 GIVEN = {
     "a code": ("code", "550", "550"),
     "a reply": ("provider", "[1, 2]", "[1, 2]"),
@@ -67,6 +69,7 @@ GIVEN = {
     "text in quotes": ("code", '"421 busy"', "421 busy"),
     "a number": ("rounds", "12", 12),
     "a truth": ("live", "True", True),
+    "a list of text": ("lists", '["550"]', ["550"]),
     "a text that was none": ("recipient", "r@daum.example", "r@daum.example"),
 }
 
