@@ -14,7 +14,7 @@ from typing import Any
 
 from smtpkit import escape
 from smtpkit.catalogue import data
-from smtpkit.errors import InvalidInput, SmtpkitError
+from smtpkit.errors import InvalidInput, SmtpkitError, refuse
 
 EXIT = {"pass": 0, "warn": 3, "unknown": 4, "fail": 1}
 """Exit codes of `preflight` by its status, the worst last."""
@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _demo(asked: argparse.Namespace) -> int:
     import smtpkit as sk
 
+    if Path(asked.out).exists() and not Path(asked.out).is_dir():
+        raise refuse("out", asked.out, "is no folder", "give a folder for the report, or leave --out out")
     print("A lab on loopback: daum.example has 4 MX servers; one of them still keeps an old blacklist.")
     with sk.Lab("stale_blacklist") as lab:
         frame = sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network)
@@ -88,7 +90,8 @@ def _probe(asked: argparse.Namespace) -> int:
     run = sk.probe(asked.domain, asked.recipient, asked.sender, background=True, **how)
     frame = run.wait()
     if asked.json:
-        sys.stdout.write(frame.to_json(orient="records", lines=True, date_format="iso", force_ascii=False))
+        how = {"orient": "records", "lines": True, "date_format": "iso", "date_unit": "us", "force_ascii": False}
+        sys.stdout.write(frame.to_json(**how))
     else:
         print(sk.diagnose(frame))
     if run.stopped:
@@ -105,7 +108,7 @@ def _run(asked: argparse.Namespace) -> int:
     print("\n".join(f"wrote {path}" for path in done.files))
     if done.error:
         print(f"smtpkit: {escape.visible(done.error)}", file=sys.stderr)
-    return 1 if done.error else 0
+    return 130 if done.error == "interrupted" else 1 if done.error else 0
 
 
 def _lab(asked: argparse.Namespace) -> int:

@@ -146,7 +146,7 @@ def report(
     tried = (Facts(table, diagnosis, cause) for cause in causes[which : which + 1 or None])
     asked = (one for one in tried if one.bad.ip.ne("no address").any())  # else there is no server to write about
     facts = next(asked, None) or Facts(table, diagnosis, None)
-    words: dict[str, Any] = {"lang": lang}
+    words: dict[str, Any] = {"lang": lang, "along": Path(path or "").suffix in ("", ".eml")}  # with attempts.csv
     letter, subject = None, _counts_only(diagnosis.verdict)
     if facts.cause is not None:
         words |= facts.words(zone) | {"ptr": ptr or _ptr(network, facts.mine.us)}

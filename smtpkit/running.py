@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from asyncio import CancelledError
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +21,7 @@ _KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a notebook: the files written, and the error of the cell that broke, if one did."""
+    """What came of a notebook: the files written, and what broke a cell, if one broke, or "interrupted"."""
 
     files: tuple[Path, ...]
     error: str = ""
@@ -39,12 +40,13 @@ def shipped() -> dict[str, Path]:
 
 def find(notebook: str) -> Path:
     """The file of a notebook given by name or path; InvalidInput if there is none."""
-    path = Path(notebook)
+    path, known = Path(notebook), shipped()
     if path.suffix == ".ipynb" and path.is_file():
         return path
-    if path.stem in shipped():
-        return shipped()[path.stem]
-    raise refuse("notebook", notebook, "is not there", f"give a file, or one of {', '.join(shipped())}")
+    if notebook.removesuffix(".ipynb") in known:  # with a folder before it, it would be another one
+        return known[notebook.removesuffix(".ipynb")]
+    why = "is no notebook" if path.exists() else "is not there"
+    raise refuse("notebook", notebook, why, f"give a file that ends in .ipynb, or one of {', '.join(known)}")
 
 
 def read(path: Path) -> Any:
@@ -54,32 +56,50 @@ def read(path: Path) -> Any:
 
     try:
         notebook: Any = load_notebook_node(str(path))
-    except (ValueError, ValidationError) as error:
-        why = f"cannot be read: {str(error).partition(chr(10))[0][:120]}"
+    except (ValueError, ValidationError, TypeError, AttributeError) as error:
+        told = isinstance(error, ValueError | ValidationError)  # the others: its JSON is no notebook's
+        why = f"cannot be read: {str(error).partition(chr(10))[0][:120] if told else 'it is JSON, but no notebook'}"
         raise refuse("notebook", str(path), why, "open it in JupyterLab and save it") from error
     notebook.metadata.setdefault("kernelspec", dict(_KERNEL))
     return notebook
 
 
 def values(name: str, notebook: Any, given: dict[str, str]) -> dict[str, Any]:
-    """Parameters as Python values (JSON where it reads as JSON, else text); refuses names the notebook lacks."""
+    """Parameters: text where the default is text, else Python where it is JSON; refuses names it lacks."""
     from IPython.core.inputtransformer2 import TransformerManager
 
     python: Any = TransformerManager  # makes Python of %magics
     tagged = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
-    nodes = [node for source in tagged for node in ast.walk(ast.parse(python().transform_cell(source)))]
+    try:
+        nodes = [node for source in tagged for node in ast.walk(ast.parse(python().transform_cell(source)))]
+    except (SyntaxError, ValueError) as error:
+        why = f"cannot be read: its cell of parameters is no Python: {error}"
+        raise refuse("notebook", name, why, "mend that cell") from error
     known = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
     if lacking := sorted(set(given) - set(known)):
         has = ", ".join(known) or "none (no cell is tagged 'parameters')"
         raise InvalidInput(f"{name} has no parameter {lacking[0]!r}; it has {has}")
-    return {name: _value(text) for name, text in given.items()}
+    texts = {name for node in nodes for name in _texts(node)}
+    return {name: _value(text, name in texts) for name, text in given.items()}
 
 
-def _value(text: str) -> Any:
+def _texts(node: Any) -> list[str]:
+    """The names to which a statement gives text."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
+        return []
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    pairs: Any = [(target, node.value)]
+    if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+        pairs = zip(target.elts, node.value.elts, strict=False)
+    return [getattr(name, "id", "") for name, given in pairs if isinstance(getattr(given, "value", None), str)]
+
+
+def _value(text: str, plain: bool) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
-        return {"True": True, "False": False, "None": None}.get(text, text)
+        value = {"True": True, "False": False, "None": None}.get(text, text)
+    return text if plain and not isinstance(value, str | None) else value
 
 
 def run_notebook(notebook: str, given: dict[str, str], out: str | None, *, page: bool = False) -> Done:
@@ -91,6 +111,10 @@ def run_notebook(notebook: str, given: dict[str, str], out: str | None, *, page:
     target = Path(out) if out else Path(f"{path.stem}.done.ipynb")
     if target.is_dir() or not target.parent.is_dir():
         raise refuse("out", str(target), "cannot be written", "give a file in a folder that is there")
+    if target.exists() and target.samefile(path):
+        raise refuse("out", str(target), "is the notebook itself", "give another name")
+    if page and target.with_suffix(".html") == target:
+        raise refuse("out", str(target), "is where the page goes", "end it in .ipynb; the page comes beside it")
     made = read(path)
     error = _execute(path.stem, made, target, values(path.name, made, given))
     return Done((target, _page(target)) if page else (target,), error)
@@ -99,7 +123,6 @@ def run_notebook(notebook: str, given: dict[str, str], out: str | None, *, page:
 def _execute(name: str, notebook: Any, target: Path, parameters: dict[str, Any]) -> str:
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
     from papermill.parameterize import parameterize_notebook
     from traitlets.config import Config
 
@@ -112,14 +135,27 @@ def _execute(name: str, notebook: Any, target: Path, parameters: dict[str, Any])
         on_cell_executed=lambda cell, cell_index, **_: progress.show(cell_index + 1, cells, "running"),
     )  # fmt: skip
     try:
-        client.execute()
-    except CellExecutionError as broken:
-        return f"{name}: {broken.ename}: {broken.evalue}"
+        client.execute(stderr=subprocess.DEVNULL)  # what cells write there is among their outputs
+    except (Exception, CancelledError) as broken:
+        return _told(name, client, broken)
     finally:
         write: Any = nbformat.write
         write(notebook, target)
     progress.show(cells, cells, "done", last=True)
     return ""
+
+
+def _told(name: str, client: Any, broken: BaseException) -> str:
+    """Why a run ended early, in a line."""
+    from nbclient.exceptions import CellExecutionError
+
+    if hasattr(client, "_async_cleanup_kernel_future"):  # Ctrl-C: nbclient has ended its kernel, and fell over that
+        return "interrupted"
+    if isinstance(broken, CellExecutionError):
+        return f"{name}: {broken.ename}: {broken.evalue}"
+    if isinstance(broken, RuntimeError):  # the kernel died
+        return f"{name}: {broken}"
+    raise broken
 
 
 def _awake(kind: Any) -> Any:
