@@ -345,8 +345,9 @@ def test_rounds_after_a_list_let_go_count() -> None:
         frame = sk.watch(route, network=lab.network, every=0.1, rounds=3, clear=4, zones=[])
     plan = watching._Watch(None, None, None, lambda _sessions: 0.0, 2, None)
     ends = frame.groupby("try_number").started_at.max()
-    listed = [pd.NaT, ends[1] - pd.Timedelta("1D"), ends[1], ends[2], ends[3]]
-    assert [plan._resume(route, frame, at)[1] for at in listed] == [3, 2, 1, 0, 0]
+    listed = [ends[1] - pd.Timedelta("1D"), ends[1], ends[2], ends[3]]
+    said = [None] + [pd.DataFrame({"until": [at, ends[3]], "holds": [True, False]}) for at in listed]
+    assert [plan._resume(route, frame, at)[1] for at in said] == [3, 2, 1, 0, 0]
 
 
 # charts ---------------------------------------------------------------------------------------------------------
