@@ -22,7 +22,8 @@ SITES, NAMED, SPARE, SECOND, SECOND_SERVER, CAP = 12, 0.65, 1.5, 6.0, 10.0, 0.75
 server more must bring, that a second cause needs, and one that accuses a server; the most we believe where nobody
 shows our own path open, or the sign is too weak."""
 _SERVERS, _WIDE = ("mx_ip", "backend", "pair"), ("dnsbl", "recipient_bad")
-"""Dimensions that accuse a server; kinds that several receivers may share."""
+_CARRIED = ("sender_ip", "size", "body")
+"""Dimensions that accuse a server; kinds that several receivers may share; what all tries of a mail share."""
 _SHOWN = ("n", "failed", "as_cause", "rate", "low", "high", "accused")
 
 
@@ -159,7 +160,7 @@ def _fair(read: Reading, f: Found, sure: float, there: float) -> tuple[Found, fl
     failed, server = read.explained(f), f.dimension in _SERVERS
     if (server and there < NAMED) or failed.sum() < 2:
         return _nobody(f, "suspect"), min(sure, CAP)
-    if server and not _confirmed(read, f):
+    if not _confirmed(read, f):
         sure = min(sure, CAP)
     if f.kind == "local_path" or 2 * np.count_nonzero(failed & read.mute) < np.count_nonzero(failed):
         return f, sure
@@ -180,12 +181,29 @@ def _nobody(f: Found, why: str) -> Found:
 
 
 def _confirmed(read: Reading, f: Found) -> bool:
-    """A one-sided exact test on first tries alone (retries are no fresh draws), corrected for the servers asked."""
-    here = read.first_try & np.isin(read.site, read.site[f.mask])
-    so, cell = here & np.isin(read.slow if f.kind == "mx_slow" else read.voice, f.voices), here & f.mask
-    tests = len(np.unique(read.codes[f.dimension][here]))
-    p = hypergeom.sf((so & cell).sum() - 1, here.sum(), so.sum(), cell.sum())
-    return bool(p * tests < 0.05) or f.kind == "delist_propagation"
+    """A one-sided exact test corrected for the servers, addresses or sizes there are; retries are no fresh draws.
+
+    A server is tested on first tries alone; what a mail takes along to every server, by mails.
+    """
+    if f.dimension not in (*_SERVERS, *_CARRIED) or f.kind == "delist_propagation":
+        return True
+    here, so = (
+        np.isin(read.site, read.site[f.mask]),
+        np.isin(read.slow if f.kind == "mx_slow" else read.voice, f.voices),
+    )
+    each = read.codes[f.dimension] if f.dimension in read.codes else read.number("size_bytes")
+    here = here & read.first_try if f.dimension in _SERVERS else _one_a_mail(read, here, so)
+    k, n, cell, tests = (so & here & f.mask).sum(), here.sum(), (here & f.mask).sum(), len(np.unique(each[here]))
+    return bool(hypergeom.sf(k - 1, n, (so & here).sum(), cell) * tests < 0.05)
+
+
+def _one_a_mail(read: Reading, here: Array, so: Array) -> Array:
+    """Of each mail's rows one: that which failed so, if any did."""
+    rows = np.flatnonzero(here)
+    rows = rows[np.argsort(~so[rows], kind="stable")]
+    made = np.zeros(len(here), bool)
+    made[rows[np.unique(read.mail[rows], return_index=True)[1]]] = True
+    return made
 
 
 def _second(read: Reading, first: Found) -> Found | None:

@@ -285,7 +285,8 @@ def first_contacts(scale: Scale) -> Iterator[Found]:
         first = np.full(int(codes.max()) + 1, np.inf)
         np.minimum.at(first, codes, scale.t)
         step = np.searchsorted(delays, scale.t - first[codes]).astype(float)
-        value = np.where(step < len(delays), -step, np.nan)
+        known = (scale.codes[key] >= 0) | (scale.codes[key] < 0).all()
+        value = np.where((step < len(delays)) & known, -step, np.nan)
         for f in ordered(scale, "greylisting", "none", value, np.log(2)):
             yield replace(f, detail={"delay": delays[-int(f.detail["limit"][0])]})
 

@@ -19,8 +19,9 @@ CONTROL, SLOW = 600.0, 4.0
 _LATER = ("ehlo", "starttls", "auth", "mail", "rcpt", "data", "body")
 _HOW = "sk.read_table(df, columns={...}) names them"
 _COLUMNS = {"mx_ip": "mx_ip", "domain": "domain recipient_domain", "sender_ip": "sender_ip seen_ip local_ip"}
-_COLUMNS |= {"recipient": "recipient", "body": "body_id"}
-_JOINED = {"pair": "sender_ip mx_ip", "triplet": "sender_ip recipient", "triplet_ip": "triplet mx_ip"}
+_COLUMNS |= {"recipient": "recipient", "body": "body_id", "sender": "sender"}
+_JOINED = {"pair": "sender_ip mx_ip", "envelope": "sender recipient", "triplet": "sender_ip envelope"}
+_JOINED |= {"triplet_ip": "triplet mx_ip"}
 
 
 class Reading:
@@ -51,6 +52,7 @@ class Reading:
             self._code(name, self.column(*columns.split()))
         if (self.codes["domain"] < 0).all():
             self._code("domain", self.column("mx_host").str.replace(r"^[^.]*\.", "", regex=True))
+        self._whom()
         got = self.voice < 0
         hosts = [self.column(name) for name in ("reply_host", "banner_host", "ehlo_host")]  # one way to name it
         self._code("backend", next((x for x in hosts if x[got].notna().mean() > 0.8), self.column()))
@@ -76,6 +78,16 @@ class Reading:
     def _code(self, name: str, given: pd.Series) -> None:
         self.codes[name], names = pd.factorize(given)
         self.names[name] = names.to_numpy(object)
+
+    def _whom(self) -> None:
+        """Lines that name no recipient: the one of their message there that fails next, or the only one it has."""
+        to = pd.Series(self.codes["recipient"].astype("int64"))
+        queue, *keys = (pd.factorize(self.column(name))[0] for name in ("queue_id", "message_id", "vantage"))
+        if (to < 0).any() and (queue >= 0).any():
+            mail, none = [queue, *keys, self.codes["domain"]], (to < 0) & (queue >= 0)
+            low, high = (to.where(to >= 0).groupby(mail).transform(which) for which in ("min", "max"))
+            failing = to.where((to >= 0) & (self.voice >= 0)).groupby(mail).bfill().fillna(low.where(low == high))
+            self.codes["recipient"] = to.mask(none & failing.notna(), failing).to_numpy("int64")
 
     def _join(self, name: str, a: str, b: str) -> None:
         """Pairs of two codes, each named by its first row; missing where the second is."""
@@ -155,6 +167,13 @@ class Reading:
         message = pd.factorize(self.column("message_id"))[0].astype("int64")
         key = pd.Series(message * (self.codes["recipient"].max(initial=0) + 2) + self.codes["recipient"])
         return np.asarray(~(number > 1) & ~((message >= 0) & key.duplicated().to_numpy()))
+
+    @cached_property
+    def mail(self) -> Array:
+        """A number for each row's message; rows of which that is not known are messages of their own."""
+        queue = self.column("vantage").fillna("") + " " + self.column("queue_id")
+        mail = pd.factorize(self.column("message_id").fillna(queue))[0].astype("int64")
+        return np.asarray(np.where(mail < 0, mail.max(initial=0) + 1 + np.arange(len(mail)), mail))
 
     @cached_property
     def replied(self) -> Array:

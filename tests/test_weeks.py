@@ -1,0 +1,194 @@
+"""What diagnose says of a week's log: retries, greylisting, several faults at once, one of our own addresses."""
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import smtpkit as sk
+
+START, HOUR, DAY = pd.Timestamp("2026-03-02", tz="UTC"), 3600.0, 86400.0
+HOSTS = {"relay1": "198.51.100.7", "relay2": "198.51.100.8"}
+LISTED = "554 5.7.1 Client host [{us}] blocked using zen.spamhaus.org"
+BLOCKED = "421 4.7.0 {us} is blocked, see our blacklist"
+NOBODY = "550 5.1.1 <{to}>: User unknown"
+GREY = "450 4.2.0 <{to}>: Recipient address rejected: Greylisted"
+
+
+@dataclass
+class Try:
+    """One session that a rule may refuse, with `code text` at RCPT, or by a client's own words."""
+
+    at: float
+    domain: str
+    ip: str
+    host: str
+    us: str
+    sender: str
+    to: str
+    size: int
+
+
+Rule = Callable[[Try], str | None]
+
+
+@dataclass
+class Week:
+    """Mail of two Postfix relays as their log. receivers: MX IPs by domain; rules: who refuses what."""
+
+    receivers: dict[str, list[str]]
+    rules: Sequence[Rule] = ()
+    mails: int = 150
+    seed: int = 1
+    senders: Sequence[str] = ("news@ours.example", "kim@ours.example")
+    people: int = 40
+    tries: int = 9
+    more: Sequence[dict[str, Any]] = ()
+    """Single mails: at, to, and sender, size, host where that matters."""
+    lines: list[tuple[float, str]] = field(default_factory=list)
+
+    def frame(self, folder: Path) -> pd.DataFrame:
+        r = random.Random(self.seed)
+        domains = list(self.receivers)
+        drawn = (
+            {"at": r.random() * 6 * DAY, "to": f"u{r.randrange(self.people)}@{r.choice(domains)}"}
+            for _ in range(self.mails * len(domains))
+        )
+        queue = [(mail["at"], n, 0, mail) for n, mail in enumerate(itertools.chain(drawn, self.more))]
+        heapq.heapify(queue)
+        while queue:  # in order of time: what a server has seen before counts
+            at, n, again, mail = heapq.heappop(queue)
+            if not again:
+                self._queued(r, f"3{n:07X}", mail)
+            mail["to"] = self._left(r, at, **mail)
+            if mail["to"] and again < self.tries:
+                heapq.heappush(queue, (at + min(4000, 300 * 2**again) + 60 * r.random(), n, again + 1, mail))
+        texts = [f"{(START + pd.Timedelta(seconds=t)).isoformat()} {line}\n" for t, line in sorted(self.lines)]
+        (folder / "mail.log").write_text("".join(texts), "utf-8")
+        frame = sk.read_log(folder / "mail.log")
+        return frame.assign(sender_ip=frame.vantage.map(HOSTS).astype("str"))
+
+    def _queued(self, r: random.Random, queue: str, mail: dict[str, Any]) -> None:
+        at, host = mail.pop("at"), mail.setdefault("host", r.choice(list(HOSTS)))
+        sender, size = (
+            mail.setdefault("sender", r.choice(self.senders)),
+            mail.setdefault("size", r.randrange(900, 90000)),
+        )
+        mail["queue"] = queue
+        self.lines.append((at - 0.2, f"{host} postfix/cleanup[9]: {queue}: message-id=<{queue}@ours.example>"))
+        text = f"from=<{sender}>, size={size}, nrcpt=1 (queue active)"
+        self.lines.append((at - 0.1, f"{host} postfix/qmgr[9]: {queue}: {text}"))
+
+    def _left(self, r: random.Random, at: float, to: str, host: str, sender: str, size: int, queue: str) -> str:
+        """One delivery to the recipients `to`, at two MX IPs at most; whom it leaves in the queue."""
+        left, domain = to.split(", "), to.rpartition("@")[2]
+        who = f"{host} postfix/smtp[{r.randrange(900, 999999)}]: {queue}"
+        ips = r.sample(self.receivers[domain], len(self.receivers[domain]))[:2]
+        for n, ip in enumerate(ips):
+            at += 0.4
+            tried = [Try(at, domain, ip, host, HOSTS[host], sender, person, size) for person in left]
+            left = [t.to for t in tried if self._answered(t, who, last=n == len(ips) - 1)]
+            if not left:
+                break
+        return ", ".join(left)
+
+    def _answered(self, t: Try, who: str, last: bool) -> bool:
+        """What one server says of one recipient; whether that one must be tried elsewhere or again."""
+        said = next(filter(None, (rule(t) for rule in self.rules)), "250 2.0.0 Ok: queued as 7B1C0DE")
+        server, said = f"mx.{t.domain}[{t.ip}]", said.format(us=t.us, to=t.to)
+        why, relay = f"host {server} said: {said} (in reply to RCPT TO command)", f"{server}:25"
+        status = {"2": "sent", "5": "bounced"}.get(said[0], "deferred")
+        if status == "sent":
+            why = said
+        elif not said[0].isdigit():
+            why, relay = f"connect to {server}:25: {said}", "none"
+        line = f"{who}: to=<{t.to}>, relay={relay}, delay=1, delays=0.1/0.1/0.4/0.4, dsn=4.0.0, status={status}"
+        line = f"{line} ({why})"
+        if status == "deferred" and not last:
+            line = f"{who}: {why}" if relay != "none" else f"{who.rpartition(': ')[0]}: {why}"
+        self.lines.append((t.at, line))
+        return status == "deferred"
+
+
+def refuse(text: str = BLOCKED, since: float = -1, until: float = 1e9, **what: Any) -> Rule:
+    """The attempts with these attributes (`ip="192.0.2.14"`) in this time are refused so."""
+    return lambda t: text if since <= t.at < until and all(getattr(t, k) == v for k, v in what.items()) else None
+
+
+def grey(domain: str, delay: float = 300, known: float = 0, seed: int = 7) -> Rule:
+    """Greylisting; the share `known` of its contacts was there before the log begins."""
+    seen: dict[Any, float] = {}
+    r = random.Random(seed)
+
+    def rule(t: Try) -> str | None:
+        if t.domain != domain:
+            return None
+        first = seen.setdefault((t.us, t.sender, t.to), -1e9 if r.random() < known else t.at)
+        return GREY if t.at - first < delay else None
+
+    return rule
+
+
+def servers(n: int, net: str = "192.0.2") -> list[str]:
+    return [f"{net}.{11 + i}" for i in range(n)]
+
+
+def fine(n: int = 4) -> dict[str, list[str]]:
+    """Receivers at which nothing is wrong."""
+    return {f"fine{i}.example": [f"203.0.{i}.11", f"203.0.{i}.12"] for i in range(n)}
+
+
+def letters(found: sk.Diagnosis) -> Iterator[str]:
+    """The letters that the sure causes would give."""
+    made = (sk.report(found, which=n).letter for n in range(len(found.causes)))
+    return (letter for letter in made if letter)
+
+
+# greylisting, and one mail tried again and again
+
+
+@pytest.mark.parametrize("known", [0, 0.5, 0.8])
+@pytest.mark.parametrize("servers_there", [1, 2, 4])
+def test_greylisting_in_a_log_is_no_block(tmp_path: Path, servers_there: int, known: float) -> None:
+    """A contact is sender and recipient; the line of a first server, which names no recipient, belongs to it."""
+    r = random.Random(servers_there)
+    several = [
+        {"at": r.random() * 5 * DAY, "to": ", ".join(f"u{x}@grey.example" for x in r.sample(range(40), 3))}
+        for _ in range(30)
+    ]
+    rules = [grey("grey.example", known=known)]
+    week = Week({"grey.example": servers(servers_there)} | fine(2), rules, more=several, mails=110)
+    found = sk.diagnose(week.frame(tmp_path))
+    (cause,) = found.causes
+    assert (cause.kind, cause.confidence >= 0.8) == ("greylisting", True), found
+    assert list(letters(found)) == []
+    assert "; later ones 0 of " in found.verdict
+
+
+@pytest.mark.parametrize("text", ["452 4.2.2 Mailbox full", "451 4.7.0 Deferred by policy", BLOCKED])
+@pytest.mark.parametrize("people", ["z@r0.example", "z@r0.example, y@r0.example, x@r0.example"])
+def test_one_mail_retried_for_days_is_about_its_recipients(tmp_path: Path, people: str, text: str) -> None:
+    """Not about its size or the address that sends it, however many retries there are."""
+    odd = {"at": 20 * HOUR, "to": people, "sender": "odd@ours.example", "size": 60000, "host": "relay2"}
+    rules = [refuse(text, sender="odd@ours.example")]
+    week = Week({"r0.example": servers(3)} | fine(2), rules, more=[odd], mails=80, tries=60)
+    found = sk.diagnose(week.frame(tmp_path))
+    (cause,) = found.causes
+    assert (cause.kind, set(cause.values)) == ("recipient_bad", set(people.split(", "))), found
+    assert list(letters(found)) == []
+
+
+@pytest.mark.parametrize("mails", [1, 12])
+def test_retries_are_no_fresh_draws_for_a_size(tmp_path: Path, mails: int) -> None:
+    """Where no recipient is known: one large mail proves nothing, twelve do."""
+    more = [{"at": (12 + 3 * i) * HOUR, "to": f"z{i}@r0.example", "size": 95000 + i} for i in range(mails)]
+    rules = [lambda t: "451 4.7.0 Deferred by policy" if t.size >= 95000 else None]
+    log = Week({"r0.example": servers(2)} | fine(1), rules, more=more, tries=30).frame(tmp_path)
+    (cause,) = sk.diagnose(log.assign(recipient=None, sender=None, sender_ip=None)).causes
+    assert (cause.kind, cause.confidence >= 0.8) == ("size_limit", mails > 1), cause
