@@ -4,7 +4,7 @@ Belongs here: Cause, Diagnosis, `diagnose`: receiver by receiver; a second cause
 Not here: explanations and scores (hypotheses), sentences (verdicts).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,10 +17,10 @@ from smtpkit.hypotheses import Array, Found, explain
 from smtpkit.reading import Reading
 from smtpkit.voices import priors
 
-SITES, NAMED, SPARE, SECOND, SECOND_SERVER, CAP = 12, 0.65, 1.5, 6.0, 10.0, 0.75
-"""Receivers looked at, those with most failures first; chance below which no server is named; log odds that a
-server more must bring, that a second cause needs, and one that accuses a server; the most we believe where nobody
-shows our own path open, or the sign is too weak."""
+SITES, MOST, NAMED, SPARE, SECOND, SECOND_SERVER, CAP = 12, 6, 0.65, 1.5, 6.0, 10.0, 0.75
+"""Receivers looked at, those with most failures first; causes told; chance below which no server is named; log odds
+that a server more must bring, that a further cause needs, and one that accuses a server; the most we believe where
+nobody shows our own path open, or the sign is too weak."""
 _SERVERS, _WIDE = ("mx_ip", "backend", "pair"), ("dnsbl", "recipient_bad")
 _CARRIED = ("sender_ip", "size", "body")
 """Dimensions that accuse a server; kinds that several receivers may share; what all tries of a mail share."""
@@ -95,7 +95,7 @@ class Diagnosis:
 def diagnose(frame: pd.DataFrame) -> Diagnosis:
     """Which explanation fits the failures best: a server, a sender, recipients, time, our rate, or none.
 
-    Explanations compete on one scale, 'healthy' among them; a second cause is looked for after the first. Rows of
+    Explanations compete on one scale, 'healthy' among them; further causes are looked for after the first. Rows of
     one session count once up to MAIL; withheld rows are no evidence. `frame` needs started_at (no zone: UTC),
     mx_ip, and code, error or outcome; other columns of an attempts frame are used if they are there. Raises
     InvalidInput: a needed column is missing, or times cannot be read.
@@ -110,18 +110,52 @@ def diagnose(frame: pd.DataFrame) -> Diagnosis:
         raise refuse("frame", frame, "is no DataFrame", "give what probe, send, read_log or read_table gave")
     frame = frame if frame.index.is_unique else frame.reset_index(drop=True)
     read = Reading(frame)
-    first, sure, found, considered = _best(read, np.ones(len(read.t), bool))
-    chosen = [] if first is None else [(first, sure)]
-    second = _second(read, first) if first is not None else None
-    if first is not None and second is not None:
-        again = _best(read, ~read.explained(second))[0]
-        first = again if again is not None and again.kind == first.kind else first
-        odds = float(1 / (1 + np.exp(-second.score / priors()["temperature"])))
-        chosen = [(first, sure), (second, min(0.99, odds))]
+    chosen, sure, found, considered, untold = _causes(read)
     more = verdicts.more_probes(read, chosen, found)
-    verdict = verdicts.say(read, chosen, sure, more)
+    verdict = verdicts.say(read, chosen, sure, more, untold)
     causes = tuple(_cause(read, f, c) for f, c in chosen)
     return Diagnosis(causes, verdict, _table(read, chosen), more, considered, sure, frame)
+
+
+def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found], int, Array]:
+    """One cause after the other, each in the rows that those before leave; and receivers of which nothing is told.
+
+    Whose best explanation is doubtful is asked no further. What a postmaster can mend is told first.
+    """
+    left, chosen, doubtful = np.ones(len(read.t), bool), list[tuple[Found, float]](), list[Found]()
+    f, sure, found, considered = _best(read, left)
+    c, others = sure, found
+    while f is not None and len(chosen) < MOST and (not chosen or f.score >= SECOND):
+        rows, told = read.explained(f), [g for g, _ in chosen]
+        if f.kind in _WIDE and (same := [n for n, g in enumerate(told) if g.kind == f.kind]):
+            chosen[same[0]] = _several(f.kind, [told[same[0]], f])[0], chosen[same[0]][1]
+        elif f.kind != "inconclusive" and _news(read, f, told):
+            chosen.append((f, c))
+        else:
+            doubtful.append(f)
+            here = set(read.site[rows].tolist())
+            rows = rows | (len(here) == 1) & (read.voice >= 0) & np.isin(read.site, [*here])
+        left &= ~rows
+        f, c, others, _ = _best(read, left) if rows.any() else (None, 0.0, [], 0)
+    untold = _untold(read, left, doubtful[not chosen :], others)
+    chosen = _in_order(chosen or [(f, sure) for f in doubtful[:1]])
+    return chosen, chosen[0][1] if chosen else sure, found, considered, untold
+
+
+def _in_order(chosen: list[tuple[Found, float]]) -> list[tuple[Found, float]]:
+    """The causes as they are told: what a letter can mend first; who else is accused is no sibling."""
+    accused = [(f.dimension, v) for f, _ in chosen for v in f.values]
+    beside = [{**f.detail, "accused": [v for name, v in accused if name == f.dimension]} for f, _ in chosen]
+    made = [(replace(f, detail=detail), c) for (f, c), detail in zip(chosen, beside, strict=True)]
+    return sorted(made, key=lambda x: x[0].kind in priors()["last"] or x[1] < verdicts.SURE)
+
+
+def _untold(read: Reading, left: Array, doubtful: list[Found], found: list[Found]) -> Array:
+    """Receivers with failures that may have a cause which is not told, and those that were not looked at."""
+    sick, times = np.unique(read.site[left & (read.voice >= 0)], return_counts=True)
+    order = np.argsort(-times, kind="stable")[SITES:]
+    rows = [read.explained(f) for f in doubtful] + [read.explained(f) & left for f in found if f.score > 0]
+    return np.unique(np.concatenate([sick[order][times[order] > 2], *(read.site[x] for x in rows)]))
 
 
 def _best(read: Reading, keep: Array) -> tuple[Found | None, float, list[Found], int]:
@@ -129,24 +163,54 @@ def _best(read: Reading, keep: Array) -> tuple[Found | None, float, list[Found],
     if not (read.codes["mx_ip"][keep] >= 0).any():
         return Found("inconclusive", "none", np.zeros(len(read.t), bool), (), 0.0), 0.0, [], 0
     found, considered = weigh(read, keep)
-    best: dict[str, Found] = {}
-    for f in found:
-        best.setdefault(f.kind, f)
+    top = found[0] if found and found[0].score > 0 else None
+    best = _rivals(read, top, found)
     scores = np.array([0.0, *(f.score for f in best.values())])
     share = np.exp((scores - scores.max()) / priors()["temperature"])
     share = share / share.sum()
     sure = min(0.99, float(share.max()))
-    if scores.max() <= 0:  # so few sessions of each server may miss one that is sick
+    if top is None:  # so few sessions of each server may miss one that is sick
         each = keep.sum() / len(np.unique(read.codes["mx_ip"][keep]))
         return None, min(sure, 1 - 0.5 / (each + 0.5)), found, considered
-    guilty = [(f.dimension, frozenset(f.values)) for f in (found[0], *best.values())]
+    guilty = [(f.dimension, frozenset(f.values)) for f in (top, *best.values())]
     there = float(sum(s for one, s in zip(guilty[1:], share[1:], strict=True) if one == guilty[0]))
-    return *_fair(read, _fewest(found), sure, there), found, considered
+    return *_fair(read, _apart(read, keep, _fewest(top, found), found), sure, there), found, considered
 
 
-def _fewest(found: list[Found]) -> Found:
+def _rivals(read: Reading, top: Found | None, found: list[Found]) -> dict[str, Found]:
+    """By kind the best explanation of what the top one explains: of half of that at least, or half of its own."""
+    best: dict[str, Found] = {}
+    mine = np.flatnonzero(read.explained(top)) if top else np.arange(len(read.t))
+    for f in found:
+        if f.kind not in best and f.mask[mine].any():
+            theirs = read.explained(f)
+            if 2 * theirs[mine].sum() >= min(len(mine), int(theirs.sum())):
+                best[f.kind] = f
+    return best
+
+
+def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
+    """Whether it may be told after these: strong enough, and nothing like it told of the same receiver."""
+    if told and (f.kind == "local_path" or f.score < (SECOND_SERVER if f.dimension in _SERVERS else SECOND)):
+        return False
+    alike = [g for g in told if g.kind == f.kind and np.isin(read.site[g.mask], read.site[f.mask]).any()]
+    return all(f.values and set(f.values) <= set(g.detail.get("apart", ())) for g in alike)
+
+
+def _apart(read: Reading, keep: Array, f: Found, found: list[Found]) -> Found:
+    """One of several servers, where each with times of its own is likelier; the next look finds the rest."""
+    alike = [g for g in found if (g.kind, g.dimension) == (f.kind, f.dimension) and set(g.values) < set(f.values)]
+    for one in alike[:1] if f.dimension in _SERVERS and f.kind in priors()["timed"] else []:
+        rest = set(f.values) - set(one.values)
+        then = weigh(read, keep & ~read.explained(one))[0]
+        other = next((g for g in then if g.kind == f.kind and set(g.values) == rest), None)
+        if other is not None and one.score + other.score > f.score + SPARE and other.score > SECOND_SERVER:
+            return replace(one, detail={**one.detail, "apart": tuple(rest)})
+    return f
+
+
+def _fewest(best: Found, found: list[Found]) -> Found:
     """The best explanation, or one as good that accuses fewer servers."""
-    best = found[0]
     alike = [f for f in found if (f.kind, f.dimension) == (best.kind, best.dimension)]
     near = [f for f in alike if set(f.values) <= set(best.values) and f.score > best.score - SPARE]
     return min(near, key=lambda f: len(f.values)) if best.dimension in _SERVERS else best
@@ -204,16 +268,6 @@ def _one_a_mail(read: Reading, here: Array, so: Array) -> Array:
     made = np.zeros(len(here), bool)
     made[rows[np.unique(read.mail[rows], return_index=True)[1]]] = True
     return made
-
-
-def _second(read: Reading, first: Found) -> Found | None:
-    """What explains the rows that the first cause leaves, if it is strong enough."""
-    if first.kind in ("inconclusive", "local_path"):
-        return None
-    f = _best(read, ~read.explained(first))[0]
-    if f is None or f.kind in (first.kind, "inconclusive", "local_path"):
-        return None
-    return f if f.score >= (SECOND_SERVER if f.dimension in _SERVERS else SECOND) else None
 
 
 def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:

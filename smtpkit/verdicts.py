@@ -21,13 +21,18 @@ SURE, CLEAR, EHLO = 0.8, 5, {"connect", "banner", "ehlo", "starttls"}
 """Confidence that a verdict needs; clean sessions that exclude, at 95 %, a server that refuses half."""
 
 
-def say(read: Reading, chosen: Sequence[tuple[Found, float]], sure: float, more: Mapping[str, int]) -> str:
-    """The verdict: one sentence a cause, and what must be added to it."""
+def say(
+    read: Reading, chosen: Sequence[tuple[Found, float]], sure: float, more: Mapping[str, int], untold: Array
+) -> str:
+    """The verdict: one sentence a cause, and what must be added to it; untold: receivers that it leaves out."""
     texts, asked = priors()["say"], set(read.column("asked").dropna())
     left = [str(texts["undated"]).format(n=read.undated)] * (read.undated > 0)
     left += [str(texts["unasked"]).format(ips=_list(read.unasked))] * bool(read.unasked)
     if not len(read.t):
         return " ".join([texts["nothing"], *left])
+    codes = [read.codes["domain"][int(np.argmax(read.site == site))] for site in untold]
+    if names := [read.names["domain"][code] for code in codes if code >= 0 and read.site.any()]:
+        left.append(str(texts["untold"]).format(n=len(names), sites=_list(names), one=one_line(repr(names[0]))))
     said = [_one(read, f, c) for f, c in chosen] or [_healthy(read, sure)]
     if more:
         by_count = pd.Series(more).groupby(pd.Series(more)).groups
@@ -122,8 +127,9 @@ def rest_of(read: Reading, f: Found) -> Array:
         return ~f.mask & (same | (inside.all() or f.dimension != "time"))
     since = when.min() if f.onset is not None else -np.inf
     until = when.max() if f.recovery is not None else np.inf
-    if f.dimension in ("mx_ip", "backend", "pair"):  # who is not known is no sibling
-        same &= read.codes[f.dimension] >= 0
+    if f.dimension in ("mx_ip", "backend", "pair"):  # who is not known, or accused as well, is no sibling
+        codes = read.codes[f.dimension]
+        same &= (codes >= 0) & ~np.isin(codes, [*f.values, *f.detail.get("accused", ())])
     return np.asarray(same & ~inside & (read.t >= since) & (read.t <= until))
 
 

@@ -192,3 +192,95 @@ def test_retries_are_no_fresh_draws_for_a_size(tmp_path: Path, mails: int) -> No
     log = Week({"r0.example": servers(2)} | fine(1), rules, more=more, tries=30).frame(tmp_path)
     (cause,) = sk.diagnose(log.assign(recipient=None, sender=None, sender_ip=None)).causes
     assert (cause.kind, cause.confidence >= 0.8) == ("size_limit", mails > 1), cause
+
+
+# several faults at once
+
+
+def noise(share: float, seed: int) -> Rule:
+    """Unknown users in four wordings, and what fails now and then everywhere."""
+    r = random.Random(seed)
+    gone: dict[str, str | None] = {}
+    words = [NOBODY, "550 5.1.1 No such user here", "550 <{to}>: no mailbox by that name", "553 5.1.1 unknown user"]
+
+    def rule(t: Try) -> str | None:
+        if said := gone.setdefault(t.to, r.choice(words) if r.random() < share else None):
+            return said
+        return next((text for text, p in NOW_AND_THEN.items() if r.random() < p), None)
+
+    return rule
+
+
+NOW_AND_THEN = {
+    "Connection timed out": 0.003,
+    "421 4.3.2 Service not available": 0.002,
+    "451 4.3.0 Lookup failed": 0.001,
+}
+
+
+def servers_named(found: sk.Diagnosis) -> list[tuple[str, ...]]:
+    return [c.values for c in found.causes if c.dimension == "mx_ip" and c.confidence >= 0.8]
+
+
+@pytest.mark.parametrize("seed", [41, 42])
+def test_each_receiver_s_stale_server_is_told_before_unknown_users_and_dead_domains(
+    tmp_path: Path, seed: int
+) -> None:
+    there = {"r0.example": servers(4), "r1.example": servers(3, "192.0.3"), "typo.exmaple": ["203.9.9.9"]} | fine(3)
+    stale = [refuse(ip="192.0.2.14", since=2 * DAY), refuse(ip="192.0.3.12", since=3 * DAY)]
+    dead = refuse("Connection timed out", domain="typo.exmaple")
+    found = sk.diagnose(Week(there, [*stale, dead, noise(0.04, seed)], seed=seed, mails=110).frame(tmp_path))
+    assert {c.values for c in found.causes[:2]} == {("192.0.2.14",), ("192.0.3.12",)}, found
+    assert {c.kind for c in found.causes[2:]} == {"recipient_bad", "outage"}
+    assert len(servers_named(found)) == len(list(letters(found))) == 2
+    assert found.confidence >= 0.8
+
+
+def test_unknown_users_in_many_words_hide_no_server(tmp_path: Path) -> None:
+    """Seven of seven refused by a server that is seldom asked, beside twelve unknown users of that receiver."""
+    lone = {"r0.example": servers(3)}
+    log = Week(lone, [refuse(ip="192.0.2.13"), noise(0.05, 3)], mails=500, people=400, seed=5).frame(tmp_path)
+    seldom = log.index[log.mx_ip == "192.0.2.13"]
+    found = sk.diagnose(log.drop(seldom[7:]))
+    assert found.causes[0].values == ("192.0.2.13",), found
+    assert [c.kind for c in found.causes] == ["mx_block", "recipient_bad"]
+
+
+def test_what_is_not_told_is_counted_and_how_to_see_it(tmp_path: Path) -> None:
+    there = {f"r{i}.example": servers(3, f"192.0.{2 + i}") for i in range(8)}
+    rules = [refuse(ip=f"192.0.{2 + i}.12", since=DAY) for i in range(8)]
+    found = sk.diagnose(Week(there, rules, mails=60).frame(tmp_path))
+    assert len(servers_named(found)) == 6, found
+    left = next(domain for domain in there if not any(domain in c.evidence.domain.to_numpy() for c in found.causes))
+    assert "Receivers with failures of which nothing is told here: 2 (" in found.verdict
+    assert left in found.verdict.partition("nothing is told here")[2]
+
+
+def test_servers_with_onsets_of_their_own_are_told_apart(tmp_path: Path) -> None:
+    two, since = ("192.0.2.14", "192.0.2.12"), {"192.0.2.14": 2 * DAY, "192.0.2.12": 4 * DAY}
+    rules = [refuse(ip=ip, since=at) for ip, at in since.items()]
+    found = sk.diagnose(Week({"r0.example": servers(4)} | fine(1), rules, mails=250).frame(tmp_path))
+    assert sorted(servers_named(found)) == sorted((ip,) for ip in two), found
+    for cause in found.causes:
+        onset = (cause.onset - START).total_seconds()
+        assert abs(onset - since[cause.values[0]]) < 4 * HOUR
+    assert found.verdict.count("the 2 other MX IPs refused 0 of ") == 2
+
+
+def test_servers_with_one_onset_are_told_together(tmp_path: Path) -> None:
+    rules = [refuse(ip=ip, since=2 * DAY) for ip in ("192.0.2.14", "192.0.2.12")]
+    found = sk.diagnose(Week({"r0.example": servers(4)} | fine(1), rules, mails=250).frame(tmp_path))
+    assert [set(values) for values in servers_named(found)] == [{"192.0.2.14", "192.0.2.12"}], found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_further_cause_is_no_surer_than_alone(tmp_path: Path, seed: int) -> None:
+    """A 451 that might be a dead server or a block: not sure alone, nor beside unknown users elsewhere."""
+    there = {"r0.example": servers(4)} | fine(4)
+    rules = [refuse("451 4.3.2 Please try again later", ip="192.0.2.13"), noise(0.03, seed)]
+    log = Week(there, rules, mails=100, seed=seed).frame(tmp_path)
+    whole, alone = (sk.diagnose(rows) for rows in (log, log[log.domain == "r0.example"]))
+    sure = [max((c.confidence for c in d.causes if c.values == ("192.0.2.13",)), default=0) for d in (whole, alone)]
+    assert sure[0] < 0.8
+    assert abs(sure[0] - sure[1]) < 0.05, (whole, alone)
+    assert list(letters(whole)) == []
