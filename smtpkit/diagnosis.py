@@ -128,7 +128,7 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
     while f is not None and len(chosen) < MOST and (not chosen or f.score >= SECOND):
         rows, told = read.explained(f), [g for g, _ in chosen]
         if f.kind in _WIDE and (same := [n for n, g in enumerate(told) if g.kind == f.kind]):
-            chosen[same[0]] = _several(f.kind, [told[same[0]], f])[0], chosen[same[0]][1]
+            chosen[same[0]] = _several(read, f.kind, [told[same[0]], f])[0], chosen[same[0]][1]
         elif f.kind != "inconclusive" and _news(read, f, told):
             chosen.append((f, c))
         else:
@@ -138,12 +138,13 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
         left &= ~rows
         f, c, others, _ = _best(read, left) if rows.any() else (None, 0.0, [], 0)
     untold = _untold(read, left, doubtful[not chosen :], others)
-    chosen = _in_order(chosen or [(f, sure) for f in doubtful[:1]])
+    chosen = _in_order(read, chosen or [(f, sure) for f in doubtful[:1]])
     return chosen, chosen[0][1] if chosen else sure, found, considered, untold
 
 
-def _in_order(chosen: list[tuple[Found, float]]) -> list[tuple[Found, float]]:
+def _in_order(read: Reading, chosen: list[tuple[Found, float]]) -> list[tuple[Found, float]]:
     """The causes as they are told: what a letter can mend first; who else is accused is no sibling."""
+    chosen = [(_ours(read, f), c) for f, c in chosen]
     accused = [(f.dimension, v) for f, _ in chosen for v in f.values]
     beside = [{**f.detail, "accused": [v for name, v in accused if name == f.dimension]} for f, _ in chosen]
     made = [(replace(f, detail=detail), c) for (f, c), detail in zip(chosen, beside, strict=True)]
@@ -256,18 +257,11 @@ def _confirmed(read: Reading, f: Found) -> bool:
         np.isin(read.slow if f.kind == "mx_slow" else read.voice, f.voices),
     )
     each = read.codes[f.dimension] if f.dimension in read.codes else read.number("size_bytes")
-    here = here & read.first_try if f.dimension in _SERVERS else _one_a_mail(read, here, so)
+    order = np.lexsort((~so, ~here))  # of each mail one row: of this receiver, and which failed so, if any did
+    once = order[np.unique(read.mail[order], return_index=True)[1]]
+    here &= read.first_try if f.dimension in _SERVERS else np.isin(np.arange(len(here)), once)
     k, n, cell, tests = (so & here & f.mask).sum(), here.sum(), (here & f.mask).sum(), len(np.unique(each[here]))
     return bool(hypergeom.sf(k - 1, n, (so & here).sum(), cell) * tests < 0.05)
-
-
-def _one_a_mail(read: Reading, here: Array, so: Array) -> Array:
-    """Of each mail's rows one: that which failed so, if any did."""
-    rows = np.flatnonzero(here)
-    rows = rows[np.argsort(~so[rows], kind="stable")]
-    made = np.zeros(len(here), bool)
-    made[rows[np.unique(read.mail[rows], return_index=True)[1]]] = True
-    return made
 
 
 def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
@@ -285,7 +279,7 @@ def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
             for f in made:
                 wide.setdefault((f.kind, site), f)
                 found.append(replace(f, score=f.score - np.log(len(sick))) if len(sick) > 1 else f)
-    several = [g for kind in _WIDE for g in _several(kind, [f for (k, _), f in wide.items() if k == kind])]
+    several = [g for kind in _WIDE for g in _several(read, kind, [f for (k, _), f in wide.items() if k == kind])]
     several += _paths(read, keep)
     return sorted([*found, *several], key=lambda f: -f.score), considered + len(several)
 
@@ -340,20 +334,46 @@ def _paths(read: Reading, keep: Array) -> Iterator[Found]:
             yield _widen(read.scale(everything).judge(replace(f, detail=detail)), everything, read)
 
 
-def _several(kind: str, parts: list[Found]) -> list[Found]:
+def _several(read: Reading, kind: str, parts: list[Found]) -> list[Found]:
     """The same thing at several receivers as one explanation."""
     prior = float(np.log(priors()["prior"][kind] / priors()["prior"]["healthy"]))
     parts = [f for f in parts if f.score > prior]
     if len(parts) < 2:
         return []
-    onsets, recoveries = [f.onset for f in parts], [f.recovery for f in parts]
-    onset = None if None in onsets else min(filter(None, onsets), default=0)
-    recovery = None if None in recoveries else max(filter(None, recoveries), default=0)
-    mask = np.any([f.mask for f in parts], axis=0)
+    onset, recovery = (_edge(read, parts, last) for last in (False, True))
+    mask, row = np.any([f.mask for f in parts], axis=0), np.arange(len(read.t))
+    mask &= (row >= (onset or 0)) & (row <= (row[-1] if recovery is None else recovery))
     cell = np.any([f.detail.get("cell", f.mask) for f in parts], axis=0)
     voices, values = tuple(v for f in parts for v in f.voices), tuple(v for f in parts for v in f.values)
     score, price = sum(f.score - prior for f in parts) + prior, sum(f.ways for f in parts)
     return [Found(kind, parts[0].dimension, mask, voices, price, values, score, onset, recovery, {"cell": cell})]
+
+
+def _edge(read: Reading, parts: list[Found], last: bool) -> int | None:
+    """The first (last) failure of several parts that begin (end): none where one that may not goes beyond them."""
+    ends = [np.flatnonzero(read.explained(f))[-last] for f in parts]
+    f, edge = max(zip(parts, ends, strict=True), key=lambda x: x[1] if last else -x[1])
+    through = f.mask & (read.voice < 0)
+    own = f.recovery if last else f.onset
+    known = any((g.recovery if last else g.onset) is not None for g in parts)
+    return int(edge) if known and (own is not None or (through[edge:] if last else through[:edge]).any()) else None
+
+
+def _ours(read: Reading, f: Found) -> Found:
+    """Narrowed to those of our addresses that alone fail so, while others get through to the same receivers."""
+    bad, when = read.explained(f), np.zeros(len(read.t), bool)
+    name = "sender_ip" if (read.codes["sender_ip"][bad] >= 0).all() else "vantage"
+    us = read.codes[name]
+    mine = np.isin(us, us[bad])
+    if f.kind not in priors()["ours"] or not bad.any() or (us[bad] < 0).any():
+        return f
+    when[np.flatnonzero(bad)[0] : np.flatnonzero(bad)[-1] + 1] = True
+    asked = when & np.isin(read.site, read.site[bad]) & (us >= 0) & (bad | read.replied)
+    if hypergeom.sf(bad.sum() - 1, asked.sum(), bad.sum(), (asked & mine).sum()) > 0.01:
+        return f
+    names = tuple(map(str, read.names[name][np.unique(us[bad])]))
+    detail = {**f.detail, "ours": {name: names}, "rest": asked & ~mine, "cell": f.detail.get("cell", f.mask) & mine}
+    return replace(f, mask=f.mask & mine, detail=detail)
 
 
 def _cause(read: Reading, f: Found, sure: float) -> Cause:

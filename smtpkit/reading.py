@@ -19,7 +19,7 @@ CONTROL, SLOW = 600.0, 4.0
 _LATER = ("ehlo", "starttls", "auth", "mail", "rcpt", "data", "body")
 _HOW = "sk.read_table(df, columns={...}) names them"
 _COLUMNS = {"mx_ip": "mx_ip", "domain": "domain recipient_domain", "sender_ip": "sender_ip seen_ip local_ip"}
-_COLUMNS |= {"recipient": "recipient", "body": "body_id", "sender": "sender"}
+_COLUMNS |= {"recipient": "recipient", "body": "body_id", "sender": "sender", "vantage": "vantage"}
 _JOINED = {"pair": "sender_ip mx_ip", "envelope": "sender recipient", "triplet": "sender_ip envelope"}
 _JOINED |= {"triplet_ip": "triplet mx_ip"}
 
@@ -139,10 +139,13 @@ class Reading:
         return tuple(str(known[v]) for v in f.values if v >= 0) if len(known) else ()
 
     def only_for(self, f: Found) -> dict[str, tuple[str, ...]]:
-        """What narrows an explanation: our addresses of its pairs, one address family."""
+        """What narrows an explanation: our addresses (of its pairs), one address family."""
         if f.dimension == "pair":
             return {"sender_ip": self._of_pairs(f, "sender_ip")}
-        return {"family": (str(f.detail["family"]),)} if "family" in f.detail else {}
+        return {
+            **f.detail.get("ours", {}),
+            **({"family": (str(f.detail["family"]),)} if "family" in f.detail else {}),
+        }
 
     def _of_pairs(self, f: Found, side: str) -> tuple[str, ...]:
         codes = self.codes[side][self.names["pair"][list(f.values)]]

@@ -95,6 +95,13 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     made["sites"] = "at this receiver" if sites == 1 else f"at {sites} receivers"
     made |= {"failed": np.count_nonzero(failed), "all": len(failed)}
     made["family"] = " over IPv6" * ("family" in f.detail)
+    us = _list([name for names in f.detail.get("ours", {}).values() for name in names])
+    made |= {"here": us or "here", "us": f"mail from {us} in " * bool(us)}
+    made["beside"] = (
+        f" From our other addresses {np.count_nonzero(rest & ~failed):,} of {n2:,} got through." * bool(us)
+    )
+    heard = {":" in read.names["mx_ip"][i] for i in np.unique(read.codes["mx_ip"][f.mask & so]) if i >= 0}
+    made["only"] = " over IPv6" * (heard == {True}) or " over IPv4" * (heard == {False})
     made["errors"] = one_line(", ".join(read.column("error").dropna().unique()))
     return made | _of_detail(read, f)
 
@@ -123,6 +130,8 @@ def rest_of(read: Reading, f: Found) -> Array:
     """What the cell is compared with: the receiver's other attempts in the same time; else all others."""
     same = np.isin(read.site, read.site[f.mask]) & ((f.kind != "mx_slow") | (read.voice < 0))
     inside, when = f.detail.get("cell", f.mask), read.t[f.mask]
+    if "rest" in f.detail:
+        return np.asarray(f.detail["rest"])
     if f.dimension in ("time", "domain") or f.kind == "delist_propagation":
         return ~f.mask & (same | (inside.all() or f.dimension != "time"))
     since = when.min() if f.onset is not None else -np.inf
@@ -145,6 +154,8 @@ def _others(read: Reading, f: Found, rest: Array) -> str:
     """What stands beside the accused: its siblings, other receivers, other times."""
     if f.dimension == "pair":
         return "all other pairs of address and MX IP"
+    if "ours" in f.detail:
+        return "our other addresses"
     if f.dimension not in ("mx_ip", "backend"):
         return "otherwise" if np.isin(read.site[rest], read.site[f.mask]).any() else "other receivers"
     m = len(np.unique(read.codes[f.dimension][rest]))

@@ -284,3 +284,57 @@ def test_a_further_cause_is_no_surer_than_alone(tmp_path: Path, seed: int) -> No
     assert sure[0] < 0.8
     assert abs(sure[0] - sure[1]) < 0.05, (whole, alone)
     assert list(letters(whole)) == []
+
+
+# one of our own addresses
+
+
+@pytest.mark.parametrize("known", ["sender_ip", "vantage"])
+def test_port_25_blocked_for_one_relay_is_told_of_that_relay(tmp_path: Path, known: str) -> None:
+    shut = refuse("Connection timed out", since=2 * DAY, until=2.3 * DAY, us="198.51.100.8")
+    week = Week(fine(5), [shut], mails=100, tries=4)
+    log = week.frame(tmp_path).assign(**({"sender_ip": None} if known == "vantage" else {}))
+    found, us = sk.diagnose(log), HOSTS["relay2"] if known == "sender_ip" else "relay2"
+    assert found.causes[0].kind == "local_path", found
+    assert dict(found.causes[0].only_for) == {known: (us,)}
+    assert f" connections from {us} since about" in found.verdict
+    assert "From our other addresses " in found.verdict
+    assert set(found.causes[0].evidence.vantage) == {"relay2"}
+
+
+def test_port_25_blocked_for_all_is_told_of_no_relay(tmp_path: Path) -> None:
+    week = Week(fine(5), [refuse("Connection timed out", since=2 * DAY, until=2.3 * DAY)], mails=100, tries=4)
+    found = sk.diagnose(week.frame(tmp_path))
+    assert (found.causes[0].kind, dict(found.causes[0].only_for)) == ("local_path", {})
+    assert " connections from here since about" in found.verdict
+
+
+@pytest.mark.parametrize("us", ["198.51.100.8", ""])
+def test_our_address_on_a_public_list_is_named(tmp_path: Path, us: str) -> None:
+    """At three of five receivers, of which one was not written to before; with its times."""
+
+    def listed(t: Try) -> str | None:
+        asks = t.domain != "fine3.example" and (not us or t.us == us)
+        return LISTED if asks and 2 * DAY <= t.at < 4 * DAY and t.domain != "fine4.example" else None
+
+    week = Week(fine(5), [listed], mails=110, seed=3)
+    week.more = [{"at": (49 + i) * HOUR, "to": f"u{i}@late.example", "host": "relay2"} for i in range(0, 40, 4)]
+    week.receivers["late.example"] = ["203.0.9.11"]
+    found = sk.diagnose(week.frame(tmp_path))
+    cause = found.causes[0]
+    assert cause.kind == "dnsbl", found
+    assert dict(cause.only_for) == ({"sender_ip": (us,)} if us else {})
+    assert abs((cause.onset - START).total_seconds() - 2 * DAY) < 4 * HOUR
+    assert abs((cause.recovery - START).total_seconds() - 4 * DAY) < 4 * HOUR
+    if us:
+        k = len(cause.evidence)
+        assert f"refused mail from {us} in {k} of {k} " in found.verdict
+        assert "; our other addresses 0 of " in found.verdict
+
+
+def test_servers_that_do_not_answer_over_ipv4_are_not_all_servers(tmp_path: Path) -> None:
+    six = {"six.example": ["192.0.9.1", "192.0.9.2", "2001:db8:9::1", "2001:db8:9::2"]}
+    rules = [refuse("Connection timed out", ip=ip, since=2 * DAY) for ip in six["six.example"][:2]]
+    found = sk.diagnose(Week(six, rules).frame(tmp_path))
+    assert "No server of six.example answered any of" in found.verdict
+    assert "connections over IPv4, and nobody else" in found.verdict
