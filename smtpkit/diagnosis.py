@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from scipy.stats import hypergeom
 
 from smtpkit import counts, escape, verdicts
@@ -118,10 +119,7 @@ def diagnose(frame: pd.DataFrame) -> Diagnosis:
 
 
 def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found], int, Array]:
-    """One cause after the other, each in the rows that those before leave; and receivers of which nothing is told.
-
-    Whose best explanation is doubtful is asked no further. What a postmaster can mend is told first.
-    """
+    """One cause after the other, each in the rows that those before leave; receivers of which nothing is told."""
     left, chosen, doubtful = np.ones(len(read.t), bool), list[tuple[Found, float]](), list[Found]()
     f, sure, found, considered = _best(read, left)
     c, others = sure, found
@@ -132,7 +130,7 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
         elif f.kind != "inconclusive" and _news(read, f, told):
             chosen.append((f, c))
         else:
-            doubtful.append(f)
+            doubtful.append(f)  # that receiver is asked no further
             here = set(read.site[rows].tolist())
             rows = rows | (len(here) == 1) & (read.voice >= 0) & np.isin(read.site, [*here])
         left &= ~rows
@@ -146,9 +144,9 @@ def _in_order(read: Reading, chosen: list[tuple[Found, float]]) -> list[tuple[Fo
     """The causes as they are told: what a letter can mend first; who else is accused is no sibling."""
     chosen = [(_ours(read, f), c) for f, c in chosen]
     accused = [(f.dimension, v) for f, _ in chosen for v in f.values]
-    beside = [{**f.detail, "accused": [v for name, v in accused if name == f.dimension]} for f, _ in chosen]
-    made = [(replace(f, detail=detail), c) for (f, c), detail in zip(chosen, beside, strict=True)]
-    return sorted(made, key=lambda x: x[0].kind in priors()["last"] or x[1] < verdicts.SURE)
+    for n, (f, c) in enumerate(chosen):
+        chosen[n] = replace(f, detail={**f.detail, "accused": [v for name, v in accused if name == f.dimension]}), c
+    return sorted(chosen, key=lambda x: x[0].kind in priors()["last"] or x[1] < verdicts.SURE)
 
 
 def _untold(read: Reading, left: Array, doubtful: list[Found], found: list[Found]) -> Array:
@@ -165,10 +163,12 @@ def _best(read: Reading, keep: Array) -> tuple[Found | None, float, list[Found],
         return Found("inconclusive", "none", np.zeros(len(read.t), bool), (), 0.0), 0.0, [], 0
     found, considered = weigh(read, keep)
     top = found[0] if found and found[0].score > 0 else None
-    best = _rivals(read, top, found)
+    best, mine = dict[str, Found](), np.flatnonzero(read.explained(top)) if top else np.arange(0)
+    for f in found:  # by kind the best that explains half of what the top one does
+        if 2 * np.count_nonzero(f.mask[mine] & np.isin(read.said(f)[mine], f.voices)) >= len(mine):
+            best.setdefault(f.kind, f)
     scores = np.array([0.0, *(f.score for f in best.values())])
-    share = np.exp((scores - scores.max()) / priors()["temperature"])
-    share = share / share.sum()
+    share = softmax(scores / priors()["temperature"])
     sure = min(0.99, float(share.max()))
     if top is None:  # so few sessions of each server may miss one that is sick
         each = keep.sum() / len(np.unique(read.codes["mx_ip"][keep]))
@@ -176,18 +176,6 @@ def _best(read: Reading, keep: Array) -> tuple[Found | None, float, list[Found],
     guilty = [(f.dimension, frozenset(f.values)) for f in (top, *best.values())]
     there = float(sum(s for one, s in zip(guilty[1:], share[1:], strict=True) if one == guilty[0]))
     return *_fair(read, _apart(read, keep, _fewest(top, found), found), sure, there), found, considered
-
-
-def _rivals(read: Reading, top: Found | None, found: list[Found]) -> dict[str, Found]:
-    """By kind the best explanation of what the top one explains: of half of that at least, or half of its own."""
-    best: dict[str, Found] = {}
-    mine = np.flatnonzero(read.explained(top)) if top else np.arange(len(read.t))
-    for f in found:
-        if f.kind not in best and f.mask[mine].any():
-            theirs = read.explained(f)
-            if 2 * theirs[mine].sum() >= min(len(mine), int(theirs.sum())):
-                best[f.kind] = f
-    return best
 
 
 def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
@@ -246,18 +234,12 @@ def _nobody(f: Found, why: str) -> Found:
 
 
 def _confirmed(read: Reading, f: Found) -> bool:
-    """A one-sided exact test corrected for the servers, addresses or sizes there are; retries are no fresh draws.
-
-    A server is tested on first tries alone; what a mail takes along to every server, by mails.
-    """
+    """A one-sided exact test corrected for how many there are; retries are no fresh draws."""
     if f.dimension not in (*_SERVERS, *_CARRIED) or f.kind == "delist_propagation":
         return True
-    here, so = (
-        np.isin(read.site, read.site[f.mask]),
-        np.isin(read.slow if f.kind == "mx_slow" else read.voice, f.voices),
-    )
+    here, so = np.isin(read.site, read.site[f.mask]), np.isin(read.said(f), f.voices)
     each = read.codes[f.dimension] if f.dimension in read.codes else read.number("size_bytes")
-    order = np.lexsort((~so, ~here))  # of each mail one row: of this receiver, and which failed so, if any did
+    order = np.lexsort((~so, ~here))  # of each mail one row: at this receiver, and which failed so, if any did
     once = order[np.unique(read.mail[order], return_index=True)[1]]
     here &= read.first_try if f.dimension in _SERVERS else np.isin(np.arange(len(here)), once)
     k, n, cell, tests = (so & here & f.mask).sum(), here.sum(), (here & f.mask).sum(), len(np.unique(each[here]))
@@ -351,28 +333,28 @@ def _several(read: Reading, kind: str, parts: list[Found]) -> list[Found]:
 
 def _edge(read: Reading, parts: list[Found], last: bool) -> int | None:
     """The first (last) failure of several parts that begin (end): none where one that may not goes beyond them."""
-    ends = [np.flatnonzero(read.explained(f))[-last] for f in parts]
-    f, edge = max(zip(parts, ends, strict=True), key=lambda x: x[1] if last else -x[1])
-    through = f.mask & (read.voice < 0)
-    own = f.recovery if last else f.onset
-    known = any((g.recovery if last else g.onset) is not None for g in parts)
-    return int(edge) if known and (own is not None or (through[edge:] if last else through[:edge]).any()) else None
+    ends = [(int(np.flatnonzero(read.explained(f))[-last]), n) for n, f in enumerate(parts)]
+    edge, n = max(ends) if last else min(ends)
+    turns = [f.recovery if last else f.onset for f in parts]
+    through = parts[n].mask & (read.voice < 0)
+    sure = turns[n] is not None or (through[edge:] if last else through[:edge]).any()
+    return edge if sure and turns.count(None) < len(turns) else None
 
 
 def _ours(read: Reading, f: Found) -> Found:
     """Narrowed to those of our addresses that alone fail so, while others get through to the same receivers."""
-    bad, when = read.explained(f), np.zeros(len(read.t), bool)
+    bad = read.explained(f)
     name = "sender_ip" if (read.codes["sender_ip"][bad] >= 0).all() else "vantage"
-    us = read.codes[name]
-    mine = np.isin(us, us[bad])
-    if f.kind not in priors()["ours"] or not bad.any() or (us[bad] < 0).any():
+    us, rows = read.codes[name], np.flatnonzero(bad)
+    if f.kind not in priors()["ours"] or not len(rows) or (us[bad] < 0).any():
         return f
-    when[np.flatnonzero(bad)[0] : np.flatnonzero(bad)[-1] + 1] = True
-    asked = when & np.isin(read.site, read.site[bad]) & (us >= 0) & (bad | read.replied)
-    if hypergeom.sf(bad.sum() - 1, asked.sum(), bad.sum(), (asked & mine).sum()) > 0.01:
+    mine, row = np.isin(us, us[bad]), np.arange(len(bad))
+    asked = (us >= 0) & (row >= rows[0]) & (row <= rows[-1]) & np.isin(read.site, read.site[bad])
+    asked &= bad | read.replied
+    if hypergeom.sf(len(rows) - 1, asked.sum(), len(rows), (asked & mine).sum()) > 0.01:
         return f
-    names = tuple(map(str, read.names[name][np.unique(us[bad])]))
-    detail = {**f.detail, "ours": {name: names}, "rest": asked & ~mine, "cell": f.detail.get("cell", f.mask) & mine}
+    names = {name: tuple(map(str, read.names[name][np.unique(us[bad])]))}
+    detail = {**f.detail, "ours": names, "rest": asked & ~mine, "cell": f.detail.get("cell", f.mask) & mine}
     return replace(f, mask=f.mask & mine, detail=detail)
 
 

@@ -81,10 +81,11 @@ class Reading:
 
     def _whom(self) -> None:
         """Lines that name no recipient: the one of their message there that fails next, or the only one it has."""
-        to = pd.Series(self.codes["recipient"].astype("int64"))
-        queue, *keys = (pd.factorize(self.column(name))[0] for name in ("queue_id", "message_id", "vantage"))
-        if (to < 0).any() and (queue >= 0).any():
-            mail, none = [queue, *keys, self.codes["domain"]], (to < 0) & (queue >= 0)
+        keys = [pd.factorize(self.column(name))[0] for name in ("queue_id", "message_id", "vantage")]
+        to, row = pd.Series(self.codes["recipient"].astype("int64")), np.arange(len(self.t))
+        mail, lone = to.groupby([*keys, self.codes["domain"]]).ngroup(), (keys[0] < 0) & (keys[1] < 0)
+        self.mail = mail.mask(lone, len(row) + row).to_numpy("int64")  # by message, else by row
+        if (none := (to < 0) & (keys[0] >= 0)).any():
             low, high = (to.where(to >= 0).groupby(mail).transform(which) for which in ("min", "max"))
             failing = to.where((to >= 0) & (self.voice >= 0)).groupby(mail).bfill().fillna(low.where(low == high))
             self.codes["recipient"] = to.mask(none & failing.notna(), failing).to_numpy("int64")
@@ -123,10 +124,14 @@ class Reading:
         voice, sounds = (self.slow, ["slow"]) if slow else (self.voice, self.voices.sound.to_list())
         return Scale(codes, self.t[rows], voice[rows], sounds)
 
+    def said(self, f: Found) -> Array:
+        """Of each row what counts for this explanation: its voice, or whether it was slow."""
+        return self.slow if f.kind == "mx_slow" else self.voice
+
     def explained(self, f: Found) -> Array:
         """The rows that failed (or were slow) because of it."""
         f = f.detail.get("suspect", f)
-        return np.asarray(f.mask & np.isin(self.slow if f.kind == "mx_slow" else self.voice, f.voices))
+        return np.asarray(f.mask & np.isin(self.said(f), f.voices))
 
     def named(self, f: Found) -> tuple[str, ...]:
         """The names of an explanation's values; of pairs the MX IPs."""
@@ -170,13 +175,6 @@ class Reading:
         message = pd.factorize(self.column("message_id"))[0].astype("int64")
         key = pd.Series(message * (self.codes["recipient"].max(initial=0) + 2) + self.codes["recipient"])
         return np.asarray(~(number > 1) & ~((message >= 0) & key.duplicated().to_numpy()))
-
-    @cached_property
-    def mail(self) -> Array:
-        """A number for each row's message; rows of which that is not known are messages of their own."""
-        queue = self.column("vantage").fillna("") + " " + self.column("queue_id")
-        mail = pd.factorize(self.column("message_id").fillna(queue))[0].astype("int64")
-        return np.asarray(np.where(mail < 0, mail.max(initial=0) + 1 + np.arange(len(mail)), mail))
 
     @cached_property
     def replied(self) -> Array:

@@ -6,6 +6,7 @@ what was found and how sure that is (diagnosis). No sentence holds a model proba
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -95,13 +96,11 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     made["sites"] = "at this receiver" if sites == 1 else f"at {sites} receivers"
     made |= {"failed": np.count_nonzero(failed), "all": len(failed)}
     made["family"] = " over IPv6" * ("family" in f.detail)
-    us = _list([name for names in f.detail.get("ours", {}).values() for name in names])
+    us, through = _list([*chain(*f.detail.get("ours", {}).values())]), np.count_nonzero(rest & ~failed)
     made |= {"here": us or "here", "us": f"mail from {us} in " * bool(us)}
-    made["beside"] = (
-        f" From our other addresses {np.count_nonzero(rest & ~failed):,} of {n2:,} got through." * bool(us)
-    )
-    heard = {":" in read.names["mx_ip"][i] for i in np.unique(read.codes["mx_ip"][f.mask & so]) if i >= 0}
-    made["only"] = " over IPv6" * (heard == {True}) or " over IPv4" * (heard == {False})
+    made["beside"] = f" From our other addresses {through:,} of {n2:,} got through." * bool(us)
+    six = np.unique(read.road[f.mask & so] % 2).tolist()
+    made["only"] = " over IPv6" * (six == [1]) or " over IPv4" * (six == [0])
     made["errors"] = one_line(", ".join(read.column("error").dropna().unique()))
     return made | _of_detail(read, f)
 
