@@ -171,6 +171,15 @@ def test_greylisting_in_a_log_is_no_block(tmp_path: Path, servers_there: int, kn
     assert "; later ones 0 of " in found.verdict
 
 
+def test_who_says_that_it_greylists_blocks_nobody(tmp_path: Path) -> None:
+    """Even where it does not follow first contacts: the words are believed, no letter is written."""
+    r = random.Random(2)
+    rules = [lambda t: GREY if t.domain == "grey.example" and r.random() < 0.3 else None]
+    found = sk.diagnose(Week({"grey.example": servers(2)} | fine(2), rules).frame(tmp_path))
+    assert not [c for c in found.causes if c.kind not in ("greylisting", "recipient_bad")], found
+    assert list(letters(found)) == []
+
+
 @pytest.mark.parametrize("text", ["452 4.2.2 Mailbox full", "451 4.7.0 Deferred by policy", BLOCKED])
 @pytest.mark.parametrize("people", ["z@r0.example", "z@r0.example, y@r0.example, x@r0.example"])
 def test_one_mail_retried_for_days_is_about_its_recipients(tmp_path: Path, people: str, text: str) -> None:
