@@ -4,11 +4,12 @@ Belongs here: Cause, Diagnosis, `diagnose`: receiver by receiver; a second cause
 Not here: explanations and scores (hypotheses), sentences (verdicts).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from scipy.stats import hypergeom
 
 from smtpkit import counts, escape, verdicts
@@ -17,12 +18,13 @@ from smtpkit.hypotheses import Array, Found, explain
 from smtpkit.reading import Reading
 from smtpkit.voices import priors
 
-SITES, NAMED, SPARE, SECOND, SECOND_SERVER, CAP = 12, 0.65, 1.5, 6.0, 10.0, 0.75
-"""Receivers looked at, those with most failures first; chance below which no server is named; log odds that a
-server more must bring, that a second cause needs, and one that accuses a server; the most we believe where nobody
-shows our own path open, or the sign is too weak."""
+SITES, MOST, NAMED, SPARE, SECOND, SECOND_SERVER, CAP = 12, 6, 0.65, 1.5, 6.0, 10.0, 0.75
+"""Receivers looked at, those with most failures first; causes told; chance below which no server is named; log odds
+that a server more must bring, that a further cause needs, and one that accuses a server; the most we believe where
+nobody shows our own path open, or the sign is too weak."""
 _SERVERS, _WIDE = ("mx_ip", "backend", "pair"), ("dnsbl", "recipient_bad")
-"""Dimensions that accuse a server; kinds that several receivers may share."""
+_CARRIED = ("sender_ip", "size", "body")
+"""Dimensions that accuse a server; kinds that several receivers may share; what all tries of a mail share."""
 _SHOWN = ("n", "failed", "as_cause", "rate", "low", "high", "accused")
 
 
@@ -94,7 +96,7 @@ class Diagnosis:
 def diagnose(frame: pd.DataFrame) -> Diagnosis:
     """Which explanation fits the failures best: a server, a sender, recipients, time, our rate, or none.
 
-    Explanations compete on one scale, 'healthy' among them; a second cause is looked for after the first. Rows of
+    Explanations compete on one scale, 'healthy' among them; further causes are looked for after the first. Rows of
     one session count once up to MAIL; withheld rows are no evidence. `frame` needs started_at (no zone: UTC),
     mx_ip, and code, error or outcome; other columns of an attempts frame are used if they are there. Raises
     InvalidInput: a needed column is missing, or times cannot be read.
@@ -109,18 +111,50 @@ def diagnose(frame: pd.DataFrame) -> Diagnosis:
         raise refuse("frame", frame, "is no DataFrame", "give what probe, send, read_log or read_table gave")
     frame = frame if frame.index.is_unique else frame.reset_index(drop=True)
     read = Reading(frame)
-    first, sure, found, considered = _best(read, np.ones(len(read.t), bool))
-    chosen = [] if first is None else [(first, sure)]
-    second = _second(read, first) if first is not None else None
-    if first is not None and second is not None:
-        again = _best(read, ~read.explained(second))[0]
-        first = again if again is not None and again.kind == first.kind else first
-        odds = float(1 / (1 + np.exp(-second.score / priors()["temperature"])))
-        chosen = [(first, sure), (second, min(0.99, odds))]
+    chosen, sure, found, considered, untold = _causes(read)
     more = verdicts.more_probes(read, chosen, found)
-    verdict = verdicts.say(read, chosen, sure, more)
+    verdict = verdicts.say(read, chosen, sure, more, untold)
     causes = tuple(_cause(read, f, c) for f, c in chosen)
     return Diagnosis(causes, verdict, _table(read, chosen), more, considered, sure, frame)
+
+
+def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found], int, Array]:
+    """One cause after the other, each in the rows that those before leave; receivers of which nothing is told."""
+    left, chosen, doubtful = np.ones(len(read.t), bool), list[tuple[Found, float]](), list[Found]()
+    f, sure, found, considered = _best(read, left)
+    c, others = sure, found
+    while f is not None and len(chosen) < MOST and (not chosen or f.score >= SECOND):
+        rows, told = read.explained(f), [g for g, _ in chosen]
+        if f.kind in _WIDE and (same := [n for n, g in enumerate(told) if g.kind == f.kind]):
+            chosen[same[0]] = _several(read, f.kind, [told[same[0]], f])[0], chosen[same[0]][1]
+        elif f.kind != "inconclusive" and _news(read, f, told):
+            chosen.append((f, c))
+        else:
+            doubtful.append(f)  # that receiver is asked no further
+            here = set(read.site[rows].tolist())
+            rows = rows | (len(here) == 1) & (read.voice >= 0) & np.isin(read.site, [*here])
+        left &= ~rows
+        f, c, others, _ = _best(read, left) if rows.any() else (None, 0.0, [], 0)
+    untold = _untold(read, left, doubtful[not chosen :], others)
+    chosen = _in_order(read, chosen or [(f, sure) for f in doubtful[:1]])
+    return chosen, chosen[0][1] if chosen else sure, found, considered, untold
+
+
+def _in_order(read: Reading, chosen: list[tuple[Found, float]]) -> list[tuple[Found, float]]:
+    """The causes as they are told: what a letter can mend first; who else is accused is no sibling."""
+    chosen = [(_ours(read, f), c) for f, c in chosen]
+    accused = [(f.dimension, v) for f, _ in chosen for v in f.values]
+    for n, (f, c) in enumerate(chosen):
+        chosen[n] = replace(f, detail={**f.detail, "accused": [v for name, v in accused if name == f.dimension]}), c
+    return sorted(chosen, key=lambda x: x[0].kind in priors()["last"] or x[1] < verdicts.SURE)
+
+
+def _untold(read: Reading, left: Array, doubtful: list[Found], found: list[Found]) -> Array:
+    """Receivers with failures that may have a cause which is not told, and those that were not looked at."""
+    sick, times = np.unique(read.site[left & (read.voice >= 0)], return_counts=True)
+    order = np.argsort(-times, kind="stable")[SITES:]
+    rows = [read.explained(f) for f in doubtful] + [read.explained(f) & left for f in found if f.score > 0]
+    return np.unique(np.concatenate([sick[order][times[order] > 2], *(read.site[x] for x in rows)]))
 
 
 def _best(read: Reading, keep: Array) -> tuple[Found | None, float, list[Found], int]:
@@ -128,24 +162,44 @@ def _best(read: Reading, keep: Array) -> tuple[Found | None, float, list[Found],
     if not (read.codes["mx_ip"][keep] >= 0).any():
         return Found("inconclusive", "none", np.zeros(len(read.t), bool), (), 0.0), 0.0, [], 0
     found, considered = weigh(read, keep)
-    best: dict[str, Found] = {}
-    for f in found:
-        best.setdefault(f.kind, f)
+    top = found[0] if found and found[0].score > 0 else None
+    best, mine = dict[str, Found](), np.flatnonzero(read.explained(top)) if top else np.arange(0)
+    for f in found:  # by kind the best that explains half of what the top one does
+        if 2 * np.count_nonzero(f.mask[mine] & np.isin(read.said(f)[mine], f.voices)) >= len(mine):
+            best.setdefault(f.kind, f)
     scores = np.array([0.0, *(f.score for f in best.values())])
-    share = np.exp((scores - scores.max()) / priors()["temperature"])
-    share = share / share.sum()
+    share = softmax(scores / priors()["temperature"])
     sure = min(0.99, float(share.max()))
-    if scores.max() <= 0:  # so few sessions of each server may miss one that is sick
+    if top is None:  # so few sessions of each server may miss one that is sick
         each = keep.sum() / len(np.unique(read.codes["mx_ip"][keep]))
         return None, min(sure, 1 - 0.5 / (each + 0.5)), found, considered
-    guilty = [(f.dimension, frozenset(f.values)) for f in (found[0], *best.values())]
+    guilty = [(f.dimension, frozenset(f.values)) for f in (top, *best.values())]
     there = float(sum(s for one, s in zip(guilty[1:], share[1:], strict=True) if one == guilty[0]))
-    return *_fair(read, _fewest(found), sure, there), found, considered
+    return *_fair(read, _apart(read, keep, _fewest(top, found), found), sure, there), found, considered
 
 
-def _fewest(found: list[Found]) -> Found:
+def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
+    """Whether it may be told after these: strong enough, and nothing like it told of the same receiver."""
+    if told and (f.kind == "local_path" or f.score < (SECOND_SERVER if f.dimension in _SERVERS else SECOND)):
+        return False
+    alike = [g for g in told if g.kind == f.kind and np.isin(read.site[g.mask], read.site[f.mask]).any()]
+    return all(f.values and set(f.values) <= set(g.detail.get("apart", ())) for g in alike)
+
+
+def _apart(read: Reading, keep: Array, f: Found, found: list[Found]) -> Found:
+    """One of several servers, where each with times of its own is likelier; the next look finds the rest."""
+    alike = [g for g in found if (g.kind, g.dimension) == (f.kind, f.dimension) and set(g.values) < set(f.values)]
+    for one in alike[:1] if f.dimension in _SERVERS and f.kind in priors()["timed"] else []:
+        rest = set(f.values) - set(one.values)
+        then = weigh(read, keep & ~read.explained(one))[0]
+        other = next((g for g in then if g.kind == f.kind and set(g.values) == rest), None)
+        if other is not None and one.score + other.score > f.score + SPARE and other.score > SECOND_SERVER:
+            return replace(one, detail={**one.detail, "apart": tuple(rest)})
+    return f
+
+
+def _fewest(best: Found, found: list[Found]) -> Found:
     """The best explanation, or one as good that accuses fewer servers."""
-    best = found[0]
     alike = [f for f in found if (f.kind, f.dimension) == (best.kind, best.dimension)]
     near = [f for f in alike if set(f.values) <= set(best.values) and f.score > best.score - SPARE]
     return min(near, key=lambda f: len(f.values)) if best.dimension in _SERVERS else best
@@ -159,7 +213,7 @@ def _fair(read: Reading, f: Found, sure: float, there: float) -> tuple[Found, fl
     failed, server = read.explained(f), f.dimension in _SERVERS
     if (server and there < NAMED) or failed.sum() < 2:
         return _nobody(f, "suspect"), min(sure, CAP)
-    if server and not _confirmed(read, f):
+    if not _confirmed(read, f):
         sure = min(sure, CAP)
     if f.kind == "local_path" or 2 * np.count_nonzero(failed & read.mute) < np.count_nonzero(failed):
         return f, sure
@@ -180,22 +234,16 @@ def _nobody(f: Found, why: str) -> Found:
 
 
 def _confirmed(read: Reading, f: Found) -> bool:
-    """A one-sided exact test on first tries alone (retries are no fresh draws), corrected for the servers asked."""
-    here = read.first_try & np.isin(read.site, read.site[f.mask])
-    so, cell = here & np.isin(read.slow if f.kind == "mx_slow" else read.voice, f.voices), here & f.mask
-    tests = len(np.unique(read.codes[f.dimension][here]))
-    p = hypergeom.sf((so & cell).sum() - 1, here.sum(), so.sum(), cell.sum())
-    return bool(p * tests < 0.05) or f.kind == "delist_propagation"
-
-
-def _second(read: Reading, first: Found) -> Found | None:
-    """What explains the rows that the first cause leaves, if it is strong enough."""
-    if first.kind in ("inconclusive", "local_path"):
-        return None
-    f = _best(read, ~read.explained(first))[0]
-    if f is None or f.kind in (first.kind, "inconclusive", "local_path"):
-        return None
-    return f if f.score >= (SECOND_SERVER if f.dimension in _SERVERS else SECOND) else None
+    """A one-sided exact test corrected for how many there are; retries are no fresh draws."""
+    if f.dimension not in (*_SERVERS, *_CARRIED) or f.kind == "delist_propagation":
+        return True
+    here, so = np.isin(read.site, read.site[f.mask]), np.isin(read.said(f), f.voices)
+    each = read.codes[f.dimension] if f.dimension in read.codes else read.number("size_bytes")
+    order = np.lexsort((~so, ~here))  # of each mail one row: at this receiver, and which failed so, if any did
+    once = order[np.unique(read.mail[order], return_index=True)[1]]
+    here &= read.first_try if f.dimension in _SERVERS else np.isin(np.arange(len(here)), once)
+    k, n, cell, tests = (so & here & f.mask).sum(), here.sum(), (here & f.mask).sum(), len(np.unique(each[here]))
+    return bool(hypergeom.sf(k - 1, n, (so & here).sum(), cell) * tests < 0.05)
 
 
 def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
@@ -213,7 +261,7 @@ def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
             for f in made:
                 wide.setdefault((f.kind, site), f)
                 found.append(replace(f, score=f.score - np.log(len(sick))) if len(sick) > 1 else f)
-    several = [g for kind in _WIDE for g in _several(kind, [f for (k, _), f in wide.items() if k == kind])]
+    several = [g for kind in _WIDE for g in _several(read, kind, [f for (k, _), f in wide.items() if k == kind])]
     several += _paths(read, keep)
     return sorted([*found, *several], key=lambda f: -f.score), considered + len(several)
 
@@ -268,20 +316,46 @@ def _paths(read: Reading, keep: Array) -> Iterator[Found]:
             yield _widen(read.scale(everything).judge(replace(f, detail=detail)), everything, read)
 
 
-def _several(kind: str, parts: list[Found]) -> list[Found]:
+def _several(read: Reading, kind: str, parts: list[Found]) -> list[Found]:
     """The same thing at several receivers as one explanation."""
     prior = float(np.log(priors()["prior"][kind] / priors()["prior"]["healthy"]))
     parts = [f for f in parts if f.score > prior]
     if len(parts) < 2:
         return []
-    onsets, recoveries = [f.onset for f in parts], [f.recovery for f in parts]
-    onset = None if None in onsets else min(filter(None, onsets), default=0)
-    recovery = None if None in recoveries else max(filter(None, recoveries), default=0)
-    mask = np.any([f.mask for f in parts], axis=0)
+    onset, recovery = (_edge(read, parts, last) for last in (False, True))
+    mask, row = np.any([f.mask for f in parts], axis=0), np.arange(len(read.t))
+    mask &= (row >= (onset or 0)) & (row <= (row[-1] if recovery is None else recovery))
     cell = np.any([f.detail.get("cell", f.mask) for f in parts], axis=0)
     voices, values = tuple(v for f in parts for v in f.voices), tuple(v for f in parts for v in f.values)
     score, price = sum(f.score - prior for f in parts) + prior, sum(f.ways for f in parts)
     return [Found(kind, parts[0].dimension, mask, voices, price, values, score, onset, recovery, {"cell": cell})]
+
+
+def _edge(read: Reading, parts: list[Found], last: bool) -> int | None:
+    """The first (last) failure of several parts that begin (end): none where one that may not goes beyond them."""
+    ends = [(int(np.flatnonzero(read.explained(f))[-last]), n) for n, f in enumerate(parts)]
+    edge, n = max(ends) if last else min(ends)
+    turns = [f.recovery if last else f.onset for f in parts]
+    through = parts[n].mask & (read.voice < 0)
+    sure = turns[n] is not None or (through[edge:] if last else through[:edge]).any()
+    return edge if sure and turns.count(None) < len(turns) else None
+
+
+def _ours(read: Reading, f: Found) -> Found:
+    """Narrowed to those of our addresses that alone fail so, while others get through to the same receivers."""
+    bad = read.explained(f)
+    name = "sender_ip" if (read.codes["sender_ip"][bad] >= 0).all() else "vantage"
+    us, rows = read.codes[name], np.flatnonzero(bad)
+    if f.kind not in priors()["ours"] or not len(rows) or (us[bad] < 0).any():
+        return f
+    mine, row = np.isin(us, us[bad]), np.arange(len(bad))
+    asked = (us >= 0) & (row >= rows[0]) & (row <= rows[-1]) & np.isin(read.site, read.site[bad])
+    asked &= bad | read.replied
+    if hypergeom.sf(len(rows) - 1, asked.sum(), len(rows), (asked & mine).sum()) > 0.01:
+        return f
+    names = {name: tuple(map(str, read.names[name][np.unique(us[bad])]))}
+    detail = {**f.detail, "ours": names, "rest": asked & ~mine, "cell": f.detail.get("cell", f.mask) & mine}
+    return replace(f, mask=f.mask & mine, detail=detail)
 
 
 def _cause(read: Reading, f: Found, sure: float) -> Cause:

@@ -285,7 +285,8 @@ def first_contacts(scale: Scale) -> Iterator[Found]:
         first = np.full(int(codes.max()) + 1, np.inf)
         np.minimum.at(first, codes, scale.t)
         step = np.searchsorted(delays, scale.t - first[codes]).astype(float)
-        value = np.where(step < len(delays), -step, np.nan)
+        known = (scale.codes[key] >= 0) | (scale.codes[key] < 0).all()
+        value = np.where((step < len(delays)) & known, -step, np.nan)
         for f in ordered(scale, "greylisting", "none", value, np.log(2)):
             yield replace(f, detail={"delay": delays[-int(f.detail["limit"][0])]})
 
@@ -310,7 +311,8 @@ def recoveries(scale: Scale) -> Iterator[Found]:
 def allowed(scale: Scale, f: Found) -> bool:
     """What may not be named however well it scores: a server or sender without another to compare with."""
     spoken, everything = {scale.sounds[v] for v in f.voices}, np.count_nonzero(f.mask) > scale.n - 3
-    if {"tls", "dead", "lost"} & spoken - set(scale.p["sounds"][f.kind]):  # who does not answer refuses nobody
+    silent = {"tls", "dead", "lost", "grey"}  # who does not answer, or says that it greylists, blocks nobody
+    if silent & spoken - set(scale.p["sounds"][f.kind]):
         return False
     if everything and f.kind in scale.p["in_words"]:
         return spoken == {scale.p["in_words"][f.kind]}

@@ -19,8 +19,9 @@ CONTROL, SLOW = 600.0, 4.0
 _LATER = ("ehlo", "starttls", "auth", "mail", "rcpt", "data", "body")
 _HOW = "sk.read_table(df, columns={...}) names them"
 _COLUMNS = {"mx_ip": "mx_ip", "domain": "domain recipient_domain", "sender_ip": "sender_ip seen_ip local_ip"}
-_COLUMNS |= {"recipient": "recipient", "body": "body_id"}
-_JOINED = {"pair": "sender_ip mx_ip", "triplet": "sender_ip recipient", "triplet_ip": "triplet mx_ip"}
+_COLUMNS |= {"recipient": "recipient", "body": "body_id", "sender": "sender", "vantage": "vantage"}
+_JOINED = {"pair": "sender_ip mx_ip", "envelope": "sender recipient", "triplet": "sender_ip envelope"}
+_JOINED |= {"triplet_ip": "triplet mx_ip"}
 
 
 class Reading:
@@ -51,6 +52,7 @@ class Reading:
             self._code(name, self.column(*columns.split()))
         if (self.codes["domain"] < 0).all():
             self._code("domain", self.column("mx_host").str.replace(r"^[^.]*\.", "", regex=True))
+        self._whom()
         got = self.voice < 0
         hosts = [self.column(name) for name in ("reply_host", "banner_host", "ehlo_host")]  # one way to name it
         self._code("backend", next((x for x in hosts if x[got].notna().mean() > 0.8), self.column()))
@@ -76,6 +78,17 @@ class Reading:
     def _code(self, name: str, given: pd.Series) -> None:
         self.codes[name], names = pd.factorize(given)
         self.names[name] = names.to_numpy(object)
+
+    def _whom(self) -> None:
+        """Lines that name no recipient: the one of their message there that fails next, or the only one it has."""
+        keys = [pd.factorize(self.column(name))[0] for name in ("queue_id", "message_id", "vantage")]
+        to, row = pd.Series(self.codes["recipient"].astype("int64")), np.arange(len(self.t))
+        mail, lone = to.groupby([*keys, self.codes["domain"]]).ngroup(), (keys[0] < 0) & (keys[1] < 0)
+        self.mail = mail.mask(lone, len(row) + row).to_numpy("int64")  # by message, else by row
+        if (none := (to < 0) & (keys[0] >= 0)).any():
+            low, high = (to.where(to >= 0).groupby(mail).transform(which) for which in ("min", "max"))
+            failing = to.where((to >= 0) & (self.voice >= 0)).groupby(mail).bfill().fillna(low.where(low == high))
+            self.codes["recipient"] = to.mask(none & failing.notna(), failing).to_numpy("int64")
 
     def _join(self, name: str, a: str, b: str) -> None:
         """Pairs of two codes, each named by its first row; missing where the second is."""
@@ -111,10 +124,14 @@ class Reading:
         voice, sounds = (self.slow, ["slow"]) if slow else (self.voice, self.voices.sound.to_list())
         return Scale(codes, self.t[rows], voice[rows], sounds)
 
+    def said(self, f: Found) -> Array:
+        """Of each row what counts for this explanation: its voice, or whether it was slow."""
+        return self.slow if f.kind == "mx_slow" else self.voice
+
     def explained(self, f: Found) -> Array:
         """The rows that failed (or were slow) because of it."""
         f = f.detail.get("suspect", f)
-        return np.asarray(f.mask & np.isin(self.slow if f.kind == "mx_slow" else self.voice, f.voices))
+        return np.asarray(f.mask & np.isin(self.said(f), f.voices))
 
     def named(self, f: Found) -> tuple[str, ...]:
         """The names of an explanation's values; of pairs the MX IPs."""
@@ -127,10 +144,13 @@ class Reading:
         return tuple(str(known[v]) for v in f.values if v >= 0) if len(known) else ()
 
     def only_for(self, f: Found) -> dict[str, tuple[str, ...]]:
-        """What narrows an explanation: our addresses of its pairs, one address family."""
+        """What narrows an explanation: our addresses (of its pairs), one address family."""
         if f.dimension == "pair":
             return {"sender_ip": self._of_pairs(f, "sender_ip")}
-        return {"family": (str(f.detail["family"]),)} if "family" in f.detail else {}
+        return {
+            **f.detail.get("ours", {}),
+            **({"family": (str(f.detail["family"]),)} if "family" in f.detail else {}),
+        }
 
     def _of_pairs(self, f: Found, side: str) -> tuple[str, ...]:
         codes = self.codes[side][self.names["pair"][list(f.values)]]

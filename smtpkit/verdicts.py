@@ -6,6 +6,7 @@ what was found and how sure that is (diagnosis). No sentence holds a model proba
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -21,13 +22,18 @@ SURE, CLEAR, EHLO = 0.8, 5, {"connect", "banner", "ehlo", "starttls"}
 """Confidence that a verdict needs; clean sessions that exclude, at 95 %, a server that refuses half."""
 
 
-def say(read: Reading, chosen: Sequence[tuple[Found, float]], sure: float, more: Mapping[str, int]) -> str:
-    """The verdict: one sentence a cause, and what must be added to it."""
+def say(
+    read: Reading, chosen: Sequence[tuple[Found, float]], sure: float, more: Mapping[str, int], untold: Array
+) -> str:
+    """The verdict: one sentence a cause, and what must be added to it; untold: receivers that it leaves out."""
     texts, asked = priors()["say"], set(read.column("asked").dropna())
     left = [str(texts["undated"]).format(n=read.undated)] * (read.undated > 0)
     left += [str(texts["unasked"]).format(ips=_list(read.unasked))] * bool(read.unasked)
     if not len(read.t):
         return " ".join([texts["nothing"], *left])
+    codes = [read.codes["domain"][int(np.argmax(read.site == site))] for site in untold]
+    if names := [read.names["domain"][code] for code in codes if code >= 0 and read.site.any()]:
+        left.append(str(texts["untold"]).format(n=len(names), sites=_list(names), one=one_line(repr(names[0]))))
     said = [_one(read, f, c) for f, c in chosen] or [_healthy(read, sure)]
     if more:
         by_count = pd.Series(more).groupby(pd.Series(more)).groups
@@ -91,6 +97,11 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     made["sites"] = "at this receiver" if sites == 1 else f"at {sites} receivers"
     made |= {"failed": np.count_nonzero(failed), "all": len(failed)}
     made["family"] = " over IPv6" * ("family" in f.detail)
+    us, through = _list([*chain(*f.detail.get("ours", {}).values())]), np.count_nonzero(rest & ~failed)
+    made |= {"here": us or "here", "us": f"mail from {us} in " * bool(us)}
+    made["beside"] = f" From our other addresses {through:,} of {n2:,} got through." * bool(us)
+    six = np.unique(read.road[f.mask & so] % 2).tolist()
+    made["only"] = " over IPv6" * (six == [1]) or " over IPv4" * (six == [0])
     made["errors"] = one_line(", ".join(read.column("error").dropna().unique()))
     return made | _of_detail(read, f) | _said(read, f, f.mask & so)
 
@@ -131,12 +142,15 @@ def rest_of(read: Reading, f: Found) -> Array:
     """What the cell is compared with: the receiver's other attempts in the same time; else all others."""
     same = np.isin(read.site, read.site[f.mask]) & ((f.kind != "mx_slow") | (read.voice < 0))
     inside, when = f.detail.get("cell", f.mask), read.t[f.mask]
+    if "rest" in f.detail:
+        return np.asarray(f.detail["rest"])
     if f.dimension in ("time", "domain") or f.kind == "delist_propagation":
         return ~f.mask & (same | (inside.all() or f.dimension != "time"))
     since = when.min() if f.onset is not None else -np.inf
     until = when.max() if f.recovery is not None else np.inf
-    if f.dimension in ("mx_ip", "backend", "pair"):  # who is not known is no sibling
-        same &= read.codes[f.dimension] >= 0
+    if f.dimension in ("mx_ip", "backend", "pair"):  # who is not known, or accused as well, is no sibling
+        codes = read.codes[f.dimension]
+        same &= (codes >= 0) & ~np.isin(codes, [*f.values, *f.detail.get("accused", ())])
     return np.asarray(same & ~inside & (read.t >= since) & (read.t <= until))
 
 
@@ -152,6 +166,8 @@ def _others(read: Reading, f: Found, rest: Array) -> str:
     """What stands beside the accused: its siblings, other receivers, other times."""
     if f.dimension == "pair":
         return "all other pairs of address and MX IP"
+    if "ours" in f.detail:
+        return "our other addresses"
     if f.dimension not in ("mx_ip", "backend"):
         return "otherwise" if np.isin(read.site[rest], read.site[f.mask]).any() else "other receivers"
     m = len(np.unique(read.codes[f.dimension][rest]))
