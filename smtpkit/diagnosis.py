@@ -141,12 +141,12 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
 
 
 def _in_order(read: Reading, chosen: list[tuple[Found, float]]) -> list[tuple[Found, float]]:
-    """The causes as they are told: what a letter can mend first; who else is accused is no sibling."""
+    """The causes as told: sure ones that a letter can mend, sure ones, others; the accused are no siblings."""
     chosen = [(_ours(read, f), c) for f, c in chosen]
     accused = [(f.dimension, v) for f, _ in chosen for v in f.values]
     for n, (f, c) in enumerate(chosen):
         chosen[n] = replace(f, detail={**f.detail, "accused": [v for name, v in accused if name == f.dimension]}), c
-    return sorted(chosen, key=lambda x: x[0].kind in priors()["last"] or x[1] < verdicts.SURE)
+    return sorted(chosen, key=lambda x: 2 if x[1] < verdicts.SURE else x[0].kind in priors()["last"])
 
 
 def _untold(read: Reading, left: Array, doubtful: list[Found], found: list[Found]) -> Array:
