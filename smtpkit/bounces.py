@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email import policy
 from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from smtpkit.errors import listed, path_of, refuse
 from smtpkit.escape import decode
 from smtpkit.fields import meaning
 
+_POLICY = policy.default.clone(header_factory=lru_cache(64)(policy.default.header_factory))
+"""The email package parses a field at each look: a Content-Type dozens of times."""
 _SMTP = re.compile(r"(?:x-)?smtp[^;]*;\s*", re.I)
 _SERVER = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f.:]{4,40})[\]),]")
 _BEFORE = re.compile(r"([\w-]+(?:\.[\w-]+)+)\.? ?$")
@@ -84,10 +87,10 @@ def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
     elif path.read_bytes()[:5] == b"From ":
         box = mailbox.mbox(path, create=False)
         for number, key in enumerate(box.iterkeys(), 1):
-            yield f"{path}#{number}", email.message_from_bytes(box.get_bytes(key), policy=policy.default)
+            yield f"{path}#{number}", email.message_from_bytes(box.get_bytes(key), policy=_POLICY)
         box.close()
     else:
-        yield str(path), email.message_from_bytes(path.read_bytes(), policy=policy.default)
+        yield str(path), email.message_from_bytes(path.read_bytes(), policy=_POLICY)
 
 
 def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
