@@ -174,7 +174,7 @@ class Reading:
             value = f"From {home or 'has no address'}, {' and '.join(named) or 'no other domain given'}"
             yield check, not hit, value, "warn" if home and named else "unknown"
         cids = {str(part.get("Content-ID", "")).strip().strip("<>") for part in self.mail.walk()}
-        tags = re.findall(r"(?is)<img\b[^>]*>", self.html)
+        tags = re.findall(r"(?is)<img\b[^>]*>", self.html[: self.html.rfind(">") + 1])  # else by its square
         images = [("".join(_SRC.findall(tag)[:1]), re.search(r"(?i)\salt[\s=/>]", tag)) for tag in tags]
         lost = [src for src, _ in images if src[:4].lower() == "cid:" and src[4:] not in cids]
         odd = [f"no such part: {src}" for src in lost]
