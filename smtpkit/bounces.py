@@ -24,6 +24,7 @@ from smtpkit.address import ip_or_none
 from smtpkit.errors import listed, path_of, refuse
 from smtpkit.escape import decode
 from smtpkit.fields import meaning
+from smtpkit.parts import parsed
 
 _POLICY = policy.default.clone(header_factory=lru_cache(64)(policy.default.header_factory))
 """The email package parses a field at each look: a Content-Type dozens of times."""
@@ -87,10 +88,10 @@ def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
     elif path.read_bytes()[:5] == b"From ":
         box = mailbox.mbox(path, create=False)
         for number, key in enumerate(box.iterkeys(), 1):
-            yield f"{path}#{number}", email.message_from_bytes(box.get_bytes(key), policy=_POLICY)
+            yield f"{path}#{number}", parsed(box.get_bytes(key), _POLICY)
         box.close()
     else:
-        yield str(path), email.message_from_bytes(path.read_bytes(), policy=_POLICY)
+        yield str(path), parsed(path.read_bytes(), _POLICY)
 
 
 def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
