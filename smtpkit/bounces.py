@@ -85,13 +85,18 @@ def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
             yield from _mails(inner)
     elif not path.is_file():
         raise refuse("paths", str(path), "names no file", "give .eml files, an mbox, a maildir or a folder")
-    elif path.read_bytes()[:5] == b"From ":
+    elif _begins(path, b"From "):
         box = mailbox.mbox(path, create=False)
         for number, key in enumerate(box.iterkeys(), 1):
             yield f"{path}#{number}", parsed(box.get_bytes(key), _POLICY)
         box.close()
     else:
         yield str(path), parsed(path.read_bytes(), _POLICY)
+
+
+def _begins(path: Path, octets: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(octets)) == octets
 
 
 def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
