@@ -134,7 +134,7 @@ def _tell(said: _Said) -> Reason:
     return Reason("unknown", "unknown", "", "", "none", _kinds()["unknown"]["advice"], "")
 
 
-@lru_cache(4096)
+@lru_cache(256)
 def _fitting(code: str, stage: str, served: frozenset[str]) -> list[tuple[Any, ...]]:
     """The rules that count, whatever the words are: row, pattern, its quick search, whether names are masked."""
     return [
