@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email import policy
 from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ from smtpkit.address import ip_or_none
 from smtpkit.errors import listed, path_of, refuse
 from smtpkit.escape import decode
 from smtpkit.fields import meaning
+from smtpkit.parts import parsed
 
+_POLICY = policy.default.clone(header_factory=lru_cache(64)(policy.default.header_factory))
+"""The email package parses a field at each look: a Content-Type dozens of times."""
 _SMTP = re.compile(r"(?:x-)?smtp[^;]*;\s*", re.I)
 _SERVER = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f.:]{4,40})[\]),]")
 _BEFORE = re.compile(r"([\w-]+(?:\.[\w-]+)+)\.? ?$")
@@ -34,6 +38,7 @@ _FAILED = re.compile(r"(?m)^[ \t]*<?([^\s<>@:]+@[\w.-]+\w)>?(?::|[ \t]*$|\s*\()"
 _FOLDED = re.compile(r"(?m)^<[^\s<>]+>: .*(?:\n {4}\S.*)+")
 _COPY = re.compile(r"(?im)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)")
 _SESSION = re.compile(r"(?im)^[ \t]*-+ Transcript of session follows -+")
+_ASKED = re.compile(r"(?i)RCPT To:\s*<([^\s<>]+)>.*((?:\n<<< .*)+)")
 _DAEMON = re.compile(r"mailer-daemon|MicrosoftExchange|postmaster|mail.?delivery|^<>$|^auto-", re.I)
 _FAILURE = re.compile("|".join(row["words"] for row in catalogue.rows("bounce_subjects.csv")), re.I)
 """What a bounce's From, Return-Path or Auto-Submitted says, and its Subject."""
@@ -64,7 +69,8 @@ def read_bounces(paths: Any) -> pd.DataFrame:
     problems = []
     for name, message in (pair for one in given for pair in _mails(one)):
         found, mute = _found(message)
-        rows += [{"source": "bounce", "file": name, **_original(message), **row} for row in found]
+        common = {"source": "bounce", "file": name, **_original(message)}  # once: a report may name thousands
+        rows += [common | row for row in found]
         why = [f"why {who} failed is not said" for who in mute]
         why += ["no failed recipient was found"] * (not found and not mute)
         problems += [{"why": one, "count": 1, "lines": [], "text": name} for one in why]
@@ -79,13 +85,18 @@ def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
             yield from _mails(inner)
     elif not path.is_file():
         raise refuse("paths", str(path), "names no file", "give .eml files, an mbox, a maildir or a folder")
-    elif path.read_bytes()[:5] == b"From ":
+    elif _begins(path, b"From "):
         box = mailbox.mbox(path, create=False)
         for number, key in enumerate(box.iterkeys(), 1):
-            yield f"{path}#{number}", email.message_from_bytes(box.get_bytes(key), policy=policy.default)
+            yield f"{path}#{number}", parsed(box.get_bytes(key), _POLICY)
         box.close()
     else:
-        yield str(path), email.message_from_bytes(path.read_bytes(), policy=policy.default)
+        yield str(path), parsed(path.read_bytes(), _POLICY)
+
+
+def _begins(path: Path, octets: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(octets)) == octets
 
 
 def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
@@ -173,13 +184,13 @@ def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
     text = _COPY.split(_content(body) if body and not body.is_multipart() else "")[0]
     text = _FOLDED.sub(lambda folded: folded[0].replace("\n    ", " "), text)  # as Postfix folds its lines
     text, *session = _SESSION.split(text)
+    asked = {said[1].lower(): said[2] for said in reversed([*_ASKED.finditer(session[0])])} if session else {}
     places = [*_FAILED.finditer(text)]
     ends = [place.start() for place in places[1:]] + [len(text)]
     for place, end in zip(places, ends, strict=False):
         piece = text[place.end() : end]
         if session and not _CODED.search(piece):  # Sendmail's dialogue stands behind all its addresses
-            asked = re.search(rf"RCPT To:\s*<{re.escape(place[1])}>.*((?:\n<<< .*)+)", session[0], re.I)
-            piece = asked[1] if asked else session[0] if len(places) == 1 else piece
+            piece = asked.get(place[1].lower()) or (session[0] if len(places) == 1 else piece)
         said, bare = _CODED.search(piece), _BARE.search(piece)
         reply = said[1].partition(" (in reply to")[0].strip() if said else ""
         yield {"recipient": place[1], "said": re.sub(r"\s*\n\s*", "\n", reply), "text": piece, "action": "failed",

@@ -56,8 +56,8 @@ def _evidence(frame: pd.DataFrame) -> pd.DataFrame:
 def _row(name: str, one: pd.DataFrame, two: pd.DataFrame) -> tuple[object, ...]:
     mine, theirs = one[name].dropna(), two[name].dropna()
     both = len(mine) > 0 and len(theirs) > 0
-    own = one[name].notna() & ~one[name].isin(theirs) & both
-    differs = bool(own.any() or (~theirs.isin(mine)).any()) if both else pd.NA
+    own = one[name].notna() & ~one[name].isin(theirs.unique()) & both
+    differs = bool(own.any() or (~theirs.isin(mine.unique())).any()) if both else pd.NA
     failed = one.failed
     figures = own.sum(), (own & failed).sum(), (~own).sum(), (~own & failed).sum()
     return (name, _said(mine), _said(theirs), differs, *figures)

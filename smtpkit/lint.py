@@ -3,8 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from email import message_from_bytes
-from email.policy import compat32
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -12,7 +10,7 @@ from smtpkit.address import domain_of, mailbox_or_none, organisation
 from smtpkit.catalogue import rows
 from smtpkit.escape import decode, one_line
 from smtpkit.fields import LINE, read
-from smtpkit.parts import split
+from smtpkit.parts import parsed, split
 
 Found = tuple[str, object, str, str]
 """Check, whether it is bad, the value that was seen, and the status if it is bad."""
@@ -74,7 +72,7 @@ class Reading:
     def __init__(self, octets: bytes, sender: str | None = None, size_limit: int | None = None) -> None:
         self.octets, self.sender, self.size_limit = octets, sender, size_limit
         whole = re.sub(rb"\r\n|\r|\n", b"\r\n", octets)  # as `send` would write it
-        self.mail = message_from_bytes(whole, policy=compat32)
+        self.mail = parsed(whole)
         self.header, self.body = split(whole)
         self.fields = list(read(self.header))
         self.texts: list[tuple[str, str, int]] = []
@@ -174,7 +172,7 @@ class Reading:
             value = f"From {home or 'has no address'}, {' and '.join(named) or 'no other domain given'}"
             yield check, not hit, value, "warn" if home and named else "unknown"
         cids = {str(part.get("Content-ID", "")).strip().strip("<>") for part in self.mail.walk()}
-        tags = re.findall(r"(?is)<img\b[^>]*>", self.html)
+        tags = re.findall(r"(?is)<img\b[^>]*>", self.html[: self.html.rfind(">") + 1])  # else by its square
         images = [("".join(_SRC.findall(tag)[:1]), re.search(r"(?i)\salt[\s=/>]", tag)) for tag in tags]
         lost = [src for src, _ in images if src[:4].lower() == "cid:" and src[4:] not in cids]
         odd = [f"no such part: {src}" for src in lost]

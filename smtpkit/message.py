@@ -8,9 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from email import message_from_bytes
 from email.message import MIMEPart
-from email.policy import compat32
 from email.utils import format_datetime, unquote
 from hashlib import sha256
 from pathlib import Path
@@ -119,7 +117,7 @@ class Message:
         """Header and body escaped; the HTML body in a frame that runs no script and asks for nothing."""
         if not escape.options.html:
             return None
-        parted = message_from_bytes(self.octets, policy=compat32).walk()
+        parted = parts.parsed(self.octets).walk()
         html = [part.get_payload(decode=True) for part in parted if part.get_content_type() == "text/html"]
         head, body, *pages = map(_shown, (*parts.split(self.octets), *html))
         return render("message.html", title=repr(self), head=head, body=body, pages=pages)

@@ -72,8 +72,10 @@ class Reason(Shown):
     source: str
 
 
-_Rule = tuple[Mapping[str, str], re.Pattern[str], re.Pattern[str], set[str], frozenset[str]]
-"""Its row, pattern, codes, stages and the ends of hosts that it counts for."""
+_UNLIKE = re.compile(r"\(\?(?:P|-|[a-z])|\\[xuUN]|[A-Z]-[^A-Z]")
+"""In a pattern: what may not be put into small letters."""
+_Rule = tuple[Mapping[str, str], re.Pattern[str], re.Pattern[str], re.Pattern[str], set[str], frozenset[str]]
+"""Its row, pattern, the same for small letters, codes, stages and the ends of hosts that it counts for."""
 _Said = tuple[str, str, str, str, frozenset[str]]
 """Text, the same with names masked, code, stage, the ends of hosts named."""
 
@@ -121,17 +123,25 @@ def _said(text: str, code: Any, enhanced: str | None, stage: str | None, mx_host
 @lru_cache(4096)
 def _tell(said: _Said) -> Reason:
     text, words, code, stage, served = said
-    for row, pattern, codes, stages, hosts in _book()[0] if code[:1] not in ("2", "3") else ():
-        fits = (not hosts or hosts & served) and (not stages or stage in stages)
-        if not fits or (code and not codes.fullmatch(code)):
-            continue
-        if found := pattern.search(text if row.get("where", "text") == "text" else words):
+    small = text.lower(), words.lower()
+    for row, pattern, leap, masked in _fitting(code, stage, served):
+        if leap(small[masked]) and (found := pattern.search(said[masked])):
             kind = _kinds()[row["reason"]]
             about = ", ".join(filter(None, (row.get("source"), row.get("date"))))
             scope, matched = row.get("scope") or kind["scope"], text[found.start() : found.end()].strip()
             advice = (row.get("advice") or kind["advice"]) + _bits(row.get("bits"), found)
             return Reason(row["reason"], scope, row["rule"], matched, row["confidence"], advice, about)
     return Reason("unknown", "unknown", "", "", "none", _kinds()["unknown"]["advice"], "")
+
+
+@lru_cache(256)
+def _fitting(code: str, stage: str, served: frozenset[str]) -> list[tuple[Any, ...]]:
+    """The rules that count, whatever the words are: row, pattern, its quick search, whether names are masked."""
+    return [
+        (row, pattern, quick.search, row.get("where", "text") != "text")
+        for row, pattern, quick, codes, stages, hosts in (_book()[0] if code[:1] not in ("2", "3") else ())
+        if (not hosts or hosts & served) and (not stages or stage in stages) and (not code or codes.fullmatch(code))
+    ]
 
 
 def _bits(names: str | None, found: re.Match[str]) -> str:
@@ -172,7 +182,10 @@ def _rule(row: Mapping[str, str]) -> _Rule:
     code = re.compile((row.get("code") or "xxx").replace("x", r"\d"))
     hosts = frozenset(f".{host}" for host in re.findall(r"[^;.][^;]*", row.get("hosts", "").lower()))
     stages = set(filter(None, row.get("stage", "").split("|")))
-    return row, _compile(row["pattern"], re.IGNORECASE), code, stages, hosts
+    pattern = row["pattern"]  # without IGNORECASE, re leaps to the letters that a fit may begin with
+    quick = re.sub(r"\\.|[^\\]+", lambda m: m[0] if m[0][0] == "\\" else m[0].lower(), pattern, flags=re.DOTALL)
+    quick = "" if _UNLIKE.search(pattern) else quick
+    return row, _compile(pattern, re.IGNORECASE), _compile(quick), code, stages, hosts
 
 
 def with_rules(*paths: str | Path) -> int:
@@ -199,7 +212,7 @@ def with_rules(*paths: str | Path) -> int:
 
 def _use(mine: list[Mapping[str, str]]) -> None:
     _MINE[:] = mine
-    for kept in (_book, _ends, _tell):
+    for kept in (_book, _ends, _fitting, _tell):
         kept.cache_clear()
 
 

@@ -17,7 +17,7 @@ from smtpkit import catalogue, escape
 from smtpkit.address import helo_name, mailbox
 from smtpkit.errors import InvalidInput
 from smtpkit.jobs import Heard
-from smtpkit.limits import Pace, Visit
+from smtpkit.limits import DAY, Pace, Visit
 from smtpkit.mx import MxRoute
 from smtpkit.reply import Reply
 
@@ -210,7 +210,7 @@ def swaks_script(
         visits = seen.setdefault(host.receiver, [])
         wait = ceil((pace or Pace()).wait(visits, ip, now))
         now += wait
-        visits.append(Visit(now, ip, now))
+        visits[:] = [*(one for one in visits if one.at > now - DAY), Visit(now, ip, now)]  # as the ledger counts
         sessions.append((wait, " ".join(quote(one) for one in (ip, ours) if one)))
     more = {"rounds": rounds, "minutes": round(now / 60), "told": " ".join(told), "sessions": sessions}
     return catalogue.render("probe.sh", domain=route.domain, **more)

@@ -79,7 +79,7 @@ def _in_turn(found: list[str], told: Told, folder: Path | None) -> list[pl.DataF
     parts = []
     readers: dict[str, Any] = {}
     for number, path in enumerate(found):
-        for block, part in enumerate(parse(path, number, told, readers, last=number == len(found) - 1)):
+        for block, part in enumerate(parse(path, number, told, readers, number == len(found) - 1, hold=True)):
             if folder is None:
                 parts.append(part)
             else:

@@ -128,8 +128,8 @@ class Reader(Bare):
             if len(domains) == 1:
                 row.setdefault("domain", *domains)
 
-    def end(self) -> pl.DataFrame:
-        """The rows that waited for more lines."""
+    def end(self) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+        """The rows that waited for more lines, and lines with a problem."""
         for qid in list(self._early):
             self._close(qid)
         return super().end()

@@ -91,7 +91,13 @@ class Told:
 
 
 def parse(
-    path: str, number: int, told: Told, readers: dict[str, Any], last: bool, most: int | None = None
+    path: str,
+    number: int,
+    told: Told,
+    readers: dict[str, Any],
+    last: bool,
+    most: int | None = None,
+    hold: bool = False,
 ) -> Iterator[pl.DataFrame]:
     """The rows of one file (of its first `most` blocks); `readers` keep what is open till the `last` file's end."""
     base = files.age(path)[0]
@@ -101,10 +107,11 @@ def parse(
     told.names[number] = files.name(path)
     blocks = islice(files.blocks(path, broken), most)
     for mta, heads, odd in files.ahead(_heads(blocks, (number << rows.SHIFT) + 1, clock, told, readers)):
-        made, unread = readers[mta].feed(heads)
-        for why, bad in (odd | unread).items():
-            _note(told, why, path, bad)
-        yield _rows(made, mta, told)
+        made, unread = readers[mta].feed(heads, hold=hold)
+        for why, bad in (*odd.items(), *unread.items()):
+            _note(told, why, bad)
+        if len(made):
+            yield _rows(made, mta, told)
     told.zoneless |= clock.zoneless
     if told.year and clock.month:
         told.ended = base, clock.year, clock.month
@@ -112,7 +119,10 @@ def parse(
         told.problem(why, path, line, text)
     if last:
         for mta, reader in readers.items():
-            yield _rows(reader.end(), mta, told)
+            made, unread = reader.end()
+            for why, bad in unread.items():
+                _note(told, why, bad)
+            yield _rows(made, mta, told)
 
 
 def _heads(
@@ -130,11 +140,13 @@ def _heads(
             again |= {headers.UNREAD} & set(odd)  # each reader sees every record
 
 
-def _note(told: Told, why: str, path: str, bad: pl.DataFrame) -> None:
-    for n, line in bad.head(_MOST).select("n", "line").iter_rows():
-        told.problem(why, path, n % (1 << rows.SHIFT), line)
-    if len(bad) > _MOST:
-        told.problem(why, path, 0, "", len(bad) - _MOST)
+def _note(told: Told, why: str, bad: pl.DataFrame) -> None:
+    for part in bad.with_columns(file=pl.col("n") // (1 << rows.SHIFT)).partition_by("file") if len(bad) else []:
+        path = told.names[part["file"][0]]
+        for n, line in part.head(_MOST).select("n", "line").iter_rows():
+            told.problem(why, path, n % (1 << rows.SHIFT), line)
+        if len(part) > _MOST:
+            told.problem(why, path, 0, "", len(part) - _MOST)
 
 
 def _mtas(block: bytes, told: Told, readers: dict[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ class Lines:
     def line(self, head: Head) -> None:
         raise AssertionError(f"{type(self)} reads no lines")
 
-    def feed(self, heads: Iterator[Head]) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    def feed(self, heads: Iterator[Head], hold: bool = False) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
         """The rows that are complete by now, and lines with a problem by its name."""
         for head in heads:
             self.line(head)
@@ -52,9 +52,9 @@ class Lines:
         self.rows = [row for row in self.rows if row.get("open") and not last]
         return rows.made(taken)
 
-    def end(self) -> pl.DataFrame:
-        """The rows that waited for more lines."""
-        return self._taken(last=True)
+    def end(self) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+        """The rows that waited for more lines, and lines with a problem."""
+        return self._taken(last=True), {}
 
     def known(self) -> pl.DataFrame:
         """What is known of messages in the queue."""
