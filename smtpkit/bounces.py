@@ -62,12 +62,12 @@ def read_bounces(paths: Any) -> pd.DataFrame:
     ...     read_bounces(path)[["recipient", "code"]].values.tolist()
     [['r@d.example', 550]]
     """
-    given = [path_of("paths", one) for one in listed("paths", paths)]
-    if not given or Path() in given:
+    given = listed("paths", paths)
+    if not given or "" in given:
         raise refuse("paths", paths, "names no file", "give a mail, an mbox or a folder; '.' is this one")
     rows: list[dict[str, Any]] = []
     problems = []
-    for name, message in (pair for one in given for pair in _mails(one)):
+    for name, message in (pair for one in given for pair in _mails(path_of("paths", one))):
         found, mute = _found(message)
         common = {"source": "bounce", "file": name, **_original(message)}  # once: a report may name thousands
         rows += [common | row for row in found]

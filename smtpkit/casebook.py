@@ -170,7 +170,7 @@ class Casebook:
         with self._open() as base:
             base.execute("begin immediate")
             runs = f"id in (select run from attempts where {old})"
-            base.execute(f"update runs set facts = json_remove(facts, '$.attempts') where {runs}", (limit,))
+            base.execute(f"update runs set facts = json_set(facts, '$.attempts', -1) where {runs}", (limit,))
             base.execute(f"delete from replies where {old}", (limit,))
             sql = "delete from attempts where state = 'final' and json_extract(planned, '$.started_at') < ?"
             gone = base.execute(sql, (limit,)).rowcount

@@ -278,7 +278,7 @@ class Engine:
         """Write what can be written now; the end of the connection is kept, not raised."""
         while session.out and session.sock is not None:
             try:
-                taken = session.sock.send(session.out[: 4 * CHUNK])
+                taken = session.sock.send(session.out[: CHUNK // 4])  # what waits in the kernel tells of no reader
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:

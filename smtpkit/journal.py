@@ -20,6 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from secrets import token_bytes
 from typing import IO, Any
+from weakref import WeakSet
 
 from smtpkit.catalogue import data
 from smtpkit.errors import StoreError
@@ -119,6 +120,21 @@ def _check(base: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"{path} is a casebook of {version}. Open a new file")
 
 
+_HELD = WeakSet["Lock"]()
+
+
+def _let_go() -> None:
+    """In a forked child: the lock is its parent's, and may not live as long as the child."""
+    for lock in _HELD:
+        if lock._file:
+            lock._file.close()
+            lock._file = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 class Lock:
     """A lock file beside the casebook; free once its process is gone, whatever happened to it."""
 
@@ -129,13 +145,17 @@ class Lock:
 
     def take(self) -> bool:
         """Whether the lock was free; it is ours then."""
-        file = self.path.open("ab")
+        try:
+            file = self.path.open("ab")
+        except PermissionError:  # another user's
+            return False
         try:
             _flock(file)
         except OSError:
             file.close()
             return False
         self._file = file
+        _HELD.add(self)
         return True
 
     def drop(self) -> None:
@@ -253,7 +273,7 @@ class Journal:
 
     def close(self) -> None:
         """End the run, with how many attempts it made; what was not committed is rolled back."""
-        sql = "update runs set facts = json_set(facts, '$.attempts', ?) where id = ?"
+        sql = "update runs set facts = json_insert(facts, '$.attempts', ?) where id = ?"  # -1: purged meanwhile
         with suppress(sqlite3.Error):  # without that number `verify` sees less, and nothing else is lost
             if self._begun and not self._open:
                 self.base.execute(sql, (len(self._begun), self.run))
@@ -303,6 +323,11 @@ class Ledger:
             _to_wal(self.base)
             self.base.executescript(data("ledger.sql").read_text("utf-8"))
             self._lock.take()
+        for left in path.resolve().parent.glob(f".{path.resolve().name}.*.lock"):  # of killed processes
+            with suppress(OSError):  # another tidies, too
+                lock = Lock(path, left.name.split(".")[-2])
+                if left.stat().st_mtime < time.time() - 60 and lock.take():
+                    lock.drop()
 
     def ask(self, pace: Pace, receiver: str, ip: str, now: float) -> tuple[float, int | None]:
         """(0.0, number of the visit), or (seconds to wait, None)."""

@@ -107,7 +107,10 @@ def _alike(seen: pd.DataFrame, net: Network) -> pd.DataFrame:
     """The rows of our own vantage and sender IP, as far as both are told; if ours is not, only where it is one."""
     none, ours = pd.Series(None, seen.index, dtype="str"), net.sender_ip or ""
     vantage, sender = (seen[n].astype("str") if n in seen else none for n in ("vantage", "sender_ip"))
-    ok, six = vantage.isna() | vantage.eq(net.label), sender.str.contains(":").eq(True)
+    kit = seen["source"].isin(["probe", "send", "dialogue"]) if "source" in seen else none.notna()
+    others = vantage.where(~kit)  # hosts' names, which are no labels of ours: one host may be us
+    ok = vantage.isna() | vantage.eq(net.label) | (others.notna() & (others.nunique() == 1))
+    six = sender.str.contains(":").eq(True)
     several = sender.where(ok).groupby(six).transform("nunique").gt(1)
     strange = sender.ne(ours).where(six.eq(":" in ours) & bool(ours), several)
     return seen[ok & (sender.isna() | ~strange)]

@@ -116,7 +116,7 @@ def lookup_mx(domain: str, network: Network | None = None) -> MxRoute:
     'mx'
     """
     net = chosen(network)
-    if ip_or_none(domain):
+    if isinstance(domain, str) and ip_or_none(domain):
         raise refuse("domain", domain, "is an address, no domain", f'ask it itself: server=("{domain}", 25)')
     name = host_name("domain", domain)
     asked_at = datetime.now(UTC)

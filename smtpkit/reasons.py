@@ -97,7 +97,8 @@ def classify(
     if not isinstance(text, str):
         raise refuse("text", text, "is no reply", "give its text, such as '550 5.1.1 User unknown'")
     known = [one if isinstance(one, str) else None for one in (enhanced, stage, mx_host)]  # a frame's NaN is none
-    return _tell(_said(text, code if isinstance(code, str) or hasattr(code, "__index__") else None, *known))
+    number = re.fullmatch(r"(\d{3})(?:\.0)?", str(code))
+    return _tell(_said(text, number and number[1], *known))
 
 
 def _said(text: str, code: Any, enhanced: str | None, stage: str | None, mx_host: str | None) -> _Said:

@@ -129,6 +129,12 @@ class _Sending:
         kept = [self.rules.case, recipient, *(f"{n}:{v}" for n, v in read(head) if n not in _RENEWED)]
         return sha256("\0".join(kept).encode() + b"\0" + body).hexdigest()[:32]
 
+    def once(self, recipient: str, ip: str) -> str:
+        """The key of older casebooks: by Message-ID, of one mode only."""
+        name = self.message.message_id or sha256(self.message.octets).hexdigest()
+        parts = [self.rules.case, name, self.message.body_id, recipient, ip if self.each else "", ""]
+        return sha256("\0".join(parts).encode()).hexdigest()[:32]
+
     def rows(self, way: Way, who: Sequence[str], number: int) -> tuple[Mapping[str, object], ...]:
         """The rows of one try, one a recipient."""
         base = {**facts(self.route, *way, self.port, self.net), **self.ids}
@@ -202,9 +208,10 @@ class _Sending:
         """Jobs for recipients not served yet; those served before become withheld rows."""
         plain = {one: self.key(one) for one in who}
         keys = {one: f"{key} {way[1]}" if self.each else key for one, key in plain.items()}
-        known = book.claimed(plain.values())
+        old = {one: self.once(one, way[1]) for one in who}
+        known = book.claimed([*plain.values(), *old.values()])
         served = known if self.each else {key[:32] for key in known}  # one copy to each IP is a copy to somebody
-        before = {one for one in who if {plain[one], keys[one]} & served}
+        before = {one for one in who if {plain[one], keys[one], old[one]} & served}
         if self.again:  # a key of its own only for what was sent: a first copy leaves the plain one behind
             keys |= {one: f"{keys[one]} {self.again}" for one in before}
             before = set()

@@ -41,6 +41,7 @@ def style(df: pd.DataFrame, rows: int = 200) -> Styler:
     >>> "&lt;b&gt;" in style(pd.DataFrame({"<b>": ["<b>"]})).to_html()
     True
     """
+    df = df.to_frame() if isinstance(df, pd.Series) else df
     if not isinstance(df, pd.DataFrame):
         raise refuse("frame", type(df).__name__, "is no DataFrame", "give one, such as a diagnosis's .table")
     made = Styler(df.head(rows), cell_ids=False).format(_cell)

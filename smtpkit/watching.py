@@ -96,13 +96,13 @@ def _pause(every: float, per_day: int | None, sessions: int) -> float:
 
 
 def _said(book: Casebook, ip: str, zones: list[str], net: Network | None = None) -> pd.DataFrame:
-    """What lists said of us (with a network: asked now), by spell. holds: it keeps us from the end, as it has us or
-    is unknown; what it said before stands while it is refused or dead. now: its last spell does."""
+    """What lists said of us (with a network: asked now), by spell. holds: it keeps us from the end, as it has us;
+    what it said before stands while it says nothing. now: its last spell does."""
     if net:
         dnsbl.lookup(ip, net, zones, casebook=book)
     said = dnsbl.history(book).query("subject == @ip and zone in @zones")
     last = said.state.where(said.state.isin(["listed", "not listed"])).groupby(said.zone).ffill()
-    holds = (last == "listed") | (said.state == "unknown")
+    holds = last == "listed"
     return said.assign(holds=holds, now=holds & ~said.zone.duplicated(keep="last"))
 
 

@@ -49,6 +49,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "bounces of an empty list": (lambda: sk.read_bounces([]), "paths []"),
     "no table": (lambda: sk.read_table(None), "table None"),
     "a table that is a list": (lambda: sk.read_table([]), "table []"),
+    "no domain": (lambda: sk.lookup_mx(None, FakeNetwork({})), "domain None"),
     "an address as a domain": (lambda: sk.lookup_mx("192.0.2.1", FakeNetwork({})), 'server=("192.0.2.1", 25)'),
     "controls that are a number": (lambda: sk.whoami(FakeNetwork({}), controls=5), "controls 5"),
 }
@@ -78,6 +79,23 @@ def test_what_a_frame_lacks_is_no_mistake() -> None:
     said = "550 5.1.1 no such user"
     for none in (np.nan, pd.NA, None):
         assert sk.classify(said, code=none, enhanced=none, stage=none, mx_host=none) == sk.classify(said)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(250.0, "unknown"), (np.int64(550), "mailbox_full"), ("550", "mailbox_full")]
+)
+def test_a_code_may_be_of_any_kind(code: Any, reason: str) -> None:
+    assert sk.classify("mailbox full", code).reason == reason
+
+
+def test_this_folder_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.eml").write_text("Subject: failure\n\n<r@d.example>:\n550 5.1.1 no such user\n")
+    assert len(sk.read_bounces(".")) == len(sk.read_bounces(Path())) == 1
+
+
+def test_one_column_may_be_styled() -> None:
+    assert "192.0.2.1" in sk.style(FRAME.mx_ip.value_counts()).to_html()
 
 
 def test_one_address_may_be_kept_as_text() -> None:

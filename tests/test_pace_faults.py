@@ -103,6 +103,46 @@ def test_no_pause_at_a_public_address_is_the_usual_pace_in_everything(
 
 
 # casebook -------------------------------------------------------------------------------------------------------
+FORKED = """
+import os, signal, sys, time; from pathlib import Path
+from smtpkit.journal import Ledger; from smtpkit.limits import Pace
+ledger = Ledger(Path(sys.argv[1])); ledger.ask(Pace(), "fault.example", "192.0.2.1", 1000.0)
+near, far = os.pipe()
+if os.fork() == 0:
+    os.write(far, b"x"); os.close(0); os.close(1); os.close(2); time.sleep(5); os._exit(0)
+os.read(near, 1); os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no process")
+def test_a_forked_child_does_not_keep_its_parents_visit_open(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    subprocess.run([sys.executable, "-c", FORKED, path], cwd=ROOT, check=False)
+    with closing(Ledger(path)) as ledger:
+        assert ledger.ask(Pace(), "fault.example", IP, 1500.0) == (20.0, None)
+        assert ledger.ask(Pace(), "fault.example", IP, 1520.0)[1] is not None
+
+
+def test_the_lock_file_of_another_user_is_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Ledger(tmp_path / "l.sqlite")) as mine, closing(Ledger(tmp_path / "l.sqlite")) as other:
+        assert mine.ask(Pace(), "fault.example", IP, 1000.0)[1] is not None
+
+        def closed(*_: Any, **__: Any) -> Any:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", closed)
+        assert other.ask(Pace(), "fault.example", "192.0.2.2", 2000.0) == (5.0, None)
+
+
+def test_lock_files_of_killed_processes_are_tidied(tmp_path: Path) -> None:
+    left, fresh = tmp_path / ".l.sqlite.5.lock", tmp_path / ".l.sqlite.6.lock"
+    for file in (left, fresh):
+        file.touch()
+    os.utime(left, (1, 1))
+    Ledger(tmp_path / "l.sqlite").close()
+    assert (left.exists(), fresh.exists()) == (False, True)
+
+
 @pytest.fixture
 def book(tmp_path: Path) -> sk.Casebook:
     """Two messages delivered, in runs of their own, and a probe."""
@@ -152,6 +192,17 @@ def test_that_all_was_taken_away_is_seen_by_the_runs(book: sk.Casebook) -> None:
     found = book.verify()
     assert set(found.table) == {"runs"}
     assert len(found) == 3
+
+
+def test_what_is_purged_while_its_run_goes_on_is_sound(tmp_path: Path) -> None:
+    net = network(tmp_path)
+    with FaultServer({}) as server:
+        step = sk.Dialogue(server.address, network=net)
+        book = sk.Casebook(net.casebook)
+        sk.probe("fault.example", server=server.address, network=net, rounds=1, tls="off")
+        book.purge(0)
+        step.quit()
+    assert book.verify().empty
 
 
 def test_what_is_purged_or_merged_is_sound(book: sk.Casebook, tmp_path: Path) -> None:

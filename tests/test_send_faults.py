@@ -7,7 +7,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,20 @@ def test_what_this_case_has_sent_is_withheld(name: str, net: Callable[..., Any])
         ]
         assert [frame.outcome.iloc[0] for frame in made] == expected
         assert bodies(server) == expected.count("accepted")
+
+
+@pytest.mark.parametrize("mx", ["first", "each"])
+def test_what_an_older_casebook_says_was_sent_is_withheld(mx: str, net: Callable[..., Any]) -> None:
+    message = mail()
+    parts = ["default", str(message.message_id), message.body_id, A, IPS[0] if mx == "each" else "", ""]
+    with FaultServer({}) as server:
+        book = sk.Casebook(net(server).casebook)
+        with closing(sqlite3.connect(book.path)) as base, base:
+            base.execute(
+                "insert into claims values (?, 'x')", (sha256("\0".join(parts).encode()).hexdigest()[:32],)
+            )
+        frame = sk.send(message, live=True, mx=mx, domain=route(IPS[0]), network=net(server))
+        assert list(frame.outcome) == ["withheld"]
 
 
 def test_an_unknown_ending_is_not_sent_again_by_the_same_cell(net: Callable[..., Any]) -> None:
