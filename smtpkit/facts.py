@@ -43,9 +43,10 @@ class Facts:
         found = self.view.facts[known].assign(ours=self.view.facts.sender)
         self.all = f = found.merge(table.drop(columns="domain"), on="attempt_id", validate="one_to_one")
         mine, self.rate = f.counted & self._marked(f), dict[str, Any]()
-        like = self._siblings(f, mine)
+        apart = [one for one in getattr(diagnosis, "causes", ()) if one is not cause]
+        like = self._siblings(f, mine, apart)
         if cause is not None and cause.dimension == "rate" and f.told.any():
-            others = rows.told(self.view.facts, [one for one in diagnosis.causes if one is not cause])
+            others = rows.told(self.view.facts, apart)
             self.rate, fast, slow = hurried(table, f.attempt_id[f.told], f.attempt_id[others])
             mine, like = (f.counted & f.attempt_id.isin(ids) for ids in (fast, slow))
         self.mine, self.bad = f[mine], f[mine & f.hit]
@@ -62,11 +63,13 @@ class Facts:
             marked = marked & columns[name].isin(values) if name in columns else marked
         return marked
 
-    def _siblings(self, f: pd.DataFrame, mine: pd.Series) -> pd.Series:
-        """The rows that the accused's are compared with; who is not known is none."""
+    def _siblings(self, f: pd.DataFrame, mine: pd.Series, apart: list[Cause]) -> pd.Series:
+        """The rows that the accused's are compared with; who is not known, or accused beside it, is none."""
         unit = getattr(self.cause, "dimension", "")
         same = _among(f.domain, f.domain[mine]) & (_among(f.ours, f.ours[mine]) | (unit == "sender_ip"))
         known = {"mx_ip": f.ip.ne("no address"), "backend": f.backend.notna()}.get(unit, True)
+        if unit in (units := {"mx_ip": f.ip, "backend": f.backend, "sender_ip": f.ours}):
+            known &= ~units[unit].isin([value for one in apart if one.dimension == unit for value in one.values])
         return f.counted & ~mine & same & known & (self.cause is not None)
 
     @cached_property

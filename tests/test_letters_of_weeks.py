@@ -232,3 +232,16 @@ def test_who_failed_alike_is_the_same_in_verdict_letter_and_charts() -> None:
     assert counts(line(made, "What")) + counts(line(made, "Contrast")) == [(40, 40), (0, 120)]
     assert view.lines.k.sum() == 40
     assert line(made, "Contrast").endswith("; 8 failed otherwise")
+
+
+def test_another_accused_server_is_no_sibling_in_its_neighbours_letter() -> None:
+    f = week(n=640)
+    late = f.mx_ip.eq("192.0.2.12") & f.index.isin(range(400, 640))
+    told(f, f.mx_ip.eq("192.0.2.14") & f.index.isin(range(80, 640)), "554 5.7.1 198.51.100.7 is on our block list")
+    told(f, late, "554 5.7.1 198.51.100.7 is on our block list")
+    causes = tuple(Cause("mx_block", "mx_ip", (ip,), confidence=0.99) for ip in ("192.0.2.14", "192.0.2.12"))
+    for number, cause in enumerate(causes):
+        made = report(Diagnosis(causes, "v"), frame=f, which=number)
+        others = set(made.table.mx_ip[made.table.counted_as.str.contains("sibling")])
+        assert others == {"192.0.2.11", "192.0.2.13"}, cause.values
+        assert line(made, "Contrast").startswith("0 of ")
