@@ -180,6 +180,32 @@ def test_who_says_that_it_greylists_blocks_nobody(tmp_path: Path) -> None:
     assert list(letters(found)) == []
 
 
+ONE_OF_US = {"ip": "192.0.2.14"}, {"us": "198.51.100.8"}
+OUTLASTING = ["450 4.7.1 {us} is on our blacklist, greylisting in action", "450 4.7.1 Greylisted, try later", GREY]
+
+
+@pytest.mark.parametrize("where", ONE_OF_US)
+@pytest.mark.parametrize("text", OUTLASTING)
+def test_who_refuses_the_same_contacts_for_days_does_not_greylist(
+    tmp_path: Path, text: str, where: dict[str, str]
+) -> None:
+    """Whatever it says: a fault of one server or of one of our addresses, never of the recipients."""
+    rules = [refuse(text, since=DAY, domain="r0.example", **where)]
+    week = Week(
+        {"r0.example": servers(4)} | fine(1), rules, mails=150, people=6, senders=("a@ours.example",), tries=4
+    )
+    (cause,) = sk.diagnose(week.frame(tmp_path)).causes
+    assert (cause.values, cause.confidence >= 0.8) == (tuple(where.values()), True), cause
+    assert cause.kind == ("mx_block" if "ip" in where else "sender_ip_block")
+
+
+def test_one_server_that_greylists_on_its_own_is_no_block(tmp_path: Path) -> None:
+    rule = grey("r0.example")
+    rules = [lambda t: rule(t) if t.ip == "192.0.2.14" else None]
+    found = sk.diagnose(Week({"r0.example": servers(4)} | fine(2), rules, mails=300).frame(tmp_path))
+    assert [c.kind for c in found.causes if c.kind != "greylisting"] == [], found
+
+
 @pytest.mark.parametrize("text", ["452 4.2.2 Mailbox full", "451 4.7.0 Deferred by policy", BLOCKED])
 @pytest.mark.parametrize("people", ["z@r0.example", "z@r0.example, y@r0.example, x@r0.example"])
 def test_one_mail_retried_for_days_is_about_its_recipients(tmp_path: Path, people: str, text: str) -> None:
