@@ -239,7 +239,7 @@ def _confirmed(read: Reading, f: Found) -> bool:
         return True
     here, so = np.isin(read.site, read.site[f.mask]), np.isin(read.said(f), f.voices)
     each = read.codes[f.dimension] if f.dimension in read.codes else read.number("size_bytes")
-    order = np.lexsort((~so, ~here))  # of each mail one row: at this receiver, and which failed so, if any did
+    order = np.lexsort((~so, ~here))  # of each try's retries one row: at this receiver, that failed so, if any
     once = order[np.unique(read.mail[order], return_index=True)[1]]
     here &= read.first_try if f.dimension in _SERVERS else np.isin(np.arange(len(here)), once)
     k, n, cell, tests = (so & here & f.mask).sum(), here.sum(), (here & f.mask).sum(), len(np.unique(each[here]))

@@ -229,6 +229,37 @@ def test_retries_are_no_fresh_draws_for_a_size(tmp_path: Path, mails: int) -> No
     assert (cause.kind, cause.confidence >= 0.8) == ("size_limit", mails > 1), cause
 
 
+@pytest.mark.parametrize("kind", ["sender_ip_block", "content_reject", "size_limit"])
+def test_one_mail_to_many_recipients_is_many_draws(kind: str) -> None:
+    """A newsletter: all refused of one address of ours, of one body, of one size, and nobody else."""
+    r, rows = random.Random(3), list[dict[str, Any]]()
+    for n in range(240):
+        which = r.randrange(5) if kind != "sender_ip_block" else r.randrange(2)
+        said = (554, "554 5.7.1 198.51.100.8 is blocked, see our blacklist", "mail")
+        said = (554, "554 5.7.1 message rejected as spam", "data") if kind == "content_reject" else said
+        said = (552, "552 5.3.4 message size exceeds limit", "mail") if kind == "size_limit" else said
+        code, reply, stage = said if which == 1 else (250, "250 ok", "body")
+        mail = {"started_at": START + pd.Timedelta(minutes=20 * n), "recipient": f"u{r.randrange(90)}@r0.example"}
+        mail |= {
+            "mx_ip": r.choice(servers(3)),
+            "domain": "r0.example",
+            "code": code,
+            "reply": reply,
+            "stage": stage,
+        }
+        mail |= {
+            "sender": "news@ours.example",
+            "sender_ip": "198.51.100.7",
+            "message_id": f"<{which}@ours.example>",
+        }
+        mail |= {"body_id": f"{which:016x}"} if kind == "content_reject" else {}
+        mail |= {"size_bytes": [1000, 90000, 2000, 3000, 4000][which]} if kind == "size_limit" else {}
+        ours = {"sender_ip": f"198.51.100.{7 + which}", "message_id": "<1@ours.example>"}
+        rows.append(mail | (ours if kind == "sender_ip_block" else {}))
+    (cause,) = sk.diagnose(pd.DataFrame(rows)).causes
+    assert (cause.kind, cause.confidence >= 0.8) == (kind, True), cause
+
+
 # several faults at once
 
 
