@@ -333,6 +333,25 @@ def test_servers_with_onsets_of_their_own_are_told_apart(tmp_path: Path) -> None
     assert found.verdict.count("the 2 other MX IPs refused 0 of ") == 2
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("there", [12, 16])
+def test_no_stale_server_of_many_is_lost(seed: int, there: int) -> None:
+    """Half of them, each with an onset of its own; noise everywhere accuses nobody."""
+    r, rows = random.Random(seed), list[dict[str, Any]]()
+    since = {ip: (8 + 10 * n) * HOUR for n, ip in enumerate(servers(there // 2))}
+    for at in sorted(r.random() * 4 * DAY for _ in range(50 * there)):
+        ip = r.choice(servers(there))
+        bad = at > since.get(ip, 1e9)
+        said = (
+            {"code": 554, "reply": "554 5.7.1 198.51.100.7 is blocked"} if bad else {"code": 250, "reply": "250 ok"}
+        )
+        said = {"code": 451, "reply": "451 4.3.0 Lookup failed"} if not bad and r.random() < 0.03 else said
+        who = {"sender": "a@ours.example", "recipient": f"u{r.randrange(40)}@r0.example", "domain": "r0.example"}
+        rows.append(who | said | {"started_at": START + pd.Timedelta(seconds=at), "mx_ip": ip})
+    found = sk.diagnose(pd.DataFrame(rows))
+    assert sorted(ip for values in servers_named(found) for ip in values) == sorted(since), found
+
+
 def test_servers_with_one_onset_are_told_together(tmp_path: Path) -> None:
     rules = [refuse(ip=ip, since=2 * DAY) for ip in ("192.0.2.14", "192.0.2.12")]
     found = sk.diagnose(Week({"r0.example": servers(4)} | fine(1), rules, mails=250).frame(tmp_path))
