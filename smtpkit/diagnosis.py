@@ -139,6 +139,9 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
         f, c, others, _ = _best(read, left) if rows.any() else (None, 0.0, [], 0)
     untold = _untold(read, left, doubtful[not chosen :], others)
     chosen = _in_order(read, chosen or [(f, sure) for f in doubtful[:1]])
+    untold = np.setdiff1d(
+        untold, read.site[np.any([left & False, *(read.explained(f) for f, _ in chosen)], axis=0)]
+    )
     return chosen, chosen[0][1] if chosen else sure, found, considered, untold
 
 

@@ -322,6 +322,35 @@ def test_what_is_not_told_is_counted_and_how_to_see_it(tmp_path: Path) -> None:
     assert left in found.verdict.partition("nothing is told here")[2]
 
 
+def hint(verdict: str) -> str:
+    """What the verdict tells to write."""
+    return verdict.partition("ask one alone, as ")[2].removesuffix(".")
+
+
+def test_the_hint_to_ask_one_alone_can_be_run(tmp_path: Path) -> None:
+    """With all domains of that receiver; not where the frame has no such column."""
+    there = {f"r{i}.example": servers(3, f"192.0.{2 + i}") for i in range(8)}
+    there |= {f"also{domain}": ips for domain, ips in there.items()}
+    rules = [refuse(ip=f"192.0.{2 + i}.12", since=DAY) for i in range(8)]
+    log = Week(there, rules, mails=30).frame(tmp_path)
+    found = eval(hint(sk.diagnose(log).verdict), {"diagnose": sk.diagnose, "frame": log})
+    (cause,) = found.causes
+    assert cause.dimension == "mx_ip"
+    assert found.frame.domain.nunique() == 2
+    for other in (log.drop(columns="domain"), log.drop(columns="domain").assign(recipient_domain=log.domain)):
+        assert hint(sk.diagnose(other).verdict) == ""
+
+
+def test_a_receiver_of_which_a_cause_is_told_is_not_called_untold(tmp_path: Path) -> None:
+    """Though something weak is left there: a recipient who was refused twice."""
+    more = [{"at": (50 + 9 * i) * HOUR, "to": "gone@r0.example"} for i in range(2)]
+    rules = [refuse(ip="192.0.2.14", since=2 * DAY), refuse(NOBODY, to="gone@r0.example")]
+    week = Week({"r0.example": servers(4)} | fine(2), rules, mails=90, more=more)
+    found = sk.diagnose(week.frame(tmp_path))
+    assert servers_named(found) == [("192.0.2.14",)]
+    assert "nothing is told here" not in found.verdict
+
+
 def test_servers_with_onsets_of_their_own_are_told_apart(tmp_path: Path) -> None:
     two, since = ("192.0.2.14", "192.0.2.12"), {"192.0.2.14": 2 * DAY, "192.0.2.12": 4 * DAY}
     rules = [refuse(ip=ip, since=at) for ip, at in since.items()]
