@@ -129,6 +129,8 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
             chosen[same[0]] = _several(read, f.kind, [told[same[0]], f])[0], chosen[same[0]][1]
         elif f.kind != "inconclusive" and _news(read, f, told):
             chosen.append((f, c))
+        elif (again := rows & _again(read, f, told)).any():  # what is left of servers that are told hides others
+            rows = again
         else:
             doubtful.append(f)  # that receiver is asked no further
             here = set(read.site[rows].tolist())
@@ -137,6 +139,9 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
         f, c, others, _ = _best(read, left) if rows.any() else (None, 0.0, [], 0)
     untold = _untold(read, left, doubtful[not chosen :], others)
     chosen = _in_order(read, chosen or [(f, sure) for f in doubtful[:1]])
+    untold = np.setdiff1d(
+        untold, read.site[np.any([left & False, *(read.explained(f) for f, _ in chosen)], axis=0)]
+    )
     return chosen, chosen[0][1] if chosen else sure, found, considered, untold
 
 
@@ -183,7 +188,14 @@ def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
     if told and (f.kind == "local_path" or f.score < (SECOND_SERVER if f.dimension in _SERVERS else SECOND)):
         return False
     alike = [g for g in told if g.kind == f.kind and np.isin(read.site[g.mask], read.site[f.mask]).any()]
-    return all(f.values and set(f.values) <= set(g.detail.get("apart", ())) for g in alike)
+    return all(f.dimension == g.dimension in _SERVERS and not set(f.values) & set(g.values) for g in alike)
+
+
+def _again(read: Reading, f: Found, told: Sequence[Found]) -> Array:
+    """The rows of servers of which the same is told already."""
+    same = [g.values for g in told if (g.kind, g.dimension) == (f.kind, f.dimension) and g.dimension in _SERVERS]
+    codes = read.codes.get(f.dimension, np.full(len(read.t), -1))
+    return np.isin(codes, [v for values in same for v in values])
 
 
 def _apart(read: Reading, keep: Array, f: Found, found: list[Found]) -> Found:
@@ -194,7 +206,7 @@ def _apart(read: Reading, keep: Array, f: Found, found: list[Found]) -> Found:
         then = weigh(read, keep & ~read.explained(one))[0]
         other = next((g for g in then if g.kind == f.kind and set(g.values) == rest), None)
         if other is not None and one.score + other.score > f.score + SPARE and other.score > SECOND_SERVER:
-            return replace(one, detail={**one.detail, "apart": tuple(rest)})
+            return one
     return f
 
 
@@ -239,7 +251,7 @@ def _confirmed(read: Reading, f: Found) -> bool:
         return True
     here, so = np.isin(read.site, read.site[f.mask]), np.isin(read.said(f), f.voices)
     each = read.codes[f.dimension] if f.dimension in read.codes else read.number("size_bytes")
-    order = np.lexsort((~so, ~here))  # of each mail one row: at this receiver, and which failed so, if any did
+    order = np.lexsort((~so, ~here))  # of each try's retries one row: at this receiver, that failed so, if any
     once = order[np.unique(read.mail[order], return_index=True)[1]]
     here &= read.first_try if f.dimension in _SERVERS else np.isin(np.arange(len(here)), once)
     k, n, cell, tests = (so & here & f.mask).sum(), here.sum(), (here & f.mask).sum(), len(np.unique(each[here]))

@@ -20,8 +20,9 @@ Array = np.ndarray
 _NAMES, _MILD = {"recipient"}, {"recipient", "vague5_rcpt"}
 """Sounds of replies that name the recipient, and that may be about it."""
 _PARTS = ("mx_ip", "backend", "sender_ip", "pair")
-VOICES, KEPT, TOGETHER, LEAST, TIMES = 8, 4, 11, 0.06, 3.0
-"""Voices tried as a cause's; cells kept a kind; MX IPs guilty at once; rate, and times the rest's, to be named."""
+VOICES, KEPT, TOGETHER, LEAST, TIMES, DAY = 8, 4, 11, 0.06, 3.0, 86400.0
+"""Voices tried as a cause's; cells kept a kind; MX IPs guilty at once; rate, and times the rest's, to be named;
+seconds in which no greylisting forgets whom it saw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,8 +312,7 @@ def recoveries(scale: Scale) -> Iterator[Found]:
 def allowed(scale: Scale, f: Found) -> bool:
     """What may not be named however well it scores: a server or sender without another to compare with."""
     spoken, everything = {scale.sounds[v] for v in f.voices}, np.count_nonzero(f.mask) > scale.n - 3
-    silent = {"tls", "dead", "lost", "grey"}  # who does not answer, or says that it greylists, blocks nobody
-    if silent & spoken - set(scale.p["sounds"][f.kind]):
+    if spoken & {"tls", "dead", "lost", "grey"} - set(scale.p["sounds"][f.kind]) and not outlasts(scale, f):
         return False
     if everything and f.kind in scale.p["in_words"]:
         return spoken == {scale.p["in_words"][f.kind]}
@@ -332,6 +332,19 @@ def allowed(scale: Scale, f: Found) -> bool:
     if f.dimension == "backend":  # one part of an address only, beside a part that answers
         rest &= np.isin(scale.server, scale.server[f.mask]) & (scale.codes["backend"] >= 0) & (scale.voice < 0)
     return int(rest.sum()) >= 1 + (f.dimension != "backend")
+
+
+def outlasts(scale: Scale, f: Found) -> bool:
+    """Who does not answer blocks nobody; nor who says that it greylists, unless contacts that it saw within a day
+    are refused beyond the longest greylisting."""
+    if {scale.sounds[v] for v in f.voices} & {"tls", "dead", "lost"} or "block" not in scale.p["sounds"][f.kind]:
+        return False
+    rows = np.flatnonzero(f.mask & (scale.codes["triplet"] >= 0))
+    order = rows[np.argsort(scale.codes["triplet_ip"][rows], kind="stable")]
+    first, place = np.unique(scale.codes["triplet_ip"][order], return_index=True, return_inverse=True)[1:]
+    t = scale.t[order]
+    late = (t - t[first][place] > scale.p["delays"][-1]) & (np.diff(t, prepend=-np.inf) < DAY)
+    return late.sum() >= 3 and bool(scale.speaks(f.voices)[order[late]].mean() >= 0.9)
 
 
 def crossed(scale: Scale, f: Found) -> bool:

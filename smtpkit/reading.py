@@ -84,11 +84,13 @@ class Reading:
         keys = [pd.factorize(self.column(name))[0] for name in ("queue_id", "message_id", "vantage")]
         to, row = pd.Series(self.codes["recipient"].astype("int64")), np.arange(len(self.t))
         mail, lone = to.groupby([*keys, self.codes["domain"]]).ngroup(), (keys[0] < 0) & (keys[1] < 0)
-        self.mail = mail.mask(lone, len(row) + row).to_numpy("int64")  # by message, else by row
         if (none := (to < 0) & (keys[0] >= 0)).any():
             low, high = (to.where(to >= 0).groupby(mail).transform(which) for which in ("min", "max"))
             failing = to.where((to >= 0) & (self.voice >= 0)).groupby(mail).bfill().fillna(low.where(low == high))
             self.codes["recipient"] = to.mask(none & failing.notna(), failing).to_numpy("int64")
+        draw = pd.DataFrame({name: self.codes[name] for name in ("recipient", "sender_ip")}).assign(mail=mail)
+        draw = draw.groupby([*draw]).ngroup()  # by message, recipient and address of ours, else by row
+        self.mail = draw.mask(lone, len(row) + row).to_numpy("int64")
 
     def _join(self, name: str, a: str, b: str) -> None:
         """Pairs of two codes, each named by its first row; missing where the second is."""

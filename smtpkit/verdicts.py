@@ -33,7 +33,7 @@ def say(
         return " ".join([texts["nothing"], *left])
     codes = [read.codes["domain"][int(np.argmax(read.site == site))] for site in untold]
     if names := [read.names["domain"][code] for code in codes if code >= 0 and read.site.any()]:
-        left.append(str(texts["untold"]).format(n=len(names), sites=_list(names), one=one_line(repr(names[0]))))
+        left.append(str(texts["untold"]).format(n=len(names), sites=_list(names), alone=_alone(read, untold)))
     said = [_one(read, f, c) for f, c in chosen] or [_healthy(read, sure)]
     if more:
         by_count = pd.Series(more).groupby(pd.Series(more)).groups
@@ -41,6 +41,16 @@ def say(
         said.append(f"Sessions that would tell: {'; '.join(parts)}.")
     short = bool(asked) and asked <= EHLO and bool(read.column("outcome").eq("passed").any())
     return " ".join(said + left + [texts["ehlo"]] * short)
+
+
+def _alone(read: Reading, sites: Array) -> str:
+    """How to ask of one of these receivers alone: the first whose rows all have their domain in its own column."""
+    for site in sites if "domain" in read.rows else ():
+        domains = read.rows["domain"][read.site == site]
+        if domains.notna().all() and domains.nunique() <= 4:
+            several = one_line(repr(sorted(map(str, domains.unique()))))
+            return str(priors()["say"]["alone"]).format(domains=several)
+    return ""
 
 
 def _healthy(read: Reading, sure: float) -> str:

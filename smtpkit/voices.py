@@ -47,6 +47,8 @@ def sound(text: str, code: int, enhanced: str = "", stage: str = "", ours: str =
         return "listed"
     if ours and ours in text and found in ("", "busy", "tls", "recipient"):  # it names us: no fault of its own
         return "block"
+    if found == "grey" and ours and ours in text and re.search("(black|block|deny)-?list", text, re.IGNORECASE):
+        return "block"
     if found == "content" and code < 500:  # who dislikes a content says so for good
         return "vague4"
     return found or _first("sound_of_code", f"{code} {enhanced} {stage}")

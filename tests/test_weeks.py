@@ -180,6 +180,32 @@ def test_who_says_that_it_greylists_blocks_nobody(tmp_path: Path) -> None:
     assert list(letters(found)) == []
 
 
+ONE_OF_US = {"ip": "192.0.2.14"}, {"us": "198.51.100.8"}
+OUTLASTING = ["450 4.7.1 {us} is on our blacklist, greylisting in action", "450 4.7.1 Greylisted, try later", GREY]
+
+
+@pytest.mark.parametrize("where", ONE_OF_US)
+@pytest.mark.parametrize("text", OUTLASTING)
+def test_who_refuses_the_same_contacts_for_days_does_not_greylist(
+    tmp_path: Path, text: str, where: dict[str, str]
+) -> None:
+    """Whatever it says: a fault of one server or of one of our addresses, never of the recipients."""
+    rules = [refuse(text, since=DAY, domain="r0.example", **where)]
+    week = Week(
+        {"r0.example": servers(4)} | fine(1), rules, mails=150, people=6, senders=("a@ours.example",), tries=4
+    )
+    (cause,) = sk.diagnose(week.frame(tmp_path)).causes
+    assert (cause.values, cause.confidence >= 0.8) == (tuple(where.values()), True), cause
+    assert cause.kind == ("mx_block" if "ip" in where else "sender_ip_block")
+
+
+def test_one_server_that_greylists_on_its_own_is_no_block(tmp_path: Path) -> None:
+    rule = grey("r0.example")
+    rules = [lambda t: rule(t) if t.ip == "192.0.2.14" else None]
+    found = sk.diagnose(Week({"r0.example": servers(4)} | fine(2), rules, mails=300).frame(tmp_path))
+    assert [c.kind for c in found.causes if c.kind != "greylisting"] == [], found
+
+
 @pytest.mark.parametrize("text", ["452 4.2.2 Mailbox full", "451 4.7.0 Deferred by policy", BLOCKED])
 @pytest.mark.parametrize("people", ["z@r0.example", "z@r0.example, y@r0.example, x@r0.example"])
 def test_one_mail_retried_for_days_is_about_its_recipients(tmp_path: Path, people: str, text: str) -> None:
@@ -201,6 +227,37 @@ def test_retries_are_no_fresh_draws_for_a_size(tmp_path: Path, mails: int) -> No
     log = Week({"r0.example": servers(2)} | fine(1), rules, more=more, tries=30).frame(tmp_path)
     (cause,) = sk.diagnose(log.assign(recipient=None, sender=None, sender_ip=None)).causes
     assert (cause.kind, cause.confidence >= 0.8) == ("size_limit", mails > 1), cause
+
+
+@pytest.mark.parametrize("kind", ["sender_ip_block", "content_reject", "size_limit"])
+def test_one_mail_to_many_recipients_is_many_draws(kind: str) -> None:
+    """A newsletter: all refused of one address of ours, of one body, of one size, and nobody else."""
+    r, rows = random.Random(3), list[dict[str, Any]]()
+    for n in range(240):
+        which = r.randrange(5) if kind != "sender_ip_block" else r.randrange(2)
+        said = (554, "554 5.7.1 198.51.100.8 is blocked, see our blacklist", "mail")
+        said = (554, "554 5.7.1 message rejected as spam", "data") if kind == "content_reject" else said
+        said = (552, "552 5.3.4 message size exceeds limit", "mail") if kind == "size_limit" else said
+        code, reply, stage = said if which == 1 else (250, "250 ok", "body")
+        mail = {"started_at": START + pd.Timedelta(minutes=20 * n), "recipient": f"u{r.randrange(90)}@r0.example"}
+        mail |= {
+            "mx_ip": r.choice(servers(3)),
+            "domain": "r0.example",
+            "code": code,
+            "reply": reply,
+            "stage": stage,
+        }
+        mail |= {
+            "sender": "news@ours.example",
+            "sender_ip": "198.51.100.7",
+            "message_id": f"<{which}@ours.example>",
+        }
+        mail |= {"body_id": f"{which:016x}"} if kind == "content_reject" else {}
+        mail |= {"size_bytes": [1000, 90000, 2000, 3000, 4000][which]} if kind == "size_limit" else {}
+        ours = {"sender_ip": f"198.51.100.{7 + which}", "message_id": "<1@ours.example>"}
+        rows.append(mail | (ours if kind == "sender_ip_block" else {}))
+    (cause,) = sk.diagnose(pd.DataFrame(rows)).causes
+    assert (cause.kind, cause.confidence >= 0.8) == (kind, True), cause
 
 
 # several faults at once
@@ -265,6 +322,35 @@ def test_what_is_not_told_is_counted_and_how_to_see_it(tmp_path: Path) -> None:
     assert left in found.verdict.partition("nothing is told here")[2]
 
 
+def hint(verdict: str) -> str:
+    """What the verdict tells to write."""
+    return verdict.partition("ask one alone, as ")[2].removesuffix(".")
+
+
+def test_the_hint_to_ask_one_alone_can_be_run(tmp_path: Path) -> None:
+    """With all domains of that receiver; not where the frame has no such column."""
+    there = {f"r{i}.example": servers(3, f"192.0.{2 + i}") for i in range(8)}
+    there |= {f"also{domain}": ips for domain, ips in there.items()}
+    rules = [refuse(ip=f"192.0.{2 + i}.12", since=DAY) for i in range(8)]
+    log = Week(there, rules, mails=30).frame(tmp_path)
+    found = eval(hint(sk.diagnose(log).verdict), {"diagnose": sk.diagnose, "frame": log})
+    (cause,) = found.causes
+    assert cause.dimension == "mx_ip"
+    assert found.frame.domain.nunique() == 2
+    for other in (log.drop(columns="domain"), log.drop(columns="domain").assign(recipient_domain=log.domain)):
+        assert hint(sk.diagnose(other).verdict) == ""
+
+
+def test_a_receiver_of_which_a_cause_is_told_is_not_called_untold(tmp_path: Path) -> None:
+    """Though something weak is left there: a recipient who was refused twice."""
+    more = [{"at": (50 + 9 * i) * HOUR, "to": "gone@r0.example"} for i in range(2)]
+    rules = [refuse(ip="192.0.2.14", since=2 * DAY), refuse(NOBODY, to="gone@r0.example")]
+    week = Week({"r0.example": servers(4)} | fine(2), rules, mails=90, more=more)
+    found = sk.diagnose(week.frame(tmp_path))
+    assert servers_named(found) == [("192.0.2.14",)]
+    assert "nothing is told here" not in found.verdict
+
+
 def test_servers_with_onsets_of_their_own_are_told_apart(tmp_path: Path) -> None:
     two, since = ("192.0.2.14", "192.0.2.12"), {"192.0.2.14": 2 * DAY, "192.0.2.12": 4 * DAY}
     rules = [refuse(ip=ip, since=at) for ip, at in since.items()]
@@ -274,6 +360,25 @@ def test_servers_with_onsets_of_their_own_are_told_apart(tmp_path: Path) -> None
         onset = (cause.onset - START).total_seconds()
         assert abs(onset - since[cause.values[0]]) < 4 * HOUR
     assert found.verdict.count("the 2 other MX IPs refused 0 of ") == 2
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("there", [12, 16])
+def test_no_stale_server_of_many_is_lost(seed: int, there: int) -> None:
+    """Half of them, each with an onset of its own; noise everywhere accuses nobody."""
+    r, rows = random.Random(seed), list[dict[str, Any]]()
+    since = {ip: (8 + 10 * n) * HOUR for n, ip in enumerate(servers(there // 2))}
+    for at in sorted(r.random() * 4 * DAY for _ in range(50 * there)):
+        ip = r.choice(servers(there))
+        bad = at > since.get(ip, 1e9)
+        said = (
+            {"code": 554, "reply": "554 5.7.1 198.51.100.7 is blocked"} if bad else {"code": 250, "reply": "250 ok"}
+        )
+        said = {"code": 451, "reply": "451 4.3.0 Lookup failed"} if not bad and r.random() < 0.03 else said
+        who = {"sender": "a@ours.example", "recipient": f"u{r.randrange(40)}@r0.example", "domain": "r0.example"}
+        rows.append(who | said | {"started_at": START + pd.Timedelta(seconds=at), "mx_ip": ip})
+    found = sk.diagnose(pd.DataFrame(rows))
+    assert sorted(ip for values in servers_named(found) for ip in values) == sorted(since), found
 
 
 def test_servers_with_one_onset_are_told_together(tmp_path: Path) -> None:
