@@ -218,11 +218,11 @@ def more_probes(read: Reading, chosen: Sequence[tuple[Found, float]], found: Seq
     Each further session of a server that goes on refusing at its rate brings its Kullback-Leibler distance from the
     rest's rate; a sibling needs 5 clean ones to exclude, at 95 %, that it refuses half.
     """
-    unsure = [f.detail.get("suspect", f) for f, c in chosen[:1] if c < SURE]
+    unsure = [f.detail.get("suspect", f) for f, c in chosen if c < SURE]
     servers = [f for f in unsure if f.dimension in ("mx_ip", "pair")]
     if not servers and (chosen or len(np.unique(read.site)) > 1):
         return {}
-    here = np.isin(read.site, read.site[servers[0].mask]) if servers else np.ones(len(read.t), bool)
+    here = np.isin(read.site, read.site[np.any([f.mask for f in servers], axis=0)]) if servers else read.t < np.inf
     asked = pd.Series(read.codes["mx_ip"][here]).value_counts()
     need = {int(ip): CLEAR - int(n) for ip, n in asked.items() if ip >= 0 and n < CLEAR}
     for f in servers:
@@ -230,7 +230,8 @@ def more_probes(read: Reading, chosen: Sequence[tuple[Found, float]], found: Seq
         p = (own.sum() + 0.5) / (f.mask.sum() + 1)
         q = min((np.isin(read.voice, f.voices) & rest).sum() + 0.5, 0.5 * (rest.sum() + 1)) / (rest.sum() + 1)
         gain = float(rel_entr(p, q) + rel_entr(1 - p, 1 - q))
-        rival = max([0.0, *(g.score for g in found if g.kind != f.kind)])
+        rivals = [g for g in found if g.kind != f.kind and 2 * (read.explained(g) & own).sum() >= own.sum()]
+        rival = max([0.0, *(g.score for g in rivals)])
         short = rival + priors()["temperature"] * math.log(9) - f.score
         for ip in np.flatnonzero(np.isin(read.names["mx_ip"], read.named(f))):
             need[int(ip)] = max(1, math.ceil(short / max(gain, 0.05)))

@@ -400,6 +400,16 @@ def test_a_further_cause_is_no_surer_than_alone(tmp_path: Path, seed: int) -> No
     assert list(letters(whole)) == []
 
 
+def test_how_many_sessions_would_tell_is_said_of_each_doubtful_cause(tmp_path: Path) -> None:
+    """Of one that stands after a sure one, too; few, as it refused all."""
+    rules = [refuse(ip="192.0.2.11", since=DAY), refuse("421 4.3.2 Service busy", ip="192.0.2.12", since=2 * DAY)]
+    found = sk.diagnose(Week({"r0.example": servers(4)} | fine(1), rules, mails=120).frame(tmp_path))
+    assert [c.confidence >= 0.8 for c in found.causes] == [True, False], found
+    assert list(found.more_probes) == ["192.0.2.12"]
+    assert found.more_probes["192.0.2.12"] < 10
+    assert "Sessions that would tell: " in found.verdict
+
+
 # one of our own addresses
 
 
