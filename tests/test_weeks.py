@@ -410,6 +410,16 @@ def test_how_many_sessions_would_tell_is_said_of_each_doubtful_cause(tmp_path: P
     assert "Sessions that would tell: " in found.verdict
 
 
+def test_few_recipients_do_not_stand_before_a_long_doubtful_outage(tmp_path: Path) -> None:
+    """Nobody else was asked, so that our own path may be at fault; before the few recipients it is told."""
+    rules = [refuse("Connection timed out", since=2 * DAY, until=2.5 * DAY)]
+    rules += [refuse(NOBODY, to=f"u{n}@r0.example") for n in range(4)]
+    found = sk.diagnose(Week({"r0.example": servers(4)}, rules, mails=150).frame(tmp_path))
+    assert [c.kind for c in found.causes] == ["outage", "recipient_bad"], found
+    assert [c.confidence >= 0.8 for c in found.causes] == [False, True]
+    assert found.confidence < 0.8
+
+
 # one of our own addresses
 
 
