@@ -196,7 +196,8 @@ def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
     if told and (f.kind == "local_path" or f.score < (SECOND_SERVER if f.dimension in _SERVERS else SECOND)):
         return False
     alike = [g for g in told if g.kind == f.kind and np.isin(read.site[g.mask], read.site[f.mask]).any()]
-    return all(f.dimension == g.dimension in _SERVERS and not set(f.values) & set(g.values) for g in alike)
+    same = all(f.dimension == g.dimension and set(f.voices) <= set(g.voices) for g in alike)  # in the same words
+    return not alike or (same and f.dimension in _SERVERS and not any(set(f.values) & set(g.values) for g in alike))
 
 
 def _again(read: Reading, f: Found, told: Sequence[Found]) -> Array:
