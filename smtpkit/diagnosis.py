@@ -24,7 +24,9 @@ that a server more must bring, that a further cause needs, and one that accuses 
 nobody shows our own path open, or the sign is too weak."""
 _SERVERS, _WIDE = ("mx_ip", "backend", "pair"), ("dnsbl", "recipient_bad")
 _CARRIED = ("sender_ip", "size", "body")
-"""Dimensions that accuse a server; kinds that several receivers may share; what all tries of a mail share."""
+_PEOPLE = ("recipient_bad", "greylisting", "inconclusive")
+"""Dimensions that accuse a server; kinds that several receivers may share; what all tries of a mail share; kinds
+that are no fault of a server or a receiver."""
 _SHOWN = ("n", "failed", "as_cause", "rate", "low", "high", "accused")
 
 
@@ -139,19 +141,25 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
         f, c, others, _ = _best(read, left) if rows.any() else (None, 0.0, [], 0)
     untold = _untold(read, left, doubtful[not chosen :], others)
     chosen = _in_order(read, chosen or [(f, sure) for f in doubtful[:1]])
-    untold = np.setdiff1d(
-        untold, read.site[np.any([left & False, *(read.explained(f) for f, _ in chosen)], axis=0)]
-    )
+    told = np.any([left & False, *(read.explained(f) for f, _ in chosen)], axis=0)
+    untold = np.setdiff1d(untold, read.site[told])
     return chosen, chosen[0][1] if chosen else sure, found, considered, untold
 
 
 def _in_order(read: Reading, chosen: list[tuple[Found, float]]) -> list[tuple[Found, float]]:
-    """The causes as told: sure ones that a letter can mend, sure ones, others; the accused are no siblings."""
+    """The causes as told: sure ones that a letter can mend, sure ones, others; the accused are no siblings.
+
+    An unsure one that explains over three times what all the sure ones without a letter do stands before them.
+    """
     chosen = [(_ours(read, f), c) for f, c in chosen]
     accused = [(f.dimension, v) for f, _ in chosen for v in f.values]
     for n, (f, c) in enumerate(chosen):
         chosen[n] = replace(f, detail={**f.detail, "accused": [v for name, v in accused if name == f.dimension]}), c
-    return sorted(chosen, key=lambda x: 2 if x[1] < verdicts.SURE else x[0].kind in priors()["last"])
+    many = np.array([read.explained(f).sum() for f, _ in chosen], int)
+    key = np.array([2.0 if c < verdicts.SURE else f.kind in priors()["last"] for f, c in chosen])
+    server = np.array([f.kind not in _PEOPLE for f, _ in chosen], bool)
+    key[server & (key == 2) & (many > 3 * many[key == 1].sum())] = 0.5
+    return [chosen[n] for n in np.argsort(key, kind="stable")]
 
 
 def _untold(read: Reading, left: Array, doubtful: list[Found], found: list[Found]) -> Array:
@@ -188,7 +196,8 @@ def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
     if told and (f.kind == "local_path" or f.score < (SECOND_SERVER if f.dimension in _SERVERS else SECOND)):
         return False
     alike = [g for g in told if g.kind == f.kind and np.isin(read.site[g.mask], read.site[f.mask]).any()]
-    return all(f.dimension == g.dimension in _SERVERS and not set(f.values) & set(g.values) for g in alike)
+    same = all(f.dimension == g.dimension and set(f.voices) <= set(g.voices) for g in alike)  # in the same words
+    return not alike or (same and f.dimension in _SERVERS and not any(set(f.values) & set(g.values) for g in alike))
 
 
 def _again(read: Reading, f: Found, told: Sequence[Found]) -> Array:

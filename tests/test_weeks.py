@@ -381,6 +381,15 @@ def test_no_stale_server_of_many_is_lost(seed: int, there: int) -> None:
     assert sorted(ip for values in servers_named(found) for ip in values) == sorted(since), found
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_server_that_defers_now_and_then_is_not_accused_after_a_stale_one(tmp_path: Path, seed: int) -> None:
+    r = random.Random(seed)
+    busy = refuse("451 4.7.1 Try later", ip="192.0.2.12")
+    rules = [refuse(ip="192.0.2.14", since=2 * DAY), lambda t: busy(t) if r.random() < 0.2 else None]
+    found = sk.diagnose(Week({"r0.example": servers(6)} | fine(1), rules, mails=250, seed=seed).frame(tmp_path))
+    assert servers_named(found) == [("192.0.2.14",)], found
+
+
 def test_servers_with_one_onset_are_told_together(tmp_path: Path) -> None:
     rules = [refuse(ip=ip, since=2 * DAY) for ip in ("192.0.2.14", "192.0.2.12")]
     found = sk.diagnose(Week({"r0.example": servers(4)} | fine(1), rules, mails=250).frame(tmp_path))
@@ -408,6 +417,16 @@ def test_how_many_sessions_would_tell_is_said_of_each_doubtful_cause(tmp_path: P
     assert list(found.more_probes) == ["192.0.2.12"]
     assert found.more_probes["192.0.2.12"] < 10
     assert "Sessions that would tell: " in found.verdict
+
+
+def test_few_recipients_do_not_stand_before_a_long_doubtful_outage(tmp_path: Path) -> None:
+    """Nobody else was asked, so that our own path may be at fault; before the few recipients it is told."""
+    rules = [refuse("Connection timed out", since=2 * DAY, until=2.5 * DAY)]
+    rules += [refuse(NOBODY, to=f"u{n}@r0.example") for n in range(4)]
+    found = sk.diagnose(Week({"r0.example": servers(4)}, rules, mails=150).frame(tmp_path))
+    assert [c.kind for c in found.causes] == ["outage", "recipient_bad"], found
+    assert [c.confidence >= 0.8 for c in found.causes] == [False, True]
+    assert found.confidence < 0.8
 
 
 # one of our own addresses
