@@ -1,6 +1,7 @@
 """sending: `send`: one message, delivered only with live=True and an allow-list. Not here: what it is (message)."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -125,15 +126,23 @@ class _Sending:
 
     def key(self, recipient: str) -> str:
         """What must not be handed over twice: case, recipient, and all of the message but what a build renews."""
+        return sha256(f"{self.rules.case}\0{recipient}\0{self._content}".encode()).hexdigest()[:32]
+
+    @cached_property
+    def _content(self) -> str:
+        """Read once: a message may have many octets, and many recipients."""
         head, body = split(self.message.octets)
-        kept = [self.rules.case, recipient, *(f"{n}:{v}" for n, v in read(head) if n not in _RENEWED)]
-        return sha256("\0".join(kept).encode() + b"\0" + body).hexdigest()[:32]
+        kept = "\0".join(f"{n}:{v}" for n, v in read(head) if n not in _RENEWED)
+        return sha256(kept.encode() + b"\0" + body).hexdigest()
 
     def once(self, recipient: str, ip: str) -> str:
         """The key of older casebooks: by Message-ID, of one mode only."""
-        name = self.message.message_id or sha256(self.message.octets).hexdigest()
-        parts = [self.rules.case, name, self.message.body_id, recipient, ip if self.each else "", ""]
+        parts = [self.rules.case, *self._named, recipient, ip if self.each else "", ""]
         return sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+    @cached_property
+    def _named(self) -> tuple[str, str]:
+        return self.message.message_id or sha256(self.message.octets).hexdigest(), self.message.body_id
 
     def rows(self, way: Way, who: Sequence[str], number: int) -> tuple[Mapping[str, object], ...]:
         """The rows of one try, one a recipient."""

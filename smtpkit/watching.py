@@ -18,7 +18,7 @@ from smtpkit.campaign import Rules, Run, run
 from smtpkit.casebook import Casebook
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.checks import dnsbl
-from smtpkit.errors import refuse
+from smtpkit.errors import listed, refuse
 from smtpkit.jobs import Job, Plan, hold
 from smtpkit.limits import DAY, Pace
 from smtpkit.mx import MxRoute
@@ -45,8 +45,8 @@ def watch(
     """Ask every MX IP again and again until all accept and no block list has us; nothing is delivered.
 
     Each round resolves the domain anew (a route of `lookup_mx` stays as it is). What is not known holds the end
-    back: a host whose look-up fails for a while, a list without answer. A case that was broken off goes on where
-    its casebook ends; one that ended well returns at once. What lists say: `checks.dnsbl.history(casebook)`.
+    back: a host whose look-up fails for a while, a list that had us and is silent. A case that was broken off
+    goes on where its casebook ends; one that ended well returns at once. Lists: `checks.dnsbl.history(casebook)`.
     every: seconds between rounds, more where `pace.per_day` would not last. clear: rounds in a row in which all
     accept. rounds: how many at most; `guard.max_connections` ends it too. zones: block lists, by default all IP
     lists of data/dnsbl_zones.csv, [] for none. keywords: those of `probe`; `case` is "watch DOMAIN" unless given.
@@ -77,8 +77,7 @@ def watch(
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
         rules["pace"] = replace(pace, asks_after_refusal=1_000_000, patience=DAY)
     names = [row["zone"] for row in catalogue("dnsbl_zones.csv") if row["kind"] == "ip"]
-    zones = [zones] if isinstance(zones, str) else zones
-    wanted = names if zones is None else [host_name("zones", zone) for zone in zones]
+    wanted = names if zones is None else [host_name("zones", zone) for zone in listed("zones", zones)]
     book, ip = Casebook(found.casebook), net.sender_ip
     lists = partial(_said, book, ip, wanted) if ip and wanted else None
     find = partial(find_route, domain, keywords.get("server"), keywords.get("server_name"), net)
