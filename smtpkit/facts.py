@@ -34,12 +34,13 @@ recipient stage outcome code enhanced reply error queue_id message_id tls sessio
 class Facts:
     """Attempts in their roles: mine (the accused's), bad (those that failed so), rest (siblings), the quoted.
 
-    Siblings: same receiver, same sender IP unless that is accused; of a limit (rate) who is slower. No cause: none.
+    Siblings: same receiver, same sender IP unless that is accused; of a limit (rate) who is slower; where servers
+    recover one by one, each from then on. No cause: none.
     """
 
     def __init__(self, table: pd.DataFrame, diagnosis: Diagnosis, cause: Cause | None) -> None:
         self.cause, self.view = cause, rows.Rows(table, replace(diagnosis, causes=(cause,)) if cause else diagnosis)
-        known = "attempt_id at domain ip host backend us word told hit theirs accused counted".split()
+        known = "attempt_id at back domain ip host backend us word told hit theirs accused counted".split()
         found = self.view.facts[known].assign(ours=self.view.facts.sender)
         self.all = f = found.merge(table.drop(columns="domain"), on="attempt_id", validate="one_to_one")
         mine, self.rate = f.counted & self._marked(f), dict[str, Any]()
@@ -49,6 +50,8 @@ class Facts:
             others = rows.told(self.view.facts, apart)
             self.rate, fast, slow = hurried(table, f.attempt_id[f.told], f.attempt_id[others])
             mine, like = (f.counted & f.attempt_id.isin(ids) for ids in (fast, slow))
+        after = f.counted & mine & (f["at"] >= f.back)  # who stopped refusing is a sibling from then on
+        mine, like = mine & ~after, like | after
         self.mine, self.bad = f[mine], f[mine & f.hit]
         self.rest, last = f[like], len(self.bad) - 1
         spread = {round(i * last / (LINES - 1)) for i in range(LINES) if last >= 0}

@@ -11,7 +11,7 @@ import smtpkit as sk
 from smtpkit import packet
 from smtpkit.packet import report
 from smtpkit.rows import Rows
-from tests.frames import Cause, Diagnosis
+from tests.frames import Cause, Diagnosis, staircase
 
 
 @pytest.fixture(autouse=True)
@@ -245,3 +245,30 @@ def test_another_accused_server_is_no_sibling_in_its_neighbours_letter() -> None
         others = set(made.table.mx_ip[made.table.counted_as.str.contains("sibling")])
         assert others == {"192.0.2.11", "192.0.2.13"}, cause.values
         assert line(made, "Contrast").startswith("0 of ")
+
+
+@pytest.mark.parametrize(
+    ("lang", "what", "contrast"),
+    [
+        (
+            "en",
+            "102 of 102 attempts refused at RCPT until the recovery of each",
+            "0 of 114 refused since the recovery",
+        ),
+        ("ko", "서버별 해제 전까지 RCPT 단계에서 102건 중 102건 거부", "서버별 해제 이후: 114건 중 0건 거부"),
+    ],
+)
+def test_servers_that_recover_one_by_one_are_each_compared_with_itself(lang: str, what: str, contrast: str) -> None:
+    """The letter counted all attempts of the receiver, "102 of 216", and compared them with nothing."""
+    found = sk.diagnose(staircase())
+    made = report(found, lang=lang)
+    assert "102 of 102 sessions" in found.verdict
+    assert "0 of 114" in found.verdict
+    assert what in str(made.letter)
+    assert contrast in str(made.letter)
+    assert made.table.counted_as.value_counts().to_dict() == {"sibling": 114, "accused, refused": 102}
+    never = {ip: at for ip, at in found.causes[0].recoveries.items() if ip != "192.0.2.15"}
+    part = replace(found, causes=(replace(found.causes[0], values=tuple(never), recoveries=never),))
+    said = ("or by MX addresses that never refused", "(거부한 적 없는 서버 포함)")[lang == "ko"]
+    assert said in str(report(part, lang=lang, frame=staircase()).letter)
+    assert said not in str(made.letter)

@@ -413,7 +413,9 @@ def test_a_frame_alone_is_diagnosed_and_a_bare_table_will_do() -> None:
 
 def test_real_verdicts_of_other_incidents_make_the_right_packets() -> None:
     letter = report(staircase(), **GIVEN).letter
-    assert letter.startswith("# daum.example: 102 of 216 attempts from 198.51.100.7 refused\n")
+    assert letter.startswith(
+        "# daum.example: 102 of 102 attempts from 198.51.100.7 refused, none of 114 since their recovery\n"
+    )
     assert "    At you    mx6.daum.example [192.0.2.16]:25\n" in letter, "the one that is not back"
     assert (
         report(pairs(), **GIVEN).subject
