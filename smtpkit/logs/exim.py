@@ -20,10 +20,12 @@ _STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?: [+-]\d{4})?"
 _KEY = r"\w{6}-\w{6,11}-\w{2,4} "
 _LINE = re.compile(rf"(?:({_STAMP}) )?(?:\[\d+\] )?({_KEY[:-1]}) (.*)")
 _OWN = rf"^{_STAMP} (?:\[\d+\] )?{_KEY}"
-_INNER = re.compile(rf"^.*?exim\d?\[\d+\]: (?={_STAMP} )")
-_BEHIND = rf"{_KEY}(?:<=|[=>-]>|\*[*>]|==|H=|Completed|TLS )" + r'|^[{].*"MESSAGE" ?: ?\['
+_INNER = re.compile(rf"^.*?(?<!/\d\] )(?={_STAMP} (?:\[\d+\] )?{_KEY})")
+_BEHIND = rf"{_KEY}(?:<=|[=>-]>|\*[*>]|==|H=|Completed|TLS |SMTP [et])" + r'|^[{].*"MESSAGE" ?: ?\['
 """Lines with another front: syslog's, journald's (octets come as a list), or one that cannot be read."""
-_FINAL = re.compile(r'(=>|->|>>|\*>|\*\*|==) ("(?:[^"\\]|\\.)*"\S*?|\S+?)(?: <([^>]*)>)?:?(?: (.*))?$')
+_FINAL = re.compile(
+    r'(=>|->|>>|\*>|\*\*|==) +("(?:[^"\\]|\\.)*"\S*?|\S+?)(?: \([^()]*\))?(?: <([^>]*)>)?:?(?: (.*))?$'
+)
 _HOST = re.compile(
     r"\bH=(\S+?)?(?: DS)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?"
 )
@@ -41,8 +43,23 @@ _MOST = 500
 _TRANSPORT = re.compile(r"\bT=\S")
 _TOLD = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
 _LINK = ("tls", "tls_cipher", "tls_verified", "local_ip")
-_ACL = re.compile(r"(?:(?:temporarily )?rejected|Warning:|discarded) ")
-"""So our own server begins what it says of a client, whose H= looks like a host's."""
+_ACL = re.compile(
+    r"(?:(?:temporarily )?rejected|Warning:|discarded) |TLS error on connection \((?:recv|send|SSL_read|SSL_write)"
+)
+"""So our own server begins what it says of a client, whose H= looks like a host's. And servers that leave out TLS's
+close after QUIT (Gmail) are told of beside each delivery; where one was lost, another line says so."""
+_IP = r" \[([0-9A-Fa-f:.]+)\]"
+_OLD = [
+    (
+        rf"(SMTP error from remote mail)(?:er| server) (.+?): host (\S+){_IP}(?=: \d{{3}})",
+        r"H=\3 [\4]: \1 server \2",
+    ),
+    (rf"(SMTP timeout) while connected to (\S+){_IP}", r"H=\2 [\3]: \1"),
+    (rf"(Remote host) (\S+){_IP}", r"H=\2 [\3]: \1"),
+    (rf"^([\w.-]+{_IP}(?::\d+)? (?:Connection|Operation|No route|Network is))", r"H=\1"),
+]
+"""How Exim named the server up to 4.86: in the words."""
+_LMTP = re.compile(r"\bT=\S*lmtp", re.IGNORECASE)
 _HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been failing")
 
 
@@ -67,7 +84,10 @@ class Reader(Bare):
     """By message id: H= lines, until a final line says whether it repeats them; domains of final lines."""
 
     marks: ClassVar = (b" Completed\n", b" R=", b" <= ")
-    words: ClassVar = (" <= ", " => ", " -> ", " >> ", " ** ", " == ", " *> ", " H=", " Completed")
+    words: ClassVar = (
+        " <= | => | -> | >> | ** | == | *> | H=| Completed| SMTP error | SMTP timeout | Remote host "
+        "| timed out| refused| reset by | No route | unreachable"
+    ).split("|")
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,6 +110,8 @@ class Reader(Bare):
             self.odd(head)
 
     def _event(self, head: Head, qid: str, text: str) -> None:
+        for old, new in _OLD if "[" in text and " H=" not in text else ():
+            text = re.sub(old, new, text, count=1)
         if text.startswith("<= "):
             sender, size, message_id = text.split(" ")[1], _SIZE.search(text), _ID.search(text)
             self.messages[head[2], qid] = {
@@ -107,7 +129,7 @@ class Reader(Bare):
 
     def _between(self, head: Head, qid: str, host: re.Match[str]) -> None:
         """A try that another address follows, or whose final line comes next."""
-        before, after = head[4][: host.start()], head[4][host.end() :]
+        before, after = host.string[: host.start()], host.string[host.end() :]
         if re.search(" [AFPU]=", host[4]) or _ACL.match(after):
             return
         told = _ending(before if before.startswith("TLS") else after)
@@ -160,15 +182,15 @@ class Reader(Bare):
     def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
         mark, recipient, original, text = m.groups("")
         host, good, held = _HOST.search(text), mark in ("=>", "->", ">>"), _HELD.search(text)
-        whom, same = original or recipient, dict[str, Any]()
-        facts: dict[str, Any] = {"kind": "final", "recipient": whom, "orig_to": recipient if original else None}
+        whom, same = recipient if "@" in recipient else original or recipient, dict[str, Any]()
+        facts: dict[str, Any] = {"kind": "final", "recipient": whom, "orig_to": original or None}
         facts |= {"domain": whom.rpartition("@")[2].lower()} | (_server(host) if host else {})
         told = _success(text) if good else _ending(text[host.end() :] if host else _FRONT.sub("", text))
         if _TRANSPORT.search(text) and (host or not good):
             self._domains.setdefault(qid, set()).add(facts["domain"])
             same = {} if good or held else self._same(head, qid, facts, told)
         del facts["domain"]  # rows.complete knows names outside ASCII
-        if held or not (host or same) or mark == "*>":
+        if held or not (host or same) or mark == "*>" or _LMTP.search(text):
             dns = told if not held and told.get("stage") == "dns" else {"kind": "suspended" if held else "local"}
             self.add(head, qid, **facts | dns)
         else:
