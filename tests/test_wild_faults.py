@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501 - lines of logs are long
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,78 @@ def test_exim_behind_grep_and_containers(front: str, tmp_path: Path) -> None:
     table = read(tmp_path, front + E + TAKEN, mta="exim")
     assert told(table, "recipient mx_ip outcome error") == [OK]
     assert (str(table.started_at[0])[:19], beside(table)) == ("2026-03-02 09:14:05", {"problems": 0})
+
+
+@pytest.mark.parametrize("line", ['{{"log":"{}","stream":"stdout"}}', '"{}"'])
+def test_a_line_of_exim_inside_other_quotes_is_counted_and_not_half_read(line: str, tmp_path: Path) -> None:
+    table = read(tmp_path, E + TAKEN, line.format((E + TAKEN).replace('"', r"\"")), mta="exim")
+    assert (len(table), beside(table)) == (1, {"problems": 1})
+
+
+S = "Mar  2 09:14:05 relay1 smtpd[41]: "
+NAMED = "from=<s@ours.example>, to=<kim@example.net>, rcpt=<->, source=203.0.113.1, relay=192.0.2.25 (mx1.example.net), delay=1s"
+SMTPD = {
+    "6.0, refused": (
+        [
+            "8f4864084ecc48f4 mta event=connecting address=smtp+tls://192.0.2.25:25 host=mx1.example.net",
+            '8f4864084ecc48f4 mta event=delivery evpid=7077717e797a776e from=<s@ours.example> to=<kim@example.net> rcpt=<-> source="203.0.113.1" relay="192.0.2.25 (mx1.example.net)" delay=1s result="PermFail" stat="550 5.7.1 no"',
+            "8f4864084ecc48f4 mta event=closed reason=quit messages=0",
+        ],
+        [["kim@example.net", "192.0.2.25", 25, "rejected", None, "550 5.7.1 no"]],
+    ),
+    "6.0, no connection": (
+        [
+            "8f4864084ecc48f4 mta event=connecting address=smtp://192.0.2.25:25 host=mx1.example.net",
+            "8f4864084ecc48f4 mta event=error reason=Connection refused",
+        ],
+        [[None, "192.0.2.25", 25, "failed", "refused", None]],
+    ),
+    "5.7, taken": (
+        [
+            "smtp-out: session 8f4864084ecc48f4: connecting to smtp+tls://192.0.2.25:25 (mx1.example.net)",
+            f"smtp-out: session 8f4864084ecc48f4: evpid=7077717e797a776e, status=Ok, {NAMED}, stat=250 2.0.0 Ok: queued, as 1",
+        ],
+        [["kim@example.net", "192.0.2.25", 25, "accepted", None, "250 2.0.0 Ok: queued, as 1"]],
+    ),
+    "5.7, no answer from DNS": (
+        [
+            "smtp-out: session 0000000000000000: evpid=7077717e797a776e, status=TempFail, from=<>, to=<kim@example.net>, rcpt=<->, source=-, relay=example.net, delay=0s, stat=Temporary failure in MX lookup"
+        ],
+        [["kim@example.net", None, None, "failed", "dns_servfail", None]],
+    ),
+    "5.4, deferred": (
+        [
+            "smtp-out: Connected on session 8f4864084ecc48f4",
+            f"relay: TempFail for 7077717e797a776e: session=8f4864084ecc48f4, {NAMED}, stat=451 4.7.1 later",
+        ],
+        [["kim@example.net", "192.0.2.25", None, "deferred", None, "451 4.7.1 later"]],
+    ),
+    "5.4, closed": (
+        [
+            "smtp-out: Connecting to smtp://192.0.2.25:25 (mx1.example.net) on session 8f4864084ecc48f4...",
+            "smtp-out: Error on session 8f4864084ecc48f4: Connection closed unexpectedly",
+        ],
+        [[None, "192.0.2.25", 25, "failed", "lost", None]],
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "rows"), SMTPD.values(), ids=SMTPD)
+def test_opensmtpd_before_6_4(lines: list[str], rows: list[Any], tmp_path: Path) -> None:
+    table = read(tmp_path, *(S + line for line in lines))
+    assert told(table, "recipient mx_ip port outcome error reply") == rows
+    assert set(table.mx_host.dropna()) <= {"mx1.example.net"}
+    assert beside(table) == {"problems": 0}
+
+
+def test_an_outcome_in_no_known_form_of_opensmtpd_s_is_counted(tmp_path: Path) -> None:
+    lines = [SMTPD["5.7, taken"][0][1], f"relay: TempFail for 7077717e797a776e: {NAMED}, stat=451 later"]
+    table = read(tmp_path, *(S + line for line in lines))
+    assert (len(table), beside(table)) == (1, {"problems": 1})
+
+
+def test_a_server_s_words_make_no_line_of_opensmtpd_s(tmp_path: Path) -> None:
+    words = "550 smtp-out: Error on session 8f4864084ecc48f4: relay: Ok"
+    lines = SMTPD["6.0, refused"][0]
+    table = read(tmp_path, S + lines[0], S + lines[1].replace("550 5.7.1 no", words))
+    assert told(table, "outcome reply") == [["rejected", words]]

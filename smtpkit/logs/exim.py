@@ -20,7 +20,7 @@ _STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?: [+-]\d{4})?"
 _KEY = r"\w{6}-\w{6,11}-\w{2,4} "
 _LINE = re.compile(rf"(?:({_STAMP}) )?(?:\[\d+\] )?({_KEY[:-1]}) (.*)")
 _OWN = rf"^{_STAMP} (?:\[\d+\] )?{_KEY}"
-_INNER = re.compile(rf"^.*?(?<!/\d\] )(?={_STAMP} (?:\[\d+\] )?{_KEY})")
+_INNER = re.compile(rf"^(?![\"{{]).*?(?<!/\d\] )(?={_STAMP} (?:\[\d+\] )?{_KEY})")
 _BEHIND = rf"{_KEY}(?:<=|[=>-]>|\*[*>]|==|H=|Completed|TLS |SMTP [et])" + r'|^[{].*"MESSAGE" ?: ?\['
 """Lines with another front: syslog's, journald's (octets come as a list), or one that cannot be read."""
 _FINAL = re.compile(
@@ -46,16 +46,11 @@ _LINK = ("tls", "tls_cipher", "tls_verified", "local_ip")
 _ACL = re.compile(
     r"(?:(?:temporarily )?rejected|Warning:|discarded) |TLS error on connection \((?:recv|send|SSL_read|SSL_write)"
 )
-"""So our own server begins what it says of a client, whose H= looks like a host's. And servers that leave out TLS's
-close after QUIT (Gmail) are told of beside each delivery; where one was lost, another line says so."""
+"""So begins what is said of clients, whose H= looks like a host's, and of servers that end TLS without a word."""
 _IP = r" \[([0-9A-Fa-f:.]+)\]"
 _OLD = [
-    (
-        rf"(SMTP error from remote mail)(?:er| server) (.+?): host (\S+){_IP}(?=: \d{{3}})",
-        r"H=\3 [\4]: \1 server \2",
-    ),
-    (rf"(SMTP timeout) while connected to (\S+){_IP}", r"H=\2 [\3]: \1"),
-    (rf"(Remote host) (\S+){_IP}", r"H=\2 [\3]: \1"),
+    (rf"(SMTP error from remote mail)(?:er| server) (.+?): host (\S+){_IP}(?=: \d)", r"H=\3 [\4]: \1 server \2"),
+    (rf"(Remote host|SMTP timeout)(?: while connected to)? (\S+){_IP}", r"H=\2 [\3]: \1"),
     (rf"^([\w.-]+{_IP}(?::\d+)? (?:Connection|Operation|No route|Network is))", r"H=\1"),
 ]
 """How Exim named the server up to 4.86: in the words."""
