@@ -189,3 +189,43 @@ def test_a_server_s_words_make_no_line_of_opensmtpd_s(tmp_path: Path) -> None:
     lines = SMTPD["6.0, refused"][0]
     table = read(tmp_path, S + lines[0], S + lines[1].replace("550 5.7.1 no", words))
     assert told(table, "outcome reply") == [["rejected", words]]
+
+
+SENT = "4XkP2q3Zr1z9tQ: to=<kim@example.net>, relay=mx1.example.net[192.0.2.25]:25, delay=0.9, delays=0/0/0.6/0.3, dsn=2.0.0, status=sent (250 2.0.0 Ok)"
+DOWN = "connect to mx2.example.net[192.0.2.26]:25: Connection refused"
+P, ISO = "Mar  2 09:14:05 relay1 postfix/smtp[41]: ", "2026-03-02T09:14:05.811902+00:00 relay1 postfix/smtp[41]: "
+FRONTS = {
+    "docker logs -t before RFC 3339": f"2026-03-02T09:14:05.123456789Z {ISO}",
+    "Kubernetes before RFC 3339": f"2026-03-02T09:14:05.123456789Z stdout F {ISO}",
+    "kubectl --prefix": f"[pod/mail-0/postfix] {P}",
+    "busybox": "Mar  2 09:14:05 relay1 mail.info postfix/smtp[41]: ",
+    "grep": f"/var/log/mail.log.1:{P}",
+    "grep, RFC 3339": f"mail.log:{ISO}",
+    "zgrep -n": f"mail.log.2.gz:117:{P}",
+    "docker compose in colour": f"\x1b[36mpostfix-1  | \x1b[0m{P}",
+    "a line in colour": f"\x1b[31m{P}",
+}
+
+
+@pytest.mark.parametrize("front", FRONTS.values(), ids=FRONTS)
+def test_fronts_of_logs_that_people_hand_over(front: str, tmp_path: Path) -> None:
+    table = read(tmp_path, front + DOWN, front + SENT)
+    assert told(table, "mx_ip vantage domain outcome") == [
+        ["192.0.2.26", "relay1", "example.net", "failed"],
+        ["192.0.2.25", "relay1", "example.net", "accepted"],
+    ]
+    assert {str(at)[:19] for at in table.started_at} == {"2026-03-02 09:14:05"}
+    assert beside(table) == {"problems": 0}
+
+
+def test_a_host_named_mail_is_no_level(tmp_path: Path) -> None:
+    front = "mail-1  | Mar  2 09:14:05 mail.example.org postfix/smtp[41]: "
+    assert read(tmp_path, front + SENT).vantage.tolist() == ["mail.example.org"]
+
+
+def test_a_shipper_s_records(tmp_path: Path) -> None:
+    record = json.dumps({"@timestamp": "2026-03-02T09:14:06Z", "message": P + SENT, "host": {"name": "h"}})
+    other = json.dumps({"message": SENT, "appname": "postfix/smtp"})
+    table = read(tmp_path, record, other, "[1]", '{"message": 7}', '{"log": [')
+    assert told(table, "mx_ip vantage") == [["192.0.2.25", "relay1"]]
+    assert beside(table) == {"problems": 1}
