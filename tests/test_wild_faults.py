@@ -229,3 +229,21 @@ def test_a_shipper_s_records(tmp_path: Path) -> None:
     table = read(tmp_path, record, other, "[1]", '{"message": 7}', '{"log": [')
     assert told(table, "mx_ip vantage") == [["192.0.2.25", "relay1"]]
     assert beside(table) == {"problems": 1}
+
+
+ADDRESSES = {
+    "in full": ("2001:db8:0:0:0:0:0:1a", "2001:db8::1a"),
+    "IPv4 in IPv6 dress": ("::ffff:192.0.2.25", "192.0.2.25"),
+    "with a zone": ("fe80::1%eth0", "fe80::1%eth0"),
+}
+
+
+@pytest.mark.parametrize(("ip", "short"), ADDRESSES.values(), ids=ADDRESSES)
+def test_an_address_has_one_spelling(ip: str, short: str, tmp_path: Path) -> None:
+    table = read(tmp_path, P + SENT.replace("192.0.2.25", ip), P + SENT.replace("192.0.2.25", short))
+    assert table.mx_ip.tolist() == [short] * 2
+
+
+def test_sendmail_s_ipv6_is_spelt_as_a_probe_s(tmp_path: Path) -> None:
+    line = "sm-mta[41]: 6220E5aB005120: to=<kim@example.net>, delay=00:00:01, xdelay=00:00:01, mailer=esmtp, pri=1, relay=mx1.example.net. [IPv6:2001:db8:0:0:0:0:0:1a], dsn=5.0.0, stat=Service unavailable"
+    assert read(tmp_path, "Mar  2 09:14:05 relay1 " + line).mx_ip.tolist() == ["2001:db8::1a"]
