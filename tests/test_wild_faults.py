@@ -247,3 +247,12 @@ def test_an_address_has_one_spelling(ip: str, short: str, tmp_path: Path) -> Non
 def test_sendmail_s_ipv6_is_spelt_as_a_probe_s(tmp_path: Path) -> None:
     line = "sm-mta[41]: 6220E5aB005120: to=<kim@example.net>, delay=00:00:01, xdelay=00:00:01, mailer=esmtp, pri=1, relay=mx1.example.net. [IPv6:2001:db8:0:0:0:0:0:1a], dsn=5.0.0, stat=Service unavailable"
     assert read(tmp_path, "Mar  2 09:14:05 relay1 " + line).mx_ip.tolist() == ["2001:db8::1a"]
+
+
+@pytest.mark.parametrize("how", ["expired", "force-expired"])
+def test_what_was_given_up_is_counted(how: str, tmp_path: Path) -> None:
+    queue = P.replace("smtp[", "qmgr[")
+    table = read(
+        tmp_path, P + SENT, f"{queue}4XkP2q3Zr1z9tR: from=<s@ours.example>, status={how}, returned to sender"
+    )
+    assert beside(table) == {"expired": 1, "problems": 0}

@@ -272,7 +272,7 @@ def _infos(seen: pl.DataFrame) -> pl.DataFrame:
     kept = seen.lazy().filter(pl.col("kind").is_in(["from", "id", "removed"]))
     said = {kind: pl.when(pl.col("kind") == kind).then("rest") for kind in ("from", "id")}
     kept = kept.with_columns(said["from"].str.extract_groups(_INFO).alias("_")).unnest("_")
-    over = said["from"].str.contains(", status=expired", literal=True)
+    over = said["from"].str.contains(", status=(?:force-)?expired")
     one = said["id"].str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
     kind = pl.when(over).then(pl.lit("expired")).otherwise("kind").alias("kind")
     size = pl.col("size_bytes").cast(pl.Int64, strict=False)
