@@ -256,3 +256,37 @@ def test_what_was_given_up_is_counted(how: str, tmp_path: Path) -> None:
         tmp_path, P + SENT, f"{queue}4XkP2q3Zr1z9tR: from=<s@ours.example>, status={how}, returned to sender"
     )
     assert beside(table) == {"expired": 1, "problems": 0}
+
+
+def test_a_filter_on_another_machine_is_no_mx(tmp_path: Path) -> None:
+    filtered = SENT.replace("mx1.example.net[192.0.2.25]:25", "amavis[192.0.2.77]:10024")
+    table = read(tmp_path, P + filtered, P + SENT)
+    assert (table.mx_ip.tolist(), beside(table)) == (["192.0.2.25"], {"local": 1, "problems": 0})
+
+
+def test_sendmail_s_deferred_without_a_word_was_no_try(tmp_path: Path) -> None:
+    line = "Mar  2 09:14:05 relay1 sm-mta[41]: 6220E5aB005120: to=<kim@example.net>, delay=00:00:00, xdelay=00:00:00, mailer=esmtp, pri=1, relay=mx1.example.net. [192.0.2.25], dsn=4.0.0, stat=Deferred"
+    table = read(tmp_path, line, f"{line}: 451 later")
+    assert (table.code.tolist(), beside(table)) == ([451], {"suspended": 1, "problems": 0})
+
+
+OWN = {
+    "before RCPT": ("tls_rcpt, arg1=kim@example.net", "451 4.3.0 Temporary system failure", "mx1", "4.5.0", "Operating system error", 0),
+    "for the certificate": ("tls_server, arg1=FAIL", "403 4.7.0 authentication failed", "mx1", "4.0.0", "Deferred: 403 4.7.0 authentication failed", 0),
+    "and the next server deferred it": ("tls_server, arg1=FAIL", "403 4.7.0 no", "mx2", "4.0.0", "Deferred: 451 4.7.1 later", 1),
+    "and then took it in clear": ("tls_server, arg1=FAIL", "403 4.7.0 no", "mx1", "2.0.0", "Sent (Ok)", 1),
+    "but the handshake itself failed": ("tls_server, arg1=SOFTWARE", "403 4.7.0 TLS handshake failed.", "mx1", "4.0.0", "Deferred: 403 4.7.0 TLS handshake failed.", 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "reject", "host", "dsn", "stat", "tries"), OWN.values(), ids=OWN)
+def test_our_own_policy_on_tls_is_no_refusal_of_theirs(
+    rule, reject, host, dsn, stat, tries, tmp_path: Path
+) -> None:
+    front = "Mar  2 09:14:05 relay1 sm-mta[41]: 6220E5aB005120: "
+    table = read(
+        tmp_path,
+        f"{front}ruleset={rule}, relay=mx1.example.net., reject={reject}",
+        f"{front}to=kim@example.net, delay=00:00:01, xdelay=00:00:01, mailer=esmtp, pri=1, relay={host}.example.net. [192.0.2.25], dsn={dsn}, stat={stat}",
+    )
+    assert (len(table), beside(table)) == (tries, ({} if tries else {"suspended": 1}) | {"problems": 0})

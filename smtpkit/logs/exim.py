@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from smtpkit.escape import decode
 from smtpkit.logs import headers
-from smtpkit.logs.plain import Bare, Head
+from smtpkit.logs.plain import Bare, Head, octal
 from smtpkit.logs.rows import SHIFT
 from smtpkit.words import ending
 
@@ -35,7 +34,6 @@ _REPLY = re.compile(r' C="((?:[^"\\]|\\.)*)"')
 _TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)?(?: |$)")
 _SURE = re.compile(r" CV=(?:yes|dane)\b")
 _ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.compile(r" I=\[([^\]]+)\]")
-_ESCAPED = re.compile(r"(?:\\[0-7]{3})+|\\n")
 _RUN = timedelta(minutes=5)
 """A final line repeats no H= line that lies longer before it: that is of an earlier queue run."""
 _MOST = 500
@@ -58,15 +56,8 @@ _LMTP = re.compile(r"\bT=\S*lmtp", re.IGNORECASE)
 _HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been failing")
 
 
-def _unescape(text: str) -> str:
-    """Exim writes line ends as `\\n` and octets outside ASCII in octal."""
-    return _ESCAPED.sub(
-        lambda m: "\n" if m[0] == r"\n" else decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])), text
-    )
-
-
 def _ending(text: str) -> dict[str, Any]:
-    text = _unescape(text)
+    text = octal(text.replace(r"\n", "\n"))
     said = _SAID.search(text)
     return ending(said[1], said[2]) if said else ending(text)
 
@@ -203,5 +194,5 @@ def _link(text: str) -> dict[str, Any]:
 
 def _success(text: str) -> dict[str, Any]:
     reply = _REPLY.search(text)
-    told = ending("", _unescape(re.sub(r'\\(["\\])', r"\1", reply[1]))) if reply else {}
+    told = ending("", octal(re.sub(r'\\(["\\])', r"\1", reply[1]).replace(r"\n", "\n"))) if reply else {}
     return {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | told
