@@ -266,8 +266,9 @@ def test_a_filter_on_another_machine_is_no_mx(tmp_path: Path) -> None:
 
 def test_sendmail_s_deferred_without_a_word_was_no_try(tmp_path: Path) -> None:
     line = "Mar  2 09:14:05 relay1 sm-mta[41]: 6220E5aB005120: to=<kim@example.net>, delay=00:00:00, xdelay=00:00:00, mailer=esmtp, pri=1, relay=mx1.example.net. [192.0.2.25], dsn=4.0.0, stat=Deferred"
-    table = read(tmp_path, line, f"{line}: 451 later")
-    assert (table.code.tolist(), beside(table)) == ([451], {"suspended": 1, "problems": 0})
+    told_twice = line.replace(" stat=", " reply=450 4.7.1 later, stat=")
+    table = read(tmp_path, line, f"{line}: 451 later", told_twice)
+    assert (table.code.tolist(), beside(table)) == ([451, 450], {"suspended": 1, "problems": 0})
 
 
 OWN = {
