@@ -69,6 +69,10 @@ EXIM = {
         [f"{AFTER} MAIL FROM:<s@ours.example>: host mx2.example.net [192.0.2.26]: 421 busy", TAKEN],
         [[None, "192.0.2.26", "deferred", None], OK],
     ),
+    "lost after the final dot, by Exim 4.80": (
+        ["== kim@example.net R=d T=remote_smtp defer (-18): Remote host mx1.example.net [192.0.2.25] closed connection in response to end of data"],
+        [["kim@example.net", "192.0.2.25", "unknown", "lost"]],
+    ),
     "no connection, by Exim 4.80": (
         [
             "mx2.example.net [192.0.2.26] Connection refused",
@@ -101,6 +105,11 @@ def test_exim_by_the_words_of_an_old_version_has_stage_and_reply(tmp_path: Path)
     assert told(table, "mx_host stage enhanced reply") == [
         ["mx1.example.net", "rcpt", "5.1.1", "550-5.1.1 no\n550 5.1.1 such"]
     ]
+
+
+def test_a_host_of_exim_s_without_address_is_counted(tmp_path: Path) -> None:
+    table = read(tmp_path, E + TAKEN, E + TAKEN.replace(" [192.0.2.25]", ""), mta="exim")
+    assert (len(table), beside(table)["problems"]) == (1, 1)
 
 
 def test_a_server_s_words_about_another_host_are_no_server(tmp_path: Path) -> None:
@@ -258,8 +267,9 @@ def test_what_was_given_up_is_counted(how: str, tmp_path: Path) -> None:
     assert beside(table) == {"expired": 1, "problems": 0}
 
 
-def test_a_filter_on_another_machine_is_no_mx(tmp_path: Path) -> None:
-    filtered = SENT.replace("mx1.example.net[192.0.2.25]:25", "amavis[192.0.2.77]:10024")
+@pytest.mark.parametrize("port", [10024, 10025, 10026])
+def test_a_filter_on_another_machine_is_no_mx(port: int, tmp_path: Path) -> None:
+    filtered = SENT.replace("mx1.example.net[192.0.2.25]:25", f"amavis[192.0.2.77]:{port}")
     table = read(tmp_path, P + filtered, P + SENT)
     assert (table.mx_ip.tolist(), beside(table)) == (["192.0.2.25"], {"local": 1, "problems": 0})
 

@@ -169,6 +169,7 @@ class Reader(Bare):
         mark, recipient, original, text = m.groups("")
         host, good, held = _HOST.search(text), mark in ("=>", "->", ">>"), _HELD.search(text)
         whom, same = recipient if "@" in recipient else original or recipient, dict[str, Any]()
+        self._odd += [(head[0], head[4])] * (not host and " H=" in text)
         facts: dict[str, Any] = {"kind": "final", "recipient": whom, "orig_to": original or None}
         facts |= {"domain": whom.rpartition("@")[2].lower()} | (_server(host) if host else {})
         told = _success(text) if good else _ending(text[host.end() :] if host else _FRONT.sub("", text))

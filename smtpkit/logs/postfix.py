@@ -209,7 +209,7 @@ def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
     ours = pl.col("mx_ip").str.contains(r"^(?:127\.|::1$)") & (
         (pl.col("mx_host") == pl.col("mx_ip")) | pl.col("mx_host").str.contains("^localhost")
     )
-    ours |= pl.col("mx_ip").str.contains("/", literal=True) | pl.col("port").is_in([24, 7025, 10024, 10026])
+    ours |= pl.col("mx_ip").str.contains("/", literal=True) | pl.col("port").is_in([24, 7025, 10024, 10025, 10026])
     ours = ours.fill_null(False) | pl.col("tag").str.contains(r"/lmtp(?:\[\d*\])?:$").fill_null(False)
     named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+(?:%[\w.-]+)?$").fill_null(False)
     tries = tries.with_columns(ours=ours, named=named, end=pl.col("kind") == "final")
