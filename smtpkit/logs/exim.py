@@ -38,7 +38,7 @@ _RUN = timedelta(minutes=5)
 """A final line repeats no H= line that lies longer before it: that is of an earlier queue run."""
 _MOST = 500
 """H= lines of one message that are looked through: time would grow with their square."""
-_TRANSPORT = re.compile(r"\bT=\S")
+_TRANSPORT = re.compile(r"\bT=(\S+)")
 _TOLD = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
 _LINK = ("tls", "tls_cipher", "tls_verified", "local_ip")
 _ACL = re.compile(
@@ -52,7 +52,6 @@ _OLD = [
     (rf"^([\w.-]+{_IP}(?::\d+)? (?:Connection|Operation|No route|Network is))", r"H=\1"),
 ]
 """How Exim named the server up to 4.86: in the words."""
-_LMTP = re.compile(r"\bT=\S*lmtp", re.IGNORECASE)
 _HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been failing")
 
 
@@ -173,11 +172,11 @@ class Reader(Bare):
         facts: dict[str, Any] = {"kind": "final", "recipient": whom, "orig_to": original or None}
         facts |= {"domain": whom.rpartition("@")[2].lower()} | (_server(host) if host else {})
         told = _success(text) if good else _ending(text[host.end() :] if host else _FRONT.sub("", text))
-        if _TRANSPORT.search(text) and (host or not good):
+        if (transport := _TRANSPORT.search(text)) and (host or not good):
             self._domains.setdefault(qid, set()).add(facts["domain"])
             same = {} if good or held else self._same(head, qid, facts, told)
         del facts["domain"]  # rows.complete knows names outside ASCII
-        if held or not (host or same) or mark == "*>" or _LMTP.search(text):
+        if held or not (host or same) or mark == "*>" or (transport and "lmtp" in transport[1].lower()):
             dns = told if not held and told.get("stage") == "dns" else {"kind": "suspended" if held else "local"}
             self.add(head, qid, **facts | dns)
         else:

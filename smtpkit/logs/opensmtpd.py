@@ -50,7 +50,8 @@ class Reader(Lines):
         return queue_id[:8]
 
     def line(self, head: Head) -> None:
-        found = _LINE.match(reduce(lambda text, old: re.sub(old[0], old[1], text, count=1), _OLD, head[4]))
+        old = _OLD if head[4].startswith(("smtp-out: ", "relay: ")) else []
+        found = _LINE.match(reduce(lambda text, pair: re.sub(pair[0], pair[1], text, count=1), old, head[4]))
         if not found:
             self._odd += [(head[0], head[4])] * (", stat=" in head[4])
             return
