@@ -235,7 +235,7 @@ def test_exims_mainlog(tmp_path: Path) -> None:
         ["192.0.2.26", "kim@example.net", "accepted", "body", 3],
         ["192.0.2.26", "lee@example.net", "accepted", "body", 4],
         ["2001:db8::25", "r@example.net", "failed", "connect", 7],
-        ["192.0.2.25", "old@example.net", "rejected", "body", 9],
+        ["192.0.2.25", "kim@example.net", "rejected", "body", 9],
     ]
     assert table.reply[4] == "550-5.7.26 차단\n550 5.7.26 no"
     assert table.session[1] == table.session[2]

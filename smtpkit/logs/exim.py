@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from smtpkit.escape import decode
 from smtpkit.logs import headers
-from smtpkit.logs.plain import Bare, Head
+from smtpkit.logs.plain import Bare, Head, octal
 from smtpkit.logs.rows import SHIFT
 from smtpkit.words import ending
 
@@ -20,10 +19,12 @@ _STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?: [+-]\d{4})?"
 _KEY = r"\w{6}-\w{6,11}-\w{2,4} "
 _LINE = re.compile(rf"(?:({_STAMP}) )?(?:\[\d+\] )?({_KEY[:-1]}) (.*)")
 _OWN = rf"^{_STAMP} (?:\[\d+\] )?{_KEY}"
-_INNER = re.compile(rf"^.*?exim\d?\[\d+\]: (?={_STAMP} )")
-_BEHIND = rf"{_KEY}(?:<=|[=>-]>|\*[*>]|==|H=|Completed|TLS )" + r'|^[{].*"MESSAGE" ?: ?\['
+_INNER = re.compile(rf"^(?![\"{{]).*?(?<!/\d\] )(?={_STAMP} (?:\[\d+\] )?{_KEY})")
+_BEHIND = rf"{_KEY}(?:<=|[=>-]>|\*[*>]|==|H=|Completed|TLS |SMTP [et])" + r'|^[{].*"MESSAGE" ?: ?\['
 """Lines with another front: syslog's, journald's (octets come as a list), or one that cannot be read."""
-_FINAL = re.compile(r'(=>|->|>>|\*>|\*\*|==) ("(?:[^"\\]|\\.)*"\S*?|\S+?)(?: <([^>]*)>)?:?(?: (.*))?$')
+_FINAL = re.compile(
+    r'(=>|->|>>|\*>|\*\*|==) +("(?:[^"\\]|\\.)*"\S*?|\S+?)(?: \([^()]*\))?(?: <([^>]*)>)?:?(?: (.*))?$'
+)
 _HOST = re.compile(
     r"\bH=(\S+?)?(?: DS)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?"
 )
@@ -33,28 +34,29 @@ _REPLY = re.compile(r' C="((?:[^"\\]|\\.)*)"')
 _TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)?(?: |$)")
 _SURE = re.compile(r" CV=(?:yes|dane)\b")
 _ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.compile(r" I=\[([^\]]+)\]")
-_ESCAPED = re.compile(r"(?:\\[0-7]{3})+|\\n")
 _RUN = timedelta(minutes=5)
 """A final line repeats no H= line that lies longer before it: that is of an earlier queue run."""
 _MOST = 500
 """H= lines of one message that are looked through: time would grow with their square."""
-_TRANSPORT = re.compile(r"\bT=\S")
+_TRANSPORT = re.compile(r"\bT=(\S+)")
 _TOLD = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
 _LINK = ("tls", "tls_cipher", "tls_verified", "local_ip")
-_ACL = re.compile(r"(?:(?:temporarily )?rejected|Warning:|discarded) ")
-"""So our own server begins what it says of a client, whose H= looks like a host's."""
+_ACL = re.compile(
+    r"(?:(?:temporarily )?rejected|Warning:|discarded) |TLS error on connection \((?:recv|send|SSL_read|SSL_write)"
+)
+"""So begins what is said of clients, whose H= looks like a host's, and of servers that end TLS without a word."""
+_IP = r" \[([0-9A-Fa-f:.]+)\]"
+_OLD = [
+    (rf"(SMTP error from remote mail)(?:er| server) (.+?): host (\S+){_IP}(?=: \d)", r"H=\3 [\4]: \1 server \2"),
+    (rf"(Remote host|SMTP timeout)(?: while connected to)? (\S+){_IP}", r"H=\2 [\3]: \1"),
+    (rf"^([\w.-]+{_IP}(?::\d+)? (?:Connection|Operation|No route|Network is))", r"H=\1"),
+]
+"""How Exim named the server up to 4.86: in the words."""
 _HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been failing")
 
 
-def _unescape(text: str) -> str:
-    """Exim writes line ends as `\\n` and octets outside ASCII in octal."""
-    return _ESCAPED.sub(
-        lambda m: "\n" if m[0] == r"\n" else decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])), text
-    )
-
-
 def _ending(text: str) -> dict[str, Any]:
-    text = _unescape(text)
+    text = octal(text.replace(r"\n", "\n"))
     said = _SAID.search(text)
     return ending(said[1], said[2]) if said else ending(text)
 
@@ -67,7 +69,10 @@ class Reader(Bare):
     """By message id: H= lines, until a final line says whether it repeats them; domains of final lines."""
 
     marks: ClassVar = (b" Completed\n", b" R=", b" <= ")
-    words: ClassVar = (" <= ", " => ", " -> ", " >> ", " ** ", " == ", " *> ", " H=", " Completed")
+    words: ClassVar = (
+        " <= | => | -> | >> | ** | == | *> | H=| Completed| SMTP error | SMTP timeout | Remote host "
+        "| timed out| refused| reset by | No route | unreachable"
+    ).split("|")
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,6 +95,8 @@ class Reader(Bare):
             self.odd(head)
 
     def _event(self, head: Head, qid: str, text: str) -> None:
+        for old, new in _OLD if "[" in text and " H=" not in text else ():
+            text = re.sub(old, new, text, count=1)
         if text.startswith("<= "):
             sender, size, message_id = text.split(" ")[1], _SIZE.search(text), _ID.search(text)
             self.messages[head[2], qid] = {
@@ -107,7 +114,7 @@ class Reader(Bare):
 
     def _between(self, head: Head, qid: str, host: re.Match[str]) -> None:
         """A try that another address follows, or whose final line comes next."""
-        before, after = head[4][: host.start()], head[4][host.end() :]
+        before, after = host.string[: host.start()], host.string[host.end() :]
         if re.search(" [AFPU]=", host[4]) or _ACL.match(after):
             return
         told = _ending(before if before.startswith("TLS") else after)
@@ -160,15 +167,16 @@ class Reader(Bare):
     def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
         mark, recipient, original, text = m.groups("")
         host, good, held = _HOST.search(text), mark in ("=>", "->", ">>"), _HELD.search(text)
-        whom, same = original or recipient, dict[str, Any]()
-        facts: dict[str, Any] = {"kind": "final", "recipient": whom, "orig_to": recipient if original else None}
+        whom, same = recipient if "@" in recipient else original or recipient, dict[str, Any]()
+        self._odd += [(head[0], head[4])] * (not host and " H=" in text)
+        facts: dict[str, Any] = {"kind": "final", "recipient": whom, "orig_to": original or None}
         facts |= {"domain": whom.rpartition("@")[2].lower()} | (_server(host) if host else {})
         told = _success(text) if good else _ending(text[host.end() :] if host else _FRONT.sub("", text))
-        if _TRANSPORT.search(text) and (host or not good):
+        if (transport := _TRANSPORT.search(text)) and (host or not good):
             self._domains.setdefault(qid, set()).add(facts["domain"])
             same = {} if good or held else self._same(head, qid, facts, told)
         del facts["domain"]  # rows.complete knows names outside ASCII
-        if held or not (host or same) or mark == "*>":
+        if held or not (host or same) or mark == "*>" or (transport and "lmtp" in transport[1].lower()):
             dns = told if not held and told.get("stage") == "dns" else {"kind": "suspended" if held else "local"}
             self.add(head, qid, **facts | dns)
         else:
@@ -186,5 +194,5 @@ def _link(text: str) -> dict[str, Any]:
 
 def _success(text: str) -> dict[str, Any]:
     reply = _REPLY.search(text)
-    told = ending("", _unescape(re.sub(r'\\(["\\])', r"\1", reply[1]))) if reply else {}
+    told = ending("", octal(re.sub(r'\\(["\\])', r"\1", reply[1]).replace(r"\n", "\n"))) if reply else {}
     return {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | told

@@ -19,13 +19,14 @@ from smtpkit.escape import decode
 _ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
 _OLD = r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
 _5424 = re.compile(rf"(?:<\d+>)?1 ({_ISO}) (\S+) (\S+) (\S+) \S+ (?:-|(?:\[(?:\\.|[^\]\\])*\])+) ?\ufeff?(.*)")
+_LEVEL = r"mail\.(?:info|notice|warn|err|debug)\w* "
 _OTHER = re.compile(
-    rf"(?:\S+ +\| )?(?:<\d+>)?(?:(?P<day>[A-Z][a-z]{{2}}) (?=\d{{4}}-))?({_ISO}|{_OLD})(?:\.\d+)? "
-    rf"(?(day)(?:[A-Z]{{2,5}} )?|)(?:std(?:out|err) [FP] )?(?:{_OLD}(?:\.\d+)? |<[\w.]+> )?(?:([^\s:\[]+) )?"
-    r"([^\s:\[]+)(?:\[(\d+)\])?: (?:\[ID \d+ [\w.]+\] )?(.*)"
+    rf"(?:\S+ +\| |\[\S+\] |\S+?:(?=\S))?(?:<\d+>)?(?:(?P<day>[A-Z][a-z]{{2}}) (?=\d{{4}}-))?({_ISO}|{_OLD})"
+    rf"(?:\.\d+)? (?(day)(?:[A-Z]{{2,5}} )?|)(?:std(?:out|err) [FP] )?(?:(?:{_OLD}|{_ISO})(?:\.\d+)? |<[\w.]+> )?"
+    rf"(?:(?!{_LEVEL})([^\s:\[]+) )?(?:{_LEVEL})?([^\s:\[]+)(?:\[(\d+)\])?: (?:\[ID \d+ [\w.]+\] )?(.*)"
 )
-"""Before and behind the stamp may stand what docker compose, docker logs -t, Kubernetes, journalctl -o short-full
-and FreeBSD's syslogd -v write."""
+"""Before and behind the stamp may stand what docker compose, docker logs -t, Kubernetes, grep, busybox,
+journalctl -o short-full and FreeBSD's syslogd -v write."""
 _REPEAT = re.compile(r"message repeated (\d+) times: \[ ?(.*?)\]?$")
 _MONTHS = {m: n for n, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _FRONT = r"\w\[\d+\]: .*(?:\bto=<|said: |connect to |\bstat(?:us)?=|result=)"
@@ -97,8 +98,8 @@ def canonical(line: str, clock: Clock) -> Iterator[str]:
     >>> list(canonical("<22>1 2026-03-02T00:14:05Z relay1 postfix 4121 - - 4Xk: removed", Clock(datetime.now(UTC))))
     ['2026-03-02T00:14:05+00:00 relay1 postfix[4121]: 4Xk: removed']
     """
-    line = line.lstrip("\0\ufeff")
-    line = _docker(line) if line.startswith('{"log":') else line
+    line = re.sub("\x1b\\[[0-9;]*m", "", line.lstrip("\0\ufeff"))  # colours
+    line = _docker(line) if line.startswith("{") and '"__' not in line else line
     plain = _5424.match(line) or _OTHER.match(line)
     found = plain.groups("")[-5:] if plain else _journal(line)
     if not found:
@@ -113,10 +114,11 @@ def canonical(line: str, clock: Clock) -> Iterator[str]:
 
 
 def _docker(line: str) -> str:
-    """The line in a record of Docker's log; the record itself if it is broken."""
+    """The line in a record of Docker's log, or of a shipper's; the record itself if it is broken, or holds none."""
     try:
-        return str(json.loads(line)["log"]).rstrip("\n")
-    except (ValueError, RecursionError):
+        record = json.loads(line)
+        return str(record.get("log") or record["message"]).rstrip("\n")
+    except (ValueError, LookupError, AttributeError, RecursionError):
         return line
 
 

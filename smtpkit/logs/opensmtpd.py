@@ -5,13 +5,26 @@ many mails; a name in `relay=` is the address's PTR; a refused greeting names no
 """
 
 import re
+from functools import reduce
 from typing import Any, ClassVar
 
 from smtpkit.logs.plain import Head, Lines
 from smtpkit.logs.rows import SHIFT
 from smtpkit.words import answer, ending
 
-_LINE = re.compile(r"(?:.*?smtpd(?:\[\d+\])?: )?([0-9a-f]{16}) (?:mta|smtp) (\w+)(?: (.*))?$")
+_LINE = re.compile(r"(?:.*?smtpd(?:\[\d+\])?: )?([0-9a-f]{16}) (?:mta|smtp) (?:event=)?(\w+)(?: (.*))?$")
+_ID = r"(\w{16})"
+_OLD = [
+    (rf"^smtp-out: Connecting to (\S+) \((.*?)\) on session {_ID}.*", r"\3 mta connecting address=\1 host=\2"),
+    (rf"^smtp-out: session {_ID}: connecting to (\S+) \((.*?)\)", r"\1 mta connecting address=\2 host=\3"),
+    (rf"^smtp-out: Error on session {_ID}: ", r"\1 mta error reason="),
+    (
+        rf"^(?:smtp-out: session {_ID}: evpid={_ID}, status=(\w+)|relay: (\w+) for {_ID}: session={_ID}), "
+        r"from=<(.*?)>, to=<(.*?)>, rcpt=.*?, source=(.*?), relay=(.*?), delay=.*?, stat=(.*)",
+        r'\1\6 mta delivery evpid=\2\5 from=<\7> to=<\8> source="\9" relay="\10" result="\3\4" stat="\11"',
+    ),
+]
+"""What OpenSMTPD 5 wrote, as later versions say it; 6.0 to 6.3 have `event=` before the verb."""
 _FIELD = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|<([^>]*)>|(\S+))')
 _RELAY = re.compile(r"(?:\[?(?:IPv6:)?)([0-9A-Fa-f:.]+?)\]? \((.*)\)$")
 _ADDRESS = re.compile(r"smtps?(?:\+\w+)?://(?:\[(?:IPv6:)?)?([0-9.]+|[0-9A-Fa-f:.]+(?=\]))\]?:(\d+)")
@@ -20,10 +33,10 @@ _ADDRESS = re.compile(r"smtps?(?:\+\w+)?://(?:\[(?:IPv6:)?)?([0-9.]+|[0-9A-Fa-f:
 class Reader(Lines):
     """By session: address and port, line and time they were told, the error that a delivery line may repeat."""
 
-    marks: ClassVar = (b" mta delivery ", b" mta connecting ", b'"MESSAGE"')
+    marks: ClassVar = (b" mta delivery ", b" mta connecting ", b" mta event=", b"smtp-out: ", b'"MESSAGE"')
     words: ClassVar = (
         " mta delivery | mta connecting | mta error | mta tls | smtp envelope | smtp message | mta disconnected"
-        "| mta connected"
+        "| mta connected| mta event=| smtp event=|smtp-out: |relay: "
     ).split("|")
 
     def __init__(self) -> None:
@@ -37,8 +50,10 @@ class Reader(Lines):
         return queue_id[:8]
 
     def line(self, head: Head) -> None:
-        found = _LINE.match(head[4])
+        old = _OLD if head[4].startswith(("smtp-out: ", "relay: ")) else []
+        found = _LINE.match(reduce(lambda text, pair: re.sub(pair[0], pair[1], text, count=1), old, head[4]))
         if not found:
+            self._odd += [(head[0], head[4])] * (", stat=" in head[4])
             return
         session, verb, text = found.groups()
         fields = _fields(text or "")
@@ -54,7 +69,7 @@ class Reader(Lines):
             self._delivery(head, session, fields)
         elif verb == "error" and session in self._peers:
             self._error(head, session, (text or "").removeprefix("reason="))
-        elif verb == "disconnected":
+        elif verb in ("disconnected", "closed"):
             self._peers.pop(session, None)
             self._begun.pop(session, None)
             self._early.pop(session, {})["open"] = False

@@ -3,17 +3,24 @@
 Belongs here: the loop, sessions, problems. Not here: one MTA's lines (a module each), Postfix (postfix).
 """
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 
+from smtpkit.escape import decode
 from smtpkit.logs import headers, rows
 
 UNREAD = "a line of a try that cannot be read"
 Head = tuple[int, datetime | None, str | None, str | None, str]
 """Line number, time, host, process, message."""
+
+
+def octal(text: str) -> str:
+    """The text whose octets outside ASCII Exim and Sendmail write in octal."""
+    return re.sub(r"(?:\\[0-7]{3})+", lambda m: decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])), text)
 
 
 def _ours(ip: str, host: str | None) -> bool:

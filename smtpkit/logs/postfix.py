@@ -204,12 +204,12 @@ def _tries(seen: pl.DataFrame) -> pl.DataFrame:
 
 
 def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Tries with what they say, and those that cannot be read; among these, final lines end what came before."""
+    """Tries with what they say; unread ones, a final one ends what came before. LMTP and amavis are ours."""
     tries = _named_by_tls(_explained(tries), tls)
     ours = pl.col("mx_ip").str.contains(r"^(?:127\.|::1$)") & (
         (pl.col("mx_host") == pl.col("mx_ip")) | pl.col("mx_host").str.contains("^localhost")
     )
-    ours |= pl.col("mx_ip").str.contains("/", literal=True) | pl.col("port").is_in([24, 7025])  # sockets, LMTP
+    ours |= pl.col("mx_ip").str.contains("/", literal=True) | pl.col("port").is_in([24, 7025, 10024, 10025, 10026])
     ours = ours.fill_null(False) | pl.col("tag").str.contains(r"/lmtp(?:\[\d*\])?:$").fill_null(False)
     named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+(?:%[\w.-]+)?$").fill_null(False)
     tries = tries.with_columns(ours=ours, named=named, end=pl.col("kind") == "final")
@@ -272,7 +272,7 @@ def _infos(seen: pl.DataFrame) -> pl.DataFrame:
     kept = seen.lazy().filter(pl.col("kind").is_in(["from", "id", "removed"]))
     said = {kind: pl.when(pl.col("kind") == kind).then("rest") for kind in ("from", "id")}
     kept = kept.with_columns(said["from"].str.extract_groups(_INFO).alias("_")).unnest("_")
-    over = said["from"].str.contains(", status=expired", literal=True)
+    over = said["from"].str.contains(", status=(?:force-)?expired")
     one = said["id"].str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
     kind = pl.when(over).then(pl.lit("expired")).otherwise("kind").alias("kind")
     size = pl.col("size_bytes").cast(pl.Int64, strict=False)

@@ -101,7 +101,7 @@ class Power(Bare):
     def line(self, head: Head) -> None:
         if (file := head[0] >> SHIFT) != self._file:
             self._file, self._names = file, []
-        first = head[4].partition(",")[0].strip('"\ufeff')
+        first = head[4].partition(",")[0].strip('"#\ufeff')
         if first == "type" or first in _RECORDS:
             try:
                 self._record(head, first, next(csv.reader([head[4]])))

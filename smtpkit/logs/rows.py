@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 
 from smtpkit import attempts
-from smtpkit.address import host_or_none
+from smtpkit.address import host_or_none, ip_or_none, sending_ip
 from smtpkit.escape import visible
 
 _TYPES: dict[str, Any] = {"str": pl.String, "category": pl.String, "float64": pl.Float64, "boolean": pl.Boolean}
@@ -73,7 +73,7 @@ def numbered(rows: pl.DataFrame) -> pl.DataFrame:
 _FEW = """domain mx_host mx_ip recipient_domain stage outcome error enhanced tls tls_cipher source
 kind file dsn_log tls_trust""".split()
 """Columns of few different texts: kept as numbers while reading."""
-_NEEDED = """started_at vantage queue_id message_id sender size_bytes recipient mx_host reply domain session
+_NEEDED = """started_at vantage queue_id message_id sender size_bytes recipient mx_host mx_ip reply domain session
 try_number""".split()
 
 
@@ -86,13 +86,14 @@ def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
     """Rows in order of the lines, with file, domains, session and ids from what is known; no empty columns."""
     rows = whole(rows.select(c for c in rows if c.null_count() < len(rows) or c.name == "n"), _NEEDED)
     rows = rows.sort("n", maintain_order=True)
-    numbers = pl.col("n") // (1 << SHIFT)
+    numbers, ips = pl.col("n") // (1 << SHIFT), rows["mx_ip"].unique().drop_nulls()
     rows = rows.with_columns(
         file=numbers.replace_strict(files, default=None, return_dtype=pl.String),
         line=pl.col("n") % (1 << SHIFT),
         recipient_domain=_domain(rows["recipient"]),
         sender_domain=_domain(rows["sender"]),
         mx_host=pl.col("mx_host").str.to_lowercase().str.strip_suffix("."),
+        mx_ip=pl.col("mx_ip").replace({ip: str(sending_ip(ip)) for ip in ips if ":" in ip and ip_or_none(ip)}),
     )
     hidden = rows["reply"].str.contains(_HIDDEN).fill_null(False)
     if hidden.any():

@@ -7,8 +7,7 @@ when another MX takes the mail, and of a long reply it keeps the first line: `lo
 import re
 from typing import Any, ClassVar
 
-from smtpkit.escape import decode
-from smtpkit.logs.plain import Head, Lines
+from smtpkit.logs.plain import Head, Lines, octal
 from smtpkit.words import OUTCOMES, answer, ending
 
 _LINE = re.compile(r"([0-9A-Za-z]{12,20}): (.*)", re.S)
@@ -22,18 +21,18 @@ _RELAY = re.compile(r"(\S*?)\.? ?\[(?:IPv6:)?([0-9A-Fa-f:.]+)\]")
 _REFUSED = re.compile(r"makeconnection \((\S*?)\.? \[(?:IPv6:)?([0-9A-Fa-f:.]+)\]\.(\d+) \(.*?\)\) failed: (.*)")
 _TLS = re.compile(r"STARTTLS=client, relay=(\S+?)\.?, version=(\S+), verify=(\S+), cipher=([^,]+)")
 _FIELD = re.compile(r"(tls_verify|tls_version|cipher)=([^,]*)")
-_OCTAL = re.compile(r"(?:\\[0-7]{3})+")
 
 
 class Reader(Lines):
-    """`refused`: connects by queue id that a final line may repeat; `tls`: peer and handshake by process."""
+    """`refused`: connects that a final line may repeat; `own`: who failed our TLS policy; `tls`: handshakes."""
 
     marks: ClassVar = (b", mailer=", b" makeconnection (", b'"MESSAGE"')
-    words: ClassVar = (": to=", ": from=", "makeconnection (", "STARTTLS=client")
+    words: ClassVar = (": to=", ": from=", "makeconnection (", "STARTTLS=client", ": ruleset=tls_")
 
     def __init__(self) -> None:
         super().__init__()
         self._refused: dict[str, list[dict[str, Any]]] = {}
+        self._own: dict[tuple[str, str | None], str] = {}
         self._tls: dict[tuple[str | None, str | None], tuple[str, dict[str, Any]]] = {}
 
     def line(self, head: Head) -> None:
@@ -41,8 +40,7 @@ class Reader(Lines):
             made = {"tls": m[2], "tls_verified": m[3] == "OK", "tls_cipher": m[4]}
             self._tls[head[2], head[3]] = m[1].strip("[]").removeprefix("IPv6:").lower(), made
             return
-        found = _LINE.match(head[4])
-        if not found:
+        if not (found := _LINE.match(head[4])):
             return
         qid, text = found.groups()
         if m := _FROM.match(text):
@@ -52,6 +50,8 @@ class Reader(Lines):
             told = ending(m[4], at="connect")
             row = self.add(head, qid, kind="connect_fail", open=True, **facts, **told)
             self._refused.setdefault(qid, []).append(row)
+        elif m := re.match(r"ruleset=tls_\w+, .*?relay=(\S+?)\.?, reject=(?!.*TLS handshake)", text):
+            self._own[qid, head[3]] = m[1].lower()
         elif m := _TO.match(text):
             self._final(head, qid, m)
         elif text.startswith("to=") and ", status=" not in text and ", delays=" not in text:  # else Postfix's
@@ -73,8 +73,10 @@ class Reader(Lines):
             if server and early["mx_ip"] == server[2] and told.get("error"):
                 early["gone"] = True
                 facts |= {"port": early["port"], "session": early["session"], "stage": "connect"}
-        if not server or mailer not in ("esmtp", "smtp", "smtp8", "dsmtp", "relay", "esmtps"):
-            facts["kind"] = "final" if told.get("stage") == "dns" else "suspended" if stat == "queued" else "local"
+        own = server and self._own.get((qid, head[3])) == server[1].lower() and not stat.startswith("Sent")
+        held = own or (stat in ("queued", "Deferred") and not reply)  # by the host's status: nobody was asked
+        if held or not server or mailer not in ("esmtp", "smtp", "smtp8", "dsmtp", "relay", "esmtps"):
+            facts["kind"] = "final" if told.get("stage") == "dns" else "suspended" if held else "local"
         for one in re.split(r",(?=<|[^\s,<>]+@)", to):
             self.add(head, qid, recipient=one.strip("<> "), **facts)
 
@@ -88,7 +90,7 @@ class Reader(Lines):
 
     def _told(self, reply: str | None, stat: str) -> dict[str, Any]:
         """The reply's words, or those that `stat=` holds; "Sent" has lost its code."""
-        said = _OCTAL.sub(lambda m: decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])), reply or stat)
+        said = octal(reply or stat)
         if stat.startswith("Sent"):
             return {"stage": "body", "outcome": "accepted", "maybe_delivered": True} | answer(said)
         said = said if answer(said) else said.partition(": ")[2]
