@@ -25,16 +25,20 @@ from smtpkit.errors import listed, path_of, refuse
 from smtpkit.escape import decode
 from smtpkit.fields import meaning
 from smtpkit.parts import parsed
+from smtpkit.reasons import classify
 
 _POLICY = policy.default.clone(header_factory=lru_cache(64)(policy.default.header_factory))
 """The email package parses a field at each look: a Content-Type dozens of times."""
-_SMTP = re.compile(r"(?:x-)?smtp[^;]*;\s*", re.I)
+_TYPE = re.compile(r"(?:(?:x-)?smtp[^;]*|x-[\w-]+);\s*", re.I)
 _SERVER = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f.:]{4,40})[\]),]")
 _BEFORE = re.compile(r"([\w-]+(?:\.[\w-]+)+)\.? ?$")
 _QMAIL = re.compile(r"(?m)^(?:Connected to |Giving up on )?(\d{1,3}(?:\.\d{1,3}){3})\b")
 _CODED = re.compile(r"(?m)(?:^|[\s:>])([245]\d\d[ -](?:.*\n?)(?:\s*[245]\d\d[ -].*\n?)*)")
 _BARE = re.compile(r"\(#([45]\.\d{1,3}\.\d{1,3})\)")
-_FAILED = re.compile(r"(?m)^[ \t]*<?([^\s<>@:]+@[\w.-]+\w)>?(?::|[ \t]*$|\s*\()")
+_FAILED = re.compile(
+    r"(?im)^[ \t]*(?:\* ?|(?:failed )?recipient: *|.{0,60}\bdeliver.{0,40}\bto:? )?[\[\"<]?(?:smtp:)?"
+    r"([^\s<>@:\"\[]+@[\w.-]+\w)[>\]\"]?(?::|\.?[ \t]*$|\s*[(\[])"
+)
 _FOLDED = re.compile(r"(?m)^<[^\s<>]+>: .*(?:\n {4}\S.*)+")
 _COPY = re.compile(r"(?im)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)")
 _SESSION = re.compile(r"(?im)^[ \t]*-+ Transcript of session follows -+")
@@ -70,8 +74,8 @@ def read_bounces(paths: Any) -> pd.DataFrame:
     for name, message in (pair for one in given for pair in _mails(path_of("paths", one))):
         found, mute = _found(message)
         common = {"source": "bounce", "file": name, **_original(message)}  # once: a report may name thousands
-        rows += [common | row for row in found]
-        why = [f"why {who} failed is not said" for who in mute]
+        rows += [common | row for row in {tuple(one.items()): one for one in found}.values()]  # said twice: once
+        why = [f"why {who} failed is not said" for who in dict.fromkeys(mute)]
         why += ["no failed recipient was found"] * (not found and not mute)
         problems += [{"why": one, "count": 1, "lines": [], "text": name} for one in why]
     made = attempts.classified(attempts.frame(rows))
@@ -109,14 +113,14 @@ def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
     marks = [_field(message, name) for name in ("From", "Return-Path", "Auto-Submitted")]
     is_bounce = "X-Failed-Recipients" in message or any(map(_DAEMON.search, marks))
     is_bounce = is_bounce or not marks[0] or bool(_FAILURE.search(_field(message, "Subject")))
-    told = [row for row in said if row.get("code") or row["error"] or row["dsn_log"]] if is_bounce else []
+    told = [row for row in said if row["reply"] or row["error"] or row["dsn_log"]] if is_bounce else []
     return made or told, [row["recipient"] for row in said if not made and is_bounce and row not in told]
 
 
 def _field(head: Any, name: str) -> str:
     """A field as it stands, unfolded: the email package fails on some that are broken. Odd octets are Korean."""
     raw = next((str(value) for key, value in head.raw_items() if key.lower() == name.lower()), "")
-    return meaning(re.sub(r"\r?\n", "", raw).encode("utf-8", "surrogateescape"))
+    return meaning(re.sub(r"[ \t]*[\r\n]+[ \t]*", " ", raw).encode("utf-8", "surrogateescape"))
 
 
 def _word(fields: Any, name: str) -> str:
@@ -146,7 +150,7 @@ def _own(message: Any) -> Iterator[Any]:
 
 
 def _recipient(fields: Any) -> str:
-    return _word(fields, "Final-Recipient") or _word(fields, "Original-Recipient")
+    return (_word(fields, "Final-Recipient") or _word(fields, "Original-Recipient")).strip("<> ")
 
 
 def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
@@ -156,7 +160,8 @@ def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
         blocks = [block for block in given if block.keys()] if isinstance(given, list) else []
         whole = next((block for block in blocks if not _recipient(block)), blocks and blocks[0])
         for fields in filter(_recipient, blocks):
-            said = _SMTP.sub("", _field(fields, "Diagnostic-Code"), count=1)
+            said = _field(fields, "Diagnostic-Code")
+            said = said[kind.end() :] if (kind := _TYPE.match(said)) else said
             server = words.server(_word(fields, "Remote-MTA"))
             known = _field(fields, "Last-Attempt-Date"), _field(message, "Date"), _field(whole, "Arrival-Date")
             yield {
@@ -175,7 +180,7 @@ def _content(body: Any) -> str:
     except (LookupError, ValueError):  # a charset that Python lacks: unknown-8bit, x-windows-949
         text = "\ufffd"
     octets = body.get_payload(decode=True)
-    return (decode(octets) if "\ufffd" in text else text).replace("\r\n", "\n")
+    return (decode(octets) if "\ufffd" in text else text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
@@ -185,15 +190,19 @@ def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
     text = _FOLDED.sub(lambda folded: folded[0].replace("\n    ", " "), text)  # as Postfix folds its lines
     text, *session = _SESSION.split(text)
     asked = {said[1].lower(): said[2] for said in reversed([*_ASKED.finditer(session[0])])} if session else {}
-    places = [*_FAILED.finditer(text)]
-    ends = [place.start() for place in places[1:]] + [len(text)]
-    for place, end in zip(places, ends, strict=False):
-        piece = text[place.end() : end]
+    places = [(place[1], place.start(), place.end()) for place in _FAILED.finditer(text)]
+    named = [] if places else [who for _, who in getaddresses([_field(message, "X-Failed-Recipients")]) if who]
+    places += [(who, 0, 0 if len(named) == 1 else len(text)) for who in named]
+    ends = [start for _, start, _ in places[1:]] + [len(text)]
+    for (who, _, start), end in zip(places, ends, strict=False):
+        piece = text[start : max(start, end)]
         if session and not _CODED.search(piece):  # Sendmail's dialogue stands behind all its addresses
-            piece = asked.get(place[1].lower()) or (session[0] if len(places) == 1 else piece)
+            piece = asked.get(who.lower()) or (session[0] if len(places) == 1 else piece)
         said, bare = _CODED.search(piece), _BARE.search(piece)
-        reply = said[1].partition(" (in reply to")[0].strip() if said else ""
-        yield {"recipient": place[1], "said": re.sub(r"\s*\n\s*", "\n", reply), "text": piece, "action": "failed",
+        own = re.sub(r":\n{2,}\s*", ":\n", piece.strip()).partition("\n\n")[0] if start and not said else ""
+        why = "" if bare or classify(own).confidence != "high" else own  # of the MTA that gave up
+        reply = said[1].partition(" (in reply to")[0].strip() if said else why
+        yield {"recipient": who, "said": re.sub(r"\s*\n\s*", "\n", reply), "text": piece, "action": "failed",
                "dsn_log": bare[1] if bare else None, "started_at": _when(_field(message, "Date"))}  # fmt: skip
 
 
@@ -212,7 +221,7 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
     text, said = row.pop("text"), row.pop("said")
     before = text[: m.start(1)] if (m := _CODED.search(text)) else text  # a reply names us
     coded = said if words.answer(said) else (m[1] if (m := _CODED.search(said)) else "")
-    told: dict[str, Any] = {"error": None} | words.ending(text, coded)
+    told: dict[str, Any] = {"error": None} | words.ending(text, coded.partition(" (in reply to")[0])
     if "code" not in told and not told["error"]:
         told |= {"outcome": _OUTCOMES.get(row["action"], "failed"), "reply": said or None, "stage": None}
     if row.pop("action") == "delayed" and told["outcome"] == "failed":

@@ -222,3 +222,79 @@ def test_a_bounce_is_known_in_many_languages(subject: str, read: Any) -> None:
 
 def test_a_text_without_a_sender_is_taken_for_one(read: Any) -> None:
     assert read("Subject: x\n\nr@d.example\n550 5.1.1 no\n", "code") == [[550]]
+
+
+FIELDS = {
+    "a recipient in angle brackets": (ONE.replace("r@d.example", "<r@d.example>"), "550 5.1.1 no such user"),
+    "a fold": (ONE.replace("5.1.1 no", "5.1.1\n    no"), "550 5.1.1 no such user"),
+    "a fold with a tab behind the code": (
+        ONE.replace("smtp; 550 5.1.1 no", "X-Postfix; host mx1.d.example[192.0.2.25] said: 550\n\tno"),
+        "550 no such user",
+    ),
+    "no type, and SMTP among its words": (ONE.replace("smtp; 550 5.1.1 no", "550 no SMTP here; no"), None),
+    "the words of the sender's own MTA": (
+        ONE.replace("smtp; 550 5.1.1 no such user", "X-Postfix; message size 20 exceeds size limit 10 of\n    mx1"),
+        "message size 20 exceeds size limit 10 of mx1",
+    ),
+    "said twice": (ONE + "\n" + ONE, "550 5.1.1 no such user"),
+}
+
+
+@pytest.mark.parametrize(("each", "reply"), FIELDS.values(), ids=FIELDS)
+def test_a_report_s_fields_are_read_as_they_are_meant(each: str, reply: str | None, read: Any) -> None:
+    assert read(report(each), "recipient", "domain", "reply") == [
+        ["r@d.example", "d.example", reply or "550 no SMTP here; no such user"]
+    ]
+
+
+EXIM = "A message that you sent could not be delivered. The following address failed:\n\n  r@d.example\n"
+LETTERS = {
+    "DragonFly": "There was an error delivering your mail to <r@d.example>.\n\nmx [192.0.2.25] said:\n550 no\n",
+    "SmarterMail": "Failed Recipient: r@d.example\nReason: Remote host said: 550 no\n",
+    "MailEnable": "\tRecipient: [SMTP:r@d.example]\n\tReason: Remote SMTP Server Returned: 550 no\n",
+    "GMX": '"r@d.example":\nSMTP error from remote server after RCPT command:\n550 no\n',
+    "a list": "These failed:\n\n   * r@d.example\n\nSMTP:RCPT host 192.0.2.25: 550 no\n",
+    "au": "    Recipient: <r@d.example>\n    >>> RCPT TO:<r@d.example>\n    <<< 550 no\n",
+    "MailFoundry": "Unable to deliver message to: <r@d.example>\nServer mx[192.0.2.25] failed with: 550 no\n",
+    "CR alone": f"{EXIM}    host mx [192.0.2.25]\n    SMTP error after RCPT TO:\n    550 no\n".replace(
+        "\n", "\r"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", LETTERS.values(), ids=LETTERS)
+def test_letters_of_many_makers_are_read(text: str, read: Any) -> None:
+    head = HEAD.replace("\n", "\r") + "\r" if "\r" in text else f"{HEAD}\n"
+    assert read(head + text, "recipient", "reply") == [["r@d.example", "550 no"]]
+
+
+OWN = {
+    "a full box": (f"{EXIM}    mailbox is full: retry timeout exceeded\n", "mailbox_full"),
+    "a child of qmail": ("<r@d.example>:\nchild status 100...The user's mailfolder is full.\n", "mailbox_full"),
+    "Domino": (
+        "not delivered to:\n\n  r@d.example\n\nbecause:\n\n  User r (r@d.example) not listed in Domino Directory\n",
+        "recipient_unknown",
+    ),
+    "1&1": ("r@d.example\n\nFor the following reason:\n\nMail size limit exceeded.\n", "too_big"),
+    "a quota": ("<r@d.example>:\nSorry, this account is over quota.\n", "mailbox_full"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), OWN.values(), ids=OWN)
+def test_why_the_sender_s_mta_gave_up_is_kept_in_its_words(text: str, reason: str, read: Any) -> None:
+    assert read(f"{HEAD}\n{text}", "recipient", "outcome", "reason", "stage", "code") == [
+        ["r@d.example", "failed", reason, None, None]
+    ]
+
+
+def test_a_retry_timeout_is_no_timeout_of_a_connection(read: Any) -> None:
+    assert read(f"{HEAD}\n{EXIM}    retry timeout exceeded\n", "error", "stage") == [[None, None]]
+
+
+def test_whom_a_letter_failed_its_header_may_say(read: Any) -> None:
+    text = f"X-Failed-Recipients: g@groups.example\n{HEAD}\nHello news@ours.example,\nthat group may not exist.\n"
+    assert read(text) == []
+    assert read.problems == ["why g@groups.example failed is not said"]
+    assert read(text.replace("that group", "The answer was:\n550 that group"), "recipient", "code") == [
+        ["g@groups.example", 550]
+    ]
