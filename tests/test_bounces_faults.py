@@ -256,9 +256,7 @@ LETTERS = {
     "a list": "These failed:\n\n   * r@d.example\n\nSMTP:RCPT host 192.0.2.25: 550 no\n",
     "au": "    Recipient: <r@d.example>\n    >>> RCPT TO:<r@d.example>\n    <<< 550 no\n",
     "MailFoundry": "Unable to deliver message to: <r@d.example>\nServer mx[192.0.2.25] failed with: 550 no\n",
-    "CR alone": f"{EXIM}    host mx [192.0.2.25]\n    SMTP error after RCPT TO:\n    550 no\n".replace(
-        "\n", "\r"
-    ),
+    "CR alone": f"{EXIM}    host mx [192.0.2.25]\n    SMTP error after RCPT TO:\n    550 no\n".replace("\n", "\r"),
 }
 
 
