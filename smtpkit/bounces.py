@@ -106,10 +106,15 @@ def _begins(path: Path, octets: bytes) -> bool:
 def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
     """A bounce's rows: its report's, with what its words say of the server, else its words' own; who has none."""
     said = [_ended(row) for row in _plain(message)]
-    known = {(row["recipient"].lower(), row.get("code")): row for row in said}
+    known = {row["recipient"].lower(): row for row in said}
+    known |= {(row["recipient"].lower(), row.get("code")): row for row in said}
     for row in (made := [_ended(row) for row in _reported(message)]):
-        more = known.get((row["recipient"].lower(), row.get("code")), {})
+        who, code = row["recipient"].lower(), row.get("code")
+        mute = not (row["reply"] or row["error"])  # OpenSMTPD's report has no Diagnostic-Code
+        more = known.get(who if mute else (who, code), {})
         row |= {name: row[name] or more.get(name) for name in ("mx_ip", "mx_host", "stage")}
+        words_own = ("code", "enhanced", "reply", "error") + ("outcome",) * ("code" in more) if mute else ()
+        row |= {name: more[name] for name in words_own if name in more}
     marks = [_field(message, name) for name in ("From", "Return-Path", "Auto-Submitted")]
     is_bounce = "X-Failed-Recipients" in message or any(map(_DAEMON.search, marks))
     is_bounce = is_bounce or not marks[0] or bool(_FAILURE.search(_field(message, "Subject")))
@@ -120,7 +125,7 @@ def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
 def _field(head: Any, name: str) -> str:
     """A field as it stands, unfolded: the email package fails on some that are broken. Odd octets are Korean."""
     raw = next((str(value) for key, value in head.raw_items() if key.lower() == name.lower()), "")
-    return meaning(re.sub(r"[ \t]*[\r\n]+[ \t]*", " ", raw).encode("utf-8", "surrogateescape"))
+    return meaning(re.sub(r"[\r\n]+[ \t]*", " ", raw).encode("utf-8", "surrogateescape"))
 
 
 def _word(fields: Any, name: str) -> str:

@@ -209,7 +209,7 @@ def test_a_hostile_bounce_ends(text: str, read: Any) -> None:
 
 SUBJECTS = [
     *("메일을 보내지 못했습니다", "메일 발송 오류 안내", "전송되지 않은 메일 안내", "배달할 수 없음: 안녕"),
-    *("수신 불가 안내", "NDR: hi", "Non remis : hi", "Unzustellbar: hi", "配信不能: hi"),
+    *("수신 불가 안내", "NDR: hi", "Non remis : hi", "Unzustellbar: hi", "配信不能: hi", "メールエラー通知"),
     *("Warning: could not send message for past 4 hours", "Delivery Status Notification"),
 ]
 
@@ -295,4 +295,24 @@ def test_whom_a_letter_failed_its_header_may_say(read: Any) -> None:
     assert read.problems == ["why g@groups.example failed is not said"]
     assert read(text.replace("that group", "The answer was:\n550 that group"), "recipient", "code") == [
         ["g@groups.example", 550]
+    ]
+
+
+MUTE = """Final-Recipient: rfc822; r@d.example
+Action: error
+Status: 5.0.0
+
+Final-Recipient: rfc822; s@d.example
+Action: delayed
+Status: 4.0.0
+"""
+
+
+def test_a_report_without_a_reply_has_the_words_beside_it(read: Any) -> None:
+    words = "The list of recipients:\n\nr@d.example: 550 5.2.2 Mailbox full\ns@d.example: Domain does not exist\n"
+    assert read(
+        report(MUTE, plain=words), "recipient", "code", "reply", "error", "outcome", "reason", "vantage"
+    ) == [
+        ["r@d.example", 550, "550 5.2.2 Mailbox full", None, "rejected", "mailbox_full", "relay.ours.example"],
+        ["s@d.example", None, None, "dns_nxdomain", "deferred", "network", "relay.ours.example"],
     ]
