@@ -40,6 +40,8 @@ _FAILED = re.compile(
     r"([^\s<>@:\"\[]+@[\w.-]+\w)[>\]\"]?(?::|\.?[ \t]*$|\s*[(\[])"
 )
 _FOLDED = re.compile(r"(?m)^<[^\s<>]+>: .*(?:\n {4}\S.*)+")
+_INDENTED = re.compile(r"(?m)^( {4}(?![<>(]|recipient:).*\S)((?:\n {4}(?![<>(]|[245]\d\d[ -])\S.*)+)", re.I)
+"""Exim writes an address, and under it, by four blanks, one saying in many lines."""
 _COPY = re.compile(r"(?im)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)")
 _SESSION = re.compile(r"(?im)^[ \t]*-+ Transcript of session follows -+")
 _ASKED = re.compile(r"(?i)RCPT To:\s*<([^\s<>]+)>.*((?:\n<<< .*)+)")
@@ -116,9 +118,11 @@ def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
         words_own = ("code", "enhanced", "reply", "error") + ("outcome",) * ("code" in more) if mute else ()
         row |= {name: more[name] for name in words_own if name in more}
     marks = [_field(message, name) for name in ("From", "Return-Path", "Auto-Submitted")]
-    is_bounce = "X-Failed-Recipients" in message or any(map(_DAEMON.search, marks))
-    is_bounce = is_bounce or not marks[0] or bool(_FAILURE.search(_field(message, "Subject")))
-    told = [row for row in said if row["reply"] or row["error"] or row["dsn_log"]] if is_bounce else []
+    sure = "X-Failed-Recipients" in message or not marks[0] or bool(_DAEMON.search(marks[0]))
+    sure = sure or bool(_FAILURE.search(_field(message, "Subject")))  # an answer of somebody away may be said by <>
+    is_bounce = sure or any(map(_DAEMON.search, marks))
+    told = [row for row in said if row.get("code") or row["error"] or row["dsn_log"] or (sure and row["reply"])]
+    told = told if is_bounce else []
     return made or told, [row["recipient"] for row in said if not made and is_bounce and row not in told]
 
 
@@ -193,6 +197,7 @@ def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
     body = message.get_body(("plain",))
     text = _COPY.split(_content(body) if body and not body.is_multipart() else "")[0]
     text = _FOLDED.sub(lambda folded: folded[0].replace("\n    ", " "), text)  # as Postfix folds its lines
+    text = _INDENTED.sub(lambda said: said[1] + said[2].replace("\n    ", " "), text)
     text, *session = _SESSION.split(text)
     asked = {said[1].lower(): said[2] for said in reversed([*_ASKED.finditer(session[0])])} if session else {}
     places = [(place[1], place.start(), place.end()) for place in _FAILED.finditer(text)]
@@ -207,6 +212,7 @@ def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
         own = re.sub(r":\n{2,}\s*", ":\n", piece.strip()).partition("\n\n")[0] if start and not said else ""
         why = "" if bare or classify(own).confidence != "high" else own  # of the MTA that gave up
         reply = said[1].partition(" (in reply to")[0].strip() if said else why
+        reply = reply.removesuffix(": retry timeout exceeded")
         yield {"recipient": who, "said": re.sub(r"\s*\n\s*", "\n", reply), "text": piece, "action": "failed",
                "dsn_log": bare[1] if bare else None, "started_at": _when(_field(message, "Date"))}  # fmt: skip
 

@@ -316,3 +316,36 @@ def test_a_report_without_a_reply_has_the_words_beside_it(read: Any) -> None:
         ["r@d.example", 550, "550 5.2.2 Mailbox full", None, "rejected", "mailbox_full", "relay.ours.example"],
         ["s@d.example", None, None, "dns_nxdomain", "deferred", "network", "relay.ours.example"],
     ]
+
+
+INDENTED = {
+    "behind a colon": (
+        "    host mx1 [192.0.2.25]: 554 5.7.1 <r@d.example>:\n    Blocked by the recipient\n",
+        "554 5.7.1 <r@d.example>: Blocked by the recipient",
+    ),
+    "an address alone": (
+        "    550 5.1.1 unknown or illegal alias:\n    r@d.example\n",
+        "550 5.1.1 unknown or illegal alias: r@d.example",
+    ),
+    "Exim's last words": (
+        "    451 4.7.1 <r@d.example>:\n    Greylisted: retry timeout exceeded\n",
+        "451 4.7.1 <r@d.example>: Greylisted",
+    ),
+    "a reply of lines": (
+        "    550-5.7.26 not\n    550 5.7.26 authenticated\n",
+        "550-5.7.26 not\n550 5.7.26 authenticated",
+    ),
+}
+
+
+@pytest.mark.parametrize(("said", "reply"), INDENTED.values(), ids=INDENTED)
+def test_a_reply_that_exim_folds_is_whole(said: str, reply: str, read: Any) -> None:
+    text = f"{HEAD}\n{EXIM}    SMTP error from remote mail server after RCPT TO:<r@d.example>:\n{said}"
+    assert read(text, "recipient", "reply", "stage") == [["r@d.example", reply, "rcpt"]]
+    assert read.problems == []
+
+
+def test_an_answer_of_somebody_away_fails_nobody(read: Any) -> None:
+    head = HEAD.replace("MAILER-DAEMON@x", "kim@d").replace("failure", "Automatic reply: hi")
+    text = f"Return-Path: <>\n{head}\nPlease write to\n\nlee@d.example\nMy mailbox is no longer in use.\n"
+    assert read(text, "recipient") == []
