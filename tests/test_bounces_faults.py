@@ -1,5 +1,6 @@
 """What readers of the bounce reader proved: rows of letters that claim anything, servers and recipients lost."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -349,3 +350,44 @@ def test_an_answer_of_somebody_away_fails_nobody(read: Any) -> None:
     head = HEAD.replace("MAILER-DAEMON@x", "kim@d").replace("failure", "Automatic reply: hi")
     text = f"Return-Path: <>\n{head}\nPlease write to\n\nlee@d.example\nMy mailbox is no longer in use.\n"
     assert read(text, "recipient") == []
+
+
+def coded(kind: str, how: str, body: str) -> str:
+    head = f"Content-Type: message/{kind}\nContent-Transfer-Encoding: {how}"
+    return report().replace(f"{WHOLE}\n{ONE}", body).replace("Content-Type: message/delivery-status", head)
+
+
+PACKED = base64.encodebytes(f"{WHOLE}\n{ONE}".encode()).decode()
+CODED = {
+    "base64": (coded("delivery-status", "base64", PACKED), "r@d.example"),
+    "quoted-printable": (
+        coded("delivery-status", "Quoted-Printable", f"{WHOLE}\n{ONE}".replace("no such", "no=20such")),
+        "r@d.example",
+    ),
+    "of an address that is not of ASCII": (
+        coded("global-delivery-status", "8bit", f"{WHOLE}\n{ONE}".replace("rfc822; r@", "utf-8; 김@")),
+        "김@d.example",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "recipient"), CODED.values(), ids=CODED)
+def test_a_report_is_read_in_any_coding(text: str, recipient: str, read: Any) -> None:
+    assert read(text, "recipient", "reply", "vantage", "mx_host") == [
+        [recipient, "550 5.1.1 no such user", "relay.ours.example", "mx1.d.example"]
+    ]
+
+
+PORTALS = {
+    "a table": "<tr><td>받는 사람</td><td>r@d.example</td><td>550 5.1.1 no such user</td></tr>",
+    "lines": "<p>받는사람: r@d.example</p><style>p { color: red }</style><p>550 5.1.1 no such user</p>",
+    "a name in brackets": "수신자 : &lt;r@d.example&gt;<br>550 5.1.1 no such user",
+}
+
+
+@pytest.mark.parametrize("body", PORTALS.values(), ids=PORTALS)
+def test_a_letter_of_html_alone_is_read(body: str, read: Any) -> None:
+    kind = "MIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n"
+    assert read(f"{HEAD}{kind}\n<html><body>{body}</body></html>\n", "recipient", "reply") == [
+        ["r@d.example", "550 5.1.1 no such user"]
+    ]
