@@ -66,7 +66,7 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     if not {"reply", "code", "error", "outcome"} & set(named):
         why = "has no column like a reply or a code"
         raise refuse("table", list(table), why, 'name one: columns={"x": "reply"}')
-    problems: list[dict[str, Any]] = []
+    problems = attempts.Remarks()
     notes: list[str] = []
     _read_values(named, tz, problems, notes)
     written = named.reindex(columns=["reply", "code", "enhanced"]).astype(object)
