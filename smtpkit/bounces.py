@@ -1,4 +1,4 @@
-"""bounces: what came back as attempts frames: delivery reports (RFC 3464), and plain letters in free words.
+"""bounces: what came back as attempts frames: delivery reports (RFC 3464, 6533), and letters in free words.
 
 Belongs here: mailboxes, reports, the words around a reply. Not here: what a text says of a try (words), subjects in
 many languages (data/bounce_subjects.csv).
@@ -14,6 +14,7 @@ from email import policy
 from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
 from functools import lru_cache
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +26,31 @@ from smtpkit.errors import listed, path_of, refuse
 from smtpkit.escape import decode
 from smtpkit.fields import meaning
 from smtpkit.parts import parsed
+from smtpkit.reasons import classify
 
+_WORDS = [
+    "|".join(row[name] for row in catalogue.rows("bounce_subjects.csv") if row[name]) for name in ("words", "to")
+]
 _POLICY = policy.default.clone(header_factory=lru_cache(64)(policy.default.header_factory))
 """The email package parses a field at each look: a Content-Type dozens of times."""
-_SMTP = re.compile(r"(?:x-)?smtp[^;]*;\s*", re.I)
+_TYPE = re.compile(r"\A(?:(?:x-)?smtp[^;]*|x-[\w-]+);\s*", re.I)
 _SERVER = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f.:]{4,40})[\]),]")
 _BEFORE = re.compile(r"([\w-]+(?:\.[\w-]+)+)\.? ?$")
 _QMAIL = re.compile(r"(?m)^(?:Connected to |Giving up on )?(\d{1,3}(?:\.\d{1,3}){3})\b")
 _CODED = re.compile(r"(?m)(?:^|[\s:>])([245]\d\d[ -](?:.*\n?)(?:\s*[245]\d\d[ -].*\n?)*)")
 _BARE = re.compile(r"\(#([45]\.\d{1,3}\.\d{1,3})\)")
-_FAILED = re.compile(r"(?m)^[ \t]*<?([^\s<>@:]+@[\w.-]+\w)>?(?::|[ \t]*$|\s*\()")
+_FAILED = re.compile(
+    rf"(?im)^[ \t]*(?:\* ?|(?:{_WORDS[1]}) ?: *|.{{0,60}}\bdeliver.{{0,40}}\bto:? )?[\[\"<]?(?:smtp:)?"
+    r"([^\s<>@:\"\[]+@[\w.-]+\w)[>\]\"]?(?::|\.?[ \t]*$|\s*[(\[])"
+)
 _FOLDED = re.compile(r"(?m)^<[^\s<>]+>: .*(?:\n {4}\S.*)+")
+_AFTER = re.compile(r" \(in reply to|: retry timeout exceeded\s*\Z")
+_INDENTED = re.compile(r"(?m)^( {4}(?![<>(]|recipient:).*\S)((?:\n {4}(?![<>(]|[245]\d\d[ -])\S.*)+)", re.I)
 _COPY = re.compile(r"(?im)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)")
 _SESSION = re.compile(r"(?im)^[ \t]*-+ Transcript of session follows -+")
 _ASKED = re.compile(r"(?i)RCPT To:\s*<([^\s<>]+)>.*((?:\n<<< .*)+)")
 _DAEMON = re.compile(r"mailer-daemon|MicrosoftExchange|postmaster|mail.?delivery|^<>$|^auto-", re.I)
-_FAILURE = re.compile("|".join(row["words"] for row in catalogue.rows("bounce_subjects.csv")), re.I)
+_FAILURE = re.compile(_WORDS[0], re.I)
 """What a bounce's From, Return-Path or Auto-Submitted says, and its Subject."""
 _RETURNED = ("message/rfc822", "message/global", "text/rfc822-headers")
 _OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
@@ -50,10 +60,10 @@ _OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepte
 def read_bounces(paths: Any) -> pd.DataFrame:
     """Bounces as an attempts frame: .eml files, mbox files, maildirs and folders of these; a row per recipient.
 
-    RFC 3464 reports (Remote-MTA, Diagnostic-Code, Status, Action, Last-Attempt-Date), with the server's IP from
-    the words beside them; and plain ones as Exim, qmail and others write them, as far as a recipient and a reply
-    can be found. `vantage` is the MTA that reported, `file` the bounce. `.attrs["problems"]` names the mails and
-    recipients of which nothing could be read. Raises InvalidInput if there is no such file.
+    RFC 3464 and 6533 reports (Remote-MTA, Diagnostic-Code, Status, Action, Last-Attempt-Date), with the server's IP
+    from the words beside them; and letters as Exim, qmail and others write them, as far as recipient and reply can
+    be found: `reply` may be why their own MTA gave up. `vantage` is the MTA that reported, `file` the bounce; what
+    gave nothing is in `.attrs["problems"]`. Raises InvalidInput if there is no such file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -70,8 +80,8 @@ def read_bounces(paths: Any) -> pd.DataFrame:
     for name, message in (pair for one in given for pair in _mails(path_of("paths", one))):
         found, mute = _found(message)
         common = {"source": "bounce", "file": name, **_original(message)}  # once: a report may name thousands
-        rows += [common | row for row in found]
-        why = [f"why {who} failed is not said" for who in mute]
+        rows += [common | row for row in {tuple(one.items()): one for one in found}.values()]  # said twice: once
+        why = [f"why {who} failed is not said" for who in dict.fromkeys(mute)]
         why += ["no failed recipient was found"] * (not found and not mute)
         problems += [{"why": one, "count": 1, "lines": [], "text": name} for one in why]
     made = attempts.classified(attempts.frame(rows))
@@ -102,21 +112,27 @@ def _begins(path: Path, octets: bytes) -> bool:
 def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
     """A bounce's rows: its report's, with what its words say of the server, else its words' own; who has none."""
     said = [_ended(row) for row in _plain(message)]
-    known = {(row["recipient"].lower(), row.get("code")): row for row in said}
+    known = {row["recipient"].lower(): row for row in said}
+    known |= {(row["recipient"].lower(), row.get("code")): row for row in said}
     for row in (made := [_ended(row) for row in _reported(message)]):
-        more = known.get((row["recipient"].lower(), row.get("code")), {})
+        who, code = row["recipient"].lower(), row.get("code")
+        mute = not (row["reply"] or row["error"])  # OpenSMTPD's report has no Diagnostic-Code
+        more = known.get(who if mute else (who, code), {})
         row |= {name: row[name] or more.get(name) for name in ("mx_ip", "mx_host", "stage")}
+        words_own = ("code", "enhanced", "reply", "error") + ("outcome",) * ("code" in more) if mute else ()
+        row |= {name: more[name] for name in words_own if name in more}
     marks = [_field(message, name) for name in ("From", "Return-Path", "Auto-Submitted")]
-    is_bounce = "X-Failed-Recipients" in message or any(map(_DAEMON.search, marks))
-    is_bounce = is_bounce or not marks[0] or bool(_FAILURE.search(_field(message, "Subject")))
-    told = [row for row in said if row.get("code") or row["error"] or row["dsn_log"]] if is_bounce else []
-    return made or told, [row["recipient"] for row in said if not made and is_bounce and row not in told]
+    sure = "X-Failed-Recipients" in message or not marks[0] or bool(_DAEMON.search(marks[0]))
+    sure = sure or bool(_FAILURE.search(_field(message, "Subject")))  # an answer of somebody away may be said by <>
+    said = said if sure or any(map(_DAEMON.search, marks)) else []
+    told = [row for row in said if row.get("code") or row["error"] or row["dsn_log"] or (sure and row["reply"])]
+    return made or told, [row["recipient"] for row in said if not made and row not in told]
 
 
 def _field(head: Any, name: str) -> str:
     """A field as it stands, unfolded: the email package fails on some that are broken. Odd octets are Korean."""
     raw = next((str(value) for key, value in head.raw_items() if key.lower() == name.lower()), "")
-    return meaning(re.sub(r"\r?\n", "", raw).encode("utf-8", "surrogateescape"))
+    return meaning(re.sub(r"[\r\n]+[ \t]*", " ", raw).encode("utf-8", "surrogateescape"))
 
 
 def _word(fields: Any, name: str) -> str:
@@ -145,18 +161,31 @@ def _own(message: Any) -> Iterator[Any]:
             yield from _own(part)
 
 
+def _blocks(part: Any) -> list[Any]:
+    """The blocks of fields of a report; one that is encoded, or not of ASCII, the email package does not part."""
+    given, how = part.get_payload() if part.is_multipart() else [], _field(part, "Content-Transfer-Encoding")
+    if how.lower() in ("base64", "quoted-printable") or "global" in part.get_content_type():
+        fields = ("".join(f"{name}: {value}\n" for name, value in one.raw_items()) + "\n" for one in given)
+        bodies = (one.get_payload(decode=True) or b"" for one in given)
+        pairs = zip(fields, bodies, strict=True)
+        octets = b"\n".join(head.encode("utf-8", "surrogateescape") + body for head, body in pairs)
+        whole: Any = email.message_from_bytes(f"Content-Transfer-Encoding: {how}\n\n".encode() + octets)
+        lines = whole.get_payload(decode=True).decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+        given = [email.message_from_string(one) for one in re.split(r"\n(?:[ \t]*\n)+", lines.strip())]
+    return [block for block in given if block.keys()]
+
+
 def _recipient(fields: Any) -> str:
-    return _word(fields, "Final-Recipient") or _word(fields, "Original-Recipient")
+    return (_word(fields, "Final-Recipient") or _word(fields, "Original-Recipient")).strip("<> ")
 
 
 def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
     """RFC 3464: the fields about the message, then those about each recipient; blank lines part them."""
     for part in _own(message):
-        given: Any = part.get_payload() if part.get_content_type() == "message/delivery-status" else []
-        blocks = [block for block in given if block.keys()] if isinstance(given, list) else []
+        blocks = _blocks(part) if part.get_content_type().endswith("delivery-status") else []
         whole = next((block for block in blocks if not _recipient(block)), blocks and blocks[0])
         for fields in filter(_recipient, blocks):
-            said = _SMTP.sub("", _field(fields, "Diagnostic-Code"), count=1)
+            said = _TYPE.sub("", _field(fields, "Diagnostic-Code"))
             server = words.server(_word(fields, "Remote-MTA"))
             known = _field(fields, "Last-Attempt-Date"), _field(message, "Date"), _field(whole, "Arrival-Date")
             yield {
@@ -175,25 +204,31 @@ def _content(body: Any) -> str:
     except (LookupError, ValueError):  # a charset that Python lacks: unknown-8bit, x-windows-949
         text = "\ufffd"
     octets = body.get_payload(decode=True)
-    return (decode(octets) if "\ufffd" in text else text).replace("\r\n", "\n")
+    return (decode(octets) if "\ufffd" in text else text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
     """A bounce in free words: each address at the start of a line, with the text up to the next."""
-    body = message.get_body(("plain",))
-    text = _COPY.split(_content(body) if body and not body.is_multipart() else "")[0]
-    text = _FOLDED.sub(lambda folded: folded[0].replace("\n    ", " "), text)  # as Postfix folds its lines
+    body = message.get_body(("plain", "html"))
+    text = _content(body) if body and not body.is_multipart() else ""
+    text = unescape(re.sub(r"<[^<>]*>", "\n", text)) if body and body.get_content_subtype() == "html" else text
+    text = _FOLDED.sub(lambda folded: folded[0].replace("\n    ", " "), _COPY.split(text)[0])  # as Postfix folds
+    text = _INDENTED.sub(lambda said: said[1] + said[2].replace("\n    ", " "), text)  # and Exim, under an address
     text, *session = _SESSION.split(text)
     asked = {said[1].lower(): said[2] for said in reversed([*_ASKED.finditer(session[0])])} if session else {}
-    places = [*_FAILED.finditer(text)]
-    ends = [place.start() for place in places[1:]] + [len(text)]
-    for place, end in zip(places, ends, strict=False):
-        piece = text[place.end() : end]
+    places = [(place[1], place.start(), place.end()) for place in _FAILED.finditer(text)]
+    named = [] if places else [who for _, who in getaddresses([_field(message, "X-Failed-Recipients")]) if who]
+    places += [(who, 0, 0 if len(named) == 1 else len(text)) for who in named]
+    ends = [start for _, start, _ in places[1:]] + [len(text)]
+    for (who, _, start), end in zip(places, ends, strict=False):
+        piece = text[start : max(start, end)]
         if session and not _CODED.search(piece):  # Sendmail's dialogue stands behind all its addresses
-            piece = asked.get(place[1].lower()) or (session[0] if len(places) == 1 else piece)
+            piece = asked.get(who.lower()) or (session[0] if len(places) == 1 else piece)
         said, bare = _CODED.search(piece), _BARE.search(piece)
-        reply = said[1].partition(" (in reply to")[0].strip() if said else ""
-        yield {"recipient": place[1], "said": re.sub(r"\s*\n\s*", "\n", reply), "text": piece, "action": "failed",
+        own = re.sub(r":\n{2,}\s*", ":\n", piece.strip()).partition("\n\n")[0] if start and not said else ""
+        why = "" if bare or classify(own).confidence != "high" else own  # of the MTA that gave up
+        reply = _AFTER.split(said[1])[0].strip() if said else why
+        yield {"recipient": who, "said": re.sub(r"\s*\n\s*", "\n", reply), "text": piece, "action": "failed",
                "dsn_log": bare[1] if bare else None, "started_at": _when(_field(message, "Date"))}  # fmt: skip
 
 
@@ -212,7 +247,7 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
     text, said = row.pop("text"), row.pop("said")
     before = text[: m.start(1)] if (m := _CODED.search(text)) else text  # a reply names us
     coded = said if words.answer(said) else (m[1] if (m := _CODED.search(said)) else "")
-    told: dict[str, Any] = {"error": None} | words.ending(text, coded)
+    told: dict[str, Any] = {"error": None} | words.ending(text, _AFTER.split(coded)[0])
     if "code" not in told and not told["error"]:
         told |= {"outcome": _OUTCOMES.get(row["action"], "failed"), "reply": said or None, "stage": None}
     if row.pop("action") == "delayed" and told["outcome"] == "failed":

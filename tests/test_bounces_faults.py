@@ -1,5 +1,6 @@
 """What readers of the bounce reader proved: rows of letters that claim anything, servers and recipients lost."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ def test_a_hostile_bounce_ends(text: str, read: Any) -> None:
 
 SUBJECTS = [
     *("메일을 보내지 못했습니다", "메일 발송 오류 안내", "전송되지 않은 메일 안내", "배달할 수 없음: 안녕"),
-    *("수신 불가 안내", "NDR: hi", "Non remis : hi", "Unzustellbar: hi", "配信不能: hi"),
+    *("수신 불가 안내", "NDR: hi", "Non remis : hi", "Unzustellbar: hi", "配信不能: hi", "メールエラー通知"),
     *("Warning: could not send message for past 4 hours", "Delivery Status Notification"),
 ]
 
@@ -222,3 +223,171 @@ def test_a_bounce_is_known_in_many_languages(subject: str, read: Any) -> None:
 
 def test_a_text_without_a_sender_is_taken_for_one(read: Any) -> None:
     assert read("Subject: x\n\nr@d.example\n550 5.1.1 no\n", "code") == [[550]]
+
+
+FIELDS = {
+    "a recipient in angle brackets": (ONE.replace("r@d.example", "<r@d.example>"), "550 5.1.1 no such user"),
+    "a fold": (ONE.replace("5.1.1 no", "5.1.1\n    no"), "550 5.1.1 no such user"),
+    "a fold with a tab behind the code": (
+        ONE.replace("smtp; 550 5.1.1 no", "X-Postfix; host mx1.d.example[192.0.2.25] said: 550\n\tno"),
+        "550 no such user",
+    ),
+    "no type, and SMTP among its words": (ONE.replace("smtp; 550 5.1.1 no", "550 no SMTP here; no"), None),
+    "the words of the sender's own MTA": (
+        ONE.replace("smtp; 550 5.1.1 no such user", "X-Postfix; message size 20 exceeds size limit 10 of\n    mx1"),
+        "message size 20 exceeds size limit 10 of mx1",
+    ),
+    "said twice": (ONE + "\n" + ONE, "550 5.1.1 no such user"),
+}
+
+
+@pytest.mark.parametrize(("each", "reply"), FIELDS.values(), ids=FIELDS)
+def test_a_report_s_fields_are_read_as_they_are_meant(each: str, reply: str | None, read: Any) -> None:
+    assert read(report(each), "recipient", "domain", "reply") == [
+        ["r@d.example", "d.example", reply or "550 no SMTP here; no such user"]
+    ]
+
+
+EXIM = "A message that you sent could not be delivered. The following address failed:\n\n  r@d.example\n"
+LETTERS = {
+    "DragonFly": "There was an error delivering your mail to <r@d.example>.\n\nmx [192.0.2.25] said:\n550 no\n",
+    "SmarterMail": "Failed Recipient: r@d.example\nReason: Remote host said: 550 no\n",
+    "MailEnable": "\tRecipient: [SMTP:r@d.example]\n\tReason: Remote SMTP Server Returned: 550 no\n",
+    "GMX": '"r@d.example":\nSMTP error from remote server after RCPT command:\n550 no\n',
+    "a list": "These failed:\n\n   * r@d.example\n\nSMTP:RCPT host 192.0.2.25: 550 no\n",
+    "au": "    Recipient: <r@d.example>\n    >>> RCPT TO:<r@d.example>\n    <<< 550 no\n",
+    "MailFoundry": "Unable to deliver message to: <r@d.example>\nServer mx[192.0.2.25] failed with: 550 no\n",
+    "CR alone": f"{EXIM}    host mx [192.0.2.25]\n    SMTP error after RCPT TO:\n    550 no\n".replace("\n", "\r"),
+}
+
+
+@pytest.mark.parametrize("text", LETTERS.values(), ids=LETTERS)
+def test_letters_of_many_makers_are_read(text: str, read: Any) -> None:
+    head = HEAD.replace("\n", "\r") + "\r" if "\r" in text else f"{HEAD}\n"
+    assert read(head + text, "recipient", "reply") == [["r@d.example", "550 no"]]
+
+
+OWN = {
+    "a full box": (f"{EXIM}    mailbox is full: retry timeout exceeded\n", "mailbox_full"),
+    "a child of qmail": ("<r@d.example>:\nchild status 100...The user's mailfolder is full.\n", "mailbox_full"),
+    "Domino": (
+        "not delivered to:\n\n  r@d.example\n\nbecause:\n\n  User r (r@d.example) not listed in Domino Directory\n",
+        "recipient_unknown",
+    ),
+    "1&1": ("r@d.example\n\nFor the following reason:\n\nMail size limit exceeded.\n", "too_big"),
+    "a quota": ("<r@d.example>:\nSorry, this account is over quota.\n", "mailbox_full"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), OWN.values(), ids=OWN)
+def test_why_the_sender_s_mta_gave_up_is_kept_in_its_words(text: str, reason: str, read: Any) -> None:
+    assert read(f"{HEAD}\n{text}", "recipient", "outcome", "reason", "stage", "code") == [
+        ["r@d.example", "failed", reason, None, None]
+    ]
+
+
+def test_a_retry_timeout_is_no_timeout_of_a_connection(read: Any) -> None:
+    assert read(f"{HEAD}\n{EXIM}    retry timeout exceeded\n", "error", "stage") == [[None, None]]
+
+
+def test_whom_a_letter_failed_its_header_may_say(read: Any) -> None:
+    text = f"X-Failed-Recipients: g@groups.example\n{HEAD}\nHello news@ours.example,\nthat group may not exist.\n"
+    assert read(text) == []
+    assert read.problems == ["why g@groups.example failed is not said"]
+    assert read(text.replace("that group", "The answer was:\n550 that group"), "recipient", "code") == [
+        ["g@groups.example", 550]
+    ]
+
+
+MUTE = """Final-Recipient: rfc822; r@d.example
+Action: error
+Status: 5.0.0
+
+Final-Recipient: rfc822; s@d.example
+Action: delayed
+Status: 4.0.0
+"""
+
+
+def test_a_report_without_a_reply_has_the_words_beside_it(read: Any) -> None:
+    words = "The list of recipients:\n\nr@d.example: 550 5.2.2 Mailbox full\ns@d.example: Domain does not exist\n"
+    assert read(
+        report(MUTE, plain=words), "recipient", "code", "reply", "error", "outcome", "reason", "vantage"
+    ) == [
+        ["r@d.example", 550, "550 5.2.2 Mailbox full", None, "rejected", "mailbox_full", "relay.ours.example"],
+        ["s@d.example", None, None, "dns_nxdomain", "deferred", "network", "relay.ours.example"],
+    ]
+
+
+INDENTED = {
+    "behind a colon": (
+        "    host mx1 [192.0.2.25]: 554 5.7.1 <r@d.example>:\n    Blocked by the recipient\n",
+        "554 5.7.1 <r@d.example>: Blocked by the recipient",
+    ),
+    "an address alone": (
+        "    550 5.1.1 unknown or illegal alias:\n    r@d.example\n",
+        "550 5.1.1 unknown or illegal alias: r@d.example",
+    ),
+    "Exim's last words": (
+        "    451 4.7.1 <r@d.example>:\n    Greylisted: retry timeout exceeded\n",
+        "451 4.7.1 <r@d.example>: Greylisted",
+    ),
+    "a reply of lines": (
+        "    550-5.7.26 not\n    550 5.7.26 authenticated\n",
+        "550-5.7.26 not\n550 5.7.26 authenticated",
+    ),
+}
+
+
+@pytest.mark.parametrize(("said", "reply"), INDENTED.values(), ids=INDENTED)
+def test_a_reply_that_exim_folds_is_whole(said: str, reply: str, read: Any) -> None:
+    text = f"{HEAD}\n{EXIM}    SMTP error from remote mail server after RCPT TO:<r@d.example>:\n{said}"
+    assert read(text, "recipient", "reply", "stage") == [["r@d.example", reply, "rcpt"]]
+    assert read.problems == []
+
+
+def test_an_answer_of_somebody_away_fails_nobody(read: Any) -> None:
+    head = HEAD.replace("MAILER-DAEMON@x", "kim@d").replace("failure", "Automatic reply: hi")
+    text = f"Return-Path: <>\n{head}\nPlease write to\n\nlee@d.example\nMy mailbox is no longer in use.\n"
+    assert read(text, "recipient") == []
+
+
+def coded(kind: str, how: str, body: str) -> str:
+    head = f"Content-Type: message/{kind}\nContent-Transfer-Encoding: {how}"
+    return report().replace(f"{WHOLE}\n{ONE}", body).replace("Content-Type: message/delivery-status", head)
+
+
+PACKED = base64.encodebytes(f"{WHOLE}\n{ONE}".encode()).decode()
+CODED = {
+    "base64": (coded("delivery-status", "base64", PACKED), "r@d.example"),
+    "quoted-printable": (
+        coded("delivery-status", "Quoted-Printable", f"{WHOLE}\n{ONE}".replace("no such", "no=20such")),
+        "r@d.example",
+    ),
+    "of an address that is not of ASCII": (
+        coded("global-delivery-status", "8bit", f"{WHOLE}\n{ONE}".replace("rfc822; r@", "utf-8; 김@")),
+        "김@d.example",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "recipient"), CODED.values(), ids=CODED)
+def test_a_report_is_read_in_any_coding(text: str, recipient: str, read: Any) -> None:
+    assert read(text, "recipient", "reply", "vantage", "mx_host") == [
+        [recipient, "550 5.1.1 no such user", "relay.ours.example", "mx1.d.example"]
+    ]
+
+
+PORTALS = {
+    "a table": "<tr><td>받는 사람</td><td>r@d.example</td><td>550 5.1.1 no such user</td></tr>",
+    "lines": "<p>받는사람: r@d.example</p><style>p { color: red }</style><p>550 5.1.1 no such user</p>",
+    "a name in brackets": "수신자 : &lt;r@d.example&gt;<br>550 5.1.1 no such user",
+}
+
+
+@pytest.mark.parametrize("body", PORTALS.values(), ids=PORTALS)
+def test_a_letter_of_html_alone_is_read(body: str, read: Any) -> None:
+    kind = "MIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n"
+    assert read(f"{HEAD}{kind}\n<html><body>{body}</body></html>\n", "recipient", "reply") == [
+        ["r@d.example", "550 5.1.1 no such user"]
+    ]
