@@ -42,7 +42,8 @@ def _slots(at: pd.Series, most: int) -> tuple[pd.Series, list[str]]:
         return pd.Series(0, at.index), ["all rounds"]
     edges, slot = drawing.slots(at, most)
     step = edges[1] - edges[0]
-    clock = "%d %b" if step.days else "%H:%M\n%d %b" if step >= pd.Timedelta("1min") else "%H:%M:%S"
+    day = "%d %b\n%Y" if edges[0].year < edges[-1].year else "%d %b"
+    clock = day if step.days else "%H:%M\n%d %b" if step >= pd.Timedelta("1min") else "%H:%M:%S"
     return slot, list(edges[:-1].strftime(clock))
 
 
@@ -73,7 +74,9 @@ def matrix(view: Rows, ax: Axes, by: str) -> None:
     room = drawing.heads(ax, view.lines, side, view.top, right)[1]
     heads = [inert(f"from {name}" if by == "sender" else name) for name in [*names, "other"][: x.max() + 1]]
     points = room / len(heads)
-    heads = ["\n".join(drawing.fill(head, 0.9 * points, _size(points))) for head in heads]
+    broken = [drawing.fill(head, 0.9 * points, _size(points)) for head in heads]
+    heads = ["\n".join(lines if len(lines) < 16 else [*lines[:15], "\u2026"]) for lines in broken]
+    drawing.taller(ax, 1.3 * _size(points) * (max(head.count("\n") for head in heads) - 1))
     _cells(ax, f, x, heads, room, say)
     for cause in view.causes:
         framed = f.hit & match(f, cause, ["ip", "sender", "recipient"])
@@ -101,7 +104,7 @@ def _cells(ax: Axes, f: pd.DataFrame, x: pd.Series, names: Sequence[str], room: 
 
 def _size(points: float) -> float:
     """How large the heads of columns so wide are written."""
-    return min(8.5, max(6.2, 0.19 * points))
+    return min(8.5, max(6.2, 0.17 * points))
 
 
 def _frame(ax: Axes, x: float, y: float, wide: float) -> None:

@@ -181,6 +181,12 @@ def finish(ax: Axes, kind: str, title: str, facts: str, down: float = 40) -> Fig
     return fig  # type: ignore[no-any-return]  # a Figure
 
 
+def taller(ax: Axes, points: float) -> None:
+    """Room for what stands beside the axes of a chart of ours; the user's own figure stays as it is."""
+    if isinstance(fig := root(ax), Chart):
+        fig.set_figheight(fig.get_figheight() + max(0, points) / 72)
+
+
 def put(ax: Axes, text: str, at: tuple[Any, Any], by: tuple[float, float], **more: Any) -> None:
     """Words at `at` (in fractions of the axes, or as xycoords says), `by` points beside it."""
     style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
@@ -224,7 +230,7 @@ def clock(ax: Axes, begun: pd.Timestamp, ended: pd.Timestamp, room: float) -> No
         ax.set_xlabel(f"milliseconds after {begun:%d %b %Y %H:%M:%S.%f} UTC", loc="right", **ink(size=8))
     else:
         ticks: Any = dates.AutoDateLocator(tz=UTC, minticks=3, maxticks=most)  # type: ignore[no-untyped-call]  # matplotlib.dates has no types
-        ticks.intervald |= {unit: [1, 2, 5, 10, 15, 30] for unit in (dates.MINUTELY, dates.SECONDLY)}
+        ticks.intervald |= {getattr(dates, unit): steps for unit, steps in LOOK["ticks"].items()}
         ax.xaxis.set_major_locator(ticks)
         ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(ticks, tz=UTC, **LOOK["clock"]))  # type: ignore[no-untyped-call]  # the same
     ax.set_xlim(begun - margin, ended + margin)
@@ -233,7 +239,9 @@ def clock(ax: Axes, begun: pd.Timestamp, ended: pd.Timestamp, room: float) -> No
 def slots(at: pd.Series, most: int) -> tuple[pd.DatetimeIndex, pd.Series]:
     """The edges of slots of a usual length, `most` at most, that hold all these times; and each time's slot."""
     span = (at.max() - at.min()) or pd.Timedelta("30s")
-    step = next(step for step in map(pd.Timedelta, LOOK["slots"]) if span < (most - 1) * step)
+    year = pd.Timedelta("364D")
+    longer = (span // ((most - 1) * year) + 1) * year
+    step = next((step for step in map(pd.Timedelta, LOOK["slots"]) if span < (most - 1) * step), longer)
     begun, end = at.min().floor(step), at.max().floor(step) + step
     if end - begun == step:  # one slot alone would be as wide as the axis
         begun, end = begun - step, end + step

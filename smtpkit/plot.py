@@ -67,9 +67,9 @@ def _forest(view: Rows, ax: Axes) -> None:
     if lines.accused.any() and len(rest):
         ax.axvline(100 * rest.k.sum() / rest.n.sum(), color=INK, ls="--", lw=0.9)
     right = f"{view.word}/n" + " +other" * bool(lines.other.any())
-    drawing.heads(ax, view.lines, view.of("/"), view.top, right)
+    room = drawing.heads(ax, view.lines, view.of("/"), view.top, right)[1]
     label = f"{view.word}, % of attempts {view.since} (Wilson 95 % interval)"
-    ax.set_xlabel(label.replace("  ", " "), **ink(size=8))
+    ax.set_xlabel(drawing.wrap(label.replace("  ", " "), room, 8), **ink(size=8))
     ax.set_xlim(0, 100)
     ax.grid(axis="x", color="#E3E3E3", lw=0.6)
 
@@ -146,7 +146,8 @@ def _stairs(view: Rows, ax: Axes) -> None:
     """One bar a row from its first refusal to its recovery, rows in the order of recovery: a staircase."""
     back = view.lines.back
     shut = view.facts[view.facts.hit].groupby("y")["at"].min().reindex(back.index)
-    when = back.dt.strftime("%d %b %H:%M").fillna("not yet").where(shut.notna(), "never shut")
+    form = view.clock if view.clock.endswith("S") else "%d %b %H:%M"
+    when = back.dt.strftime(form).fillna("not yet").where(shut.notna(), "never shut")
     side = [f"{text:<12}  {of}" for text, of in zip(when, view.of(), strict=True)]
     left, room = drawing.heads(ax, view.lines, side, view.top, f"{'open since':<12}  {view.word}")
     _axis(view, ax, room)
@@ -179,8 +180,10 @@ def _axis(view: Rows, ax: Axes, room: float, edges: Iterable[Any] = ()) -> tuple
     words = [f"{said[name]} {a:{view.clock}} to {b:{view.clock}}" for name, (a, b) in view.turns.items()]
     for first, last in view.turns.values():
         ax.axvspan(first, last, color=INK, alpha=0.13, lw=0)
-    up = (18 + 14 * top) if view.notes else 3
-    drawing.put(ax, ", ".join(words), (0.5, 1), (0, up), ha="center", **ink(size=8))
+    up, head = (18 + 14 * top) if view.notes else 3, ", ".join(words)
+    head = head.replace(", ", ",\n") if len(drawing.fill(head, room, 8)) > 1 else head
+    drawing.put(ax, head, (0.5, 1), (0, up), ha="center", **ink(size=8))
+    drawing.taller(ax, 14 * top + 10 * head.count("\n"))
     return begun, ended
 
 
@@ -204,8 +207,10 @@ def _chart(
 ) -> Figure:
     """One chart: `each` inches a row, `base` for axis and key; words where nothing can be drawn."""
     n, why = len(view.lines), ""
-    if not n or (timed and view.facts["at"].isna().all()):
-        why = "no row has a started_at." if n else "no attempt in this frame was made."
+    if view.facts.word.eq("withheld").all() and not (n and draw is cells.rounds):
+        n, why = 0, "no attempt in this frame was made."
+    elif timed and view.facts["at"].isna().all():
+        why = "no row has a started_at."
     with drawing.look():
         canvas = drawing.sheet(0.75 + base + each * n * (1 if n <= rows.MOST else 0.75), ax)
         if why:

@@ -59,7 +59,8 @@ class Rows:
             made &= f.theirs
             self.foot += f" \u00b7 counted: {', '.join(sorted(set(f.domain[made].dropna().astype('str'))))}"
         self.turns = self._turns(f[made])
-        self.clock = "%H:%M" if f["at"].dt.date.nunique() < 2 else "%d %b %H:%M"
+        short = f["at"].max() - f["at"].min() < pd.Timedelta("10min")
+        self.clock = "%H:%M:%S" if short else "%H:%M" if f["at"].dt.date.nunique() < 2 else "%d %b %H:%M"
         f["counted"], self.since = self._window(made)
         known = {ip: at for cause in self.causes for ip, at in cause.recoveries.items()}
         f["back"] = pd.to_datetime(f.ip.map(known), utc=True)

@@ -55,7 +55,7 @@ def style(df: pd.DataFrame, rows: int = 200) -> Styler:
 def _cell(thing: Any) -> str:
     if pd.api.types.is_scalar(thing) and pd.isna(thing):
         return ""
-    text = html(f"{thing:.4g}" if isinstance(thing, float) else thing)
+    text = html((f"{thing:.4g}" if abs(thing) < 1000 else f"{thing:.12g}") if isinstance(thing, float) else thing)
     ground = _GROUND.get(text)
     return f'<span style="background-color:{ground};color:#1B1B1B">{text}</span>' if ground else text
 

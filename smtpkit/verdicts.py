@@ -135,7 +135,7 @@ def _of_detail(read: Reading, f: Found) -> dict[str, object]:
         delay = int(f.detail["delay"])
         last = read.t[read.explained(f)].max() + max(delay, 300)
         made["within"] = f"within {_duration(delay)} of it" if delay else "at the first try"
-        made["again"] = _clock(read, pd.Timestamp(last, unit="s", tz="UTC"))
+        made["again"] = _clock(read, pd.Timestamp(last, unit="s", tz="UTC"), 0)
     if "limit" in f.detail:
         made["limit"] = f"{f.detail['limit'][0]:,.0f}"
         made["window"] = _duration(f.detail.get("window", 0)) + " at one MX IP" * (f.detail.get("each") == "pair")
@@ -185,10 +185,11 @@ def _others(read: Reading, f: Found, rest: Array) -> str:
     return f"the other {what}" if m == 1 else f"the {m} other {what}s"
 
 
-def _clock(read: Reading, at: pd.Timestamp) -> str:
-    """UTC; with the date where the frame has several days."""
+def _clock(read: Reading, at: pd.Timestamp, few: float = 600) -> str:
+    """UTC; with the date where the frame has several days, with seconds where it has `few` of them."""
     first, last = (pd.Timestamp(t, unit="s", tz="UTC").date() for t in (read.t[0], read.t[-1]))
-    return f"{at:%H:%M} UTC" if first == last == at.date() else f"{at:%Y-%m-%d %H:%M} UTC"
+    form = "%H:%M:%S" if read.t[-1] - read.t[0] < few else "%H:%M"
+    return f"{at:{form}} UTC" if first == last == at.date() else f"{at:%Y-%m-%d {form}} UTC"
 
 
 def _site(read: Reading, f: Found) -> str:

@@ -90,6 +90,33 @@ def test_the_flagship_tells_other_faults_by_its_parameters_cell(scenario: str) -
         assert found == truth
 
 
+@pytest.mark.parametrize(
+    ("name", "scenario"),
+    [
+        ("02_by_hand", "healthy"),
+        ("06_sender_preflight", "healthy"),
+        pytest.param("04_delisting_watch", "healthy", marks=pytest.mark.slow),
+    ],
+)
+def test_a_notebook_holds_nothing_against_another_scenario(name: str, scenario: str) -> None:
+    with walked(name, scenario=scenario) as left:
+        assert left["lab"].domain == "daum.example"
+
+
+LINE = "2026-11-24T09:{0:02}:00Z relay postfix/smtp[7]: 4AbC{0:04}: to=<r@x.example>, relay=x.example[{1}]:25, "
+
+
+def test_a_log_of_ones_own_is_never_given_the_address_of_the_sample(tmp_path: Path) -> None:
+    said = "host x.example[192.0.2.13] said: 554 5.7.1 Your IP [203.0.113.77] is blocked by our blacklist"
+    bad = f"delay=1, dsn=5.7.1, status=bounced ({said} (in reply to MAIL FROM command))\n"
+    ends = ["delay=1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as A)\n"] * 2 + [bad]
+    text = "".join(LINE.format(n, f"192.0.2.{11 + n % 3}") + ends[n % 3] for n in range(60))
+    (tmp_path / "mail.log").write_text(text)
+    with walked("05_postmortem", path=str(tmp_path / "mail.log")) as left:
+        assert left["verdict"].causes[0].values == ("192.0.2.13",)
+        assert "From us   address not known" in str(left["letter"])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_cells_are_short_and_explained(name: str) -> None:
     for cell in cells(name):

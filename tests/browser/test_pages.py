@@ -77,3 +77,15 @@ def test_the_packet_page_needs_nothing_from_outside(page, tmp_path, lang):
     assert all(alt for alt in page.locator("img").evaluate_all("all => all.map(one => one.alt)"))
     expect(page.locator("pre")).to_contain_text("554 <img src=x")
     expect(page.locator("tr#R1")).to_contain_text("192.0.2.14")
+
+
+def test_on_paper_the_packet_page_has_every_column_of_every_attempt(page, tmp_path):
+    report(Diagnosis((), "x"), tmp_path, frame=rounds(4, 6, only(3)))
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 without its margins
+    page.goto((tmp_path / "report.html").as_uri())
+    page.emulate_media(media="print")
+    told = page.locator(".wide td:not(:empty)")
+    edges = told.evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
+    assert len(edges) > 24 * 10
+    assert max(edges) <= 718
+    assert told.last.evaluate("one => getComputedStyle(one, '::before').content") not in ("none", "normal")
