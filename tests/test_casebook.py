@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
+from smtpkit import escape
 from smtpkit.attempts import CATEGORIES, COLUMNS, conform, frame
 from smtpkit.errors import InvalidInput, StoreError
 
@@ -208,6 +209,10 @@ class TestExport:
         raw, _ = book.export(tmp_path / "b", ["csv"], sanitize=False)
         assert pd.read_csv(clean)["reply"].eq("'" + evil).all()
         assert pd.read_csv(raw)["reply"].eq(evil).all()
+
+    @pytest.mark.parametrize("evil", ["＝1+1", "＋1", "－1+1", "＠SUM(1)", "554 ＝HYPERLINK(1)", "554 =1"])
+    def test_wide_signs_are_signs(self, evil: str) -> None:
+        assert escape.cell(evil) == f"'{evil}"
 
     def test_the_same_casebook_gives_the_same_octets(self, book: sk.Casebook, tmp_path: Path) -> None:
         first, second = book.export(tmp_path / "a"), book.export(tmp_path / "b")
