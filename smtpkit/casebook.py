@@ -32,7 +32,6 @@ where o.state = 'final' and not {_CUT.format("o")} and {_CUT.format("m")}"""
 class Casebook:
     """A casebook file (SQLite, mode 0600), made if it is missing. Opening it never sends anything.
 
-    One that may not be written (a colleague's, a copy on a read-only folder) can be read and merged from.
     What killed runs left open is ended first: begun as failed, dotted as unknown, error interrupted.
     Raises StoreError for a file that is no casebook, or of another version.
 
@@ -57,9 +56,8 @@ class Casebook:
         `classify`: fill reason, scope and rule, which are never stored.
         """
         with self._open() as base:
-            where, value = ("where run = ?", (run,)) if run else ("", ())
-            sql = f"select attempt_id, session, planned, result from attempts {where} order by attempt_id"
-            found = base.execute(sql, value).fetchall()
+            columns, which = "attempt_id, session, planned, result", "where ?1 is null or run = ?1"
+            found = base.execute(f"select {columns} from attempts {which} order by attempt_id", (run,)).fetchall()
         with _readable(self.path):
             rows = [
                 json.loads(planned) | json.loads(result) | {"attempt_id": number, "session": session}
@@ -87,8 +85,7 @@ class Casebook:
         found = list[tuple[str, str, str]]()
         try:
             with self._open() as base:
-                said = (str(row[0]) for row in base.execute("pragma integrity_check"))
-                found += [("file", "", one) for one in said if one != "ok"]
+                found += [("file", "", said) for (said,) in base.execute("pragma integrity_check") if said != "ok"]
                 found += _changed(base)
                 for statement in data("verify.sql").read_text("utf-8").split(";")[:-1]:
                     found += base.execute(statement)
@@ -164,8 +161,7 @@ class Casebook:
             found = base.execute(sql).fetchall()
         made = pd.DataFrame(found, columns=["at", "text"], dtype="str")
         with _readable(self.path):
-            at = pd.to_datetime(made["at"], utc=True, format="ISO8601")
-        return made.assign(at=at.astype("datetime64[us, UTC]"))
+            return made.assign(at=pd.to_datetime(made["at"], utc=True, format="ISO8601").dt.as_unit("us"))
 
     def purge(self, days: int) -> int:
         """Forget attempts, replies and notes older than `days`; how many attempts went. Claims stay: what was

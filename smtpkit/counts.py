@@ -28,10 +28,7 @@ def unfinished(frame: pd.DataFrame) -> pd.Series:
     >>> unfinished(pd.DataFrame({"outcome": ["passed", None], "code": [250, None]})).tolist()
     [False, True]
     """
-    empty = np.full(len(frame), "outcome" in frame)
-    for name in ("outcome", "code", "error"):
-        empty &= _get(frame, name).isna().to_numpy(bool)
-    return pd.Series(empty, frame.index)
+    return frame.reindex(columns=["outcome", "code", "error"]).isna().all(axis=1) & ("outcome" in frame)
 
 
 def endings(frame: pd.DataFrame) -> pd.Series:
@@ -141,8 +138,7 @@ def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     """
     keys = [keys] if isinstance(keys, str) else list(keys)
     if lacking := [key for key in keys if key not in frame]:
-        known = f"take some of {', '.join(map(str, frame))}"
-        raise refuse("keys", lacking, "are no columns of this frame", known)
+        raise refuse("keys", lacking, "are no columns of this frame", f"take some of {', '.join(map(str, frame))}")
     rows = sessions(frame)
     ended, at = _endings(rows), times(rows)
     parts = {"n": ended >= 0, "failed": ended > 0} | {word: ended == i for i, word in enumerate(_WORDS) if i}

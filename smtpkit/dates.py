@@ -85,9 +85,7 @@ def _placed(local: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
     """Times of a clock on the wall in `tz` as UTC; an hour that came twice, or never, is missing."""
     if not tz and local.notna().any():
         notes.append(_ZONE)
-    if isinstance(tz, int | float):  # pandas would take seconds
-        raise refuse("tz", tz, "is no time zone", "write one like 'Asia/Seoul', or '+09:00'")
     try:
-        return local.dt.tz_localize(tz or "UTC", ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
+        return local.dt.tz_localize(str(tz or "UTC"), ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
     except (KeyError, ValueError) as why:
         raise refuse("tz", tz, f"is no time zone ({why})", "write one like 'Asia/Seoul'") from None

@@ -20,13 +20,13 @@ from pandas.errors import ParserWarning
 from smtpkit import attempts, catalogue, reasons, words
 from smtpkit.address import ip_or_none
 from smtpkit.dates import times, whole_times
-from smtpkit.errors import InvalidInput, path_of, refuse
+from smtpkit.errors import path_of, refuse
 from smtpkit.escape import decode
 
-_KNOWN, _ENDS = (
-    {word.replace("_", ""): row["column"] for row in catalogue.rows(name) for word in row["written"].split()}
-    for name in ("table_columns.csv", "table_outcomes.csv")
-)
+_KNOWN = {
+    w.replace("_", ""): r["column"] for r in catalogue.rows("table_columns.csv") for w in r["written"].split()
+}
+_ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
 _SAID = re.compile(
     r"(?is)(?:^|;|:(?=\s*[45]\d\d[ -]#?[45]\.\d)|(?:said|error|reason|repl|respon|reject|refus|fail|bounc|return"
     r"|rcpt|host|server|응답|오류|거부|반송)[^;\n]*?:(?!\s*2))\s*([245]\d\d)[ :-]\s*"
@@ -72,10 +72,10 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     named = table.drop(columns=[n for n in given.values() if n in table and n not in given])
     named = named.rename(columns=given | guessed).reset_index(drop=True)
     if not {"reply", "code", "error", "outcome"} & set(named):
-        why = "has no column like a reply or a code"
-        raise refuse("table", list(table), why, 'name one: columns={"x": "reply"}')
-    problems: list[dict[str, Any]] = []
-    notes: list[str] = []
+        raise refuse(
+            "table", list(table), "has no column like a reply or a code", 'name one: columns={"x": "reply"}'
+        )
+    problems, notes = list[dict[str, Any]](), list[str]()
     _read_values(named, tz, problems, notes)
     written = named.reindex(columns=["reply", "code", "enhanced"]).astype(object)
     firsts, number = reasons.each_once(written, _told, written.astype("str"))
@@ -98,21 +98,20 @@ def _opened(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise refuse("table", str(path), "is no file", "give a CSV or Excel file, or a frame")
     try:
-        return _parsed(path)
-    except InvalidInput:
-        raise
+        table = _parsed(path)
     except (csv.Error, ValueError, BadZipFile, ParserWarning) as why:  # pandas' errors are ValueErrors
         said, instead = str(why).partition("\n")[0][:120], "quote texts that have commas, save .xls as .xlsx"
         raise refuse("table", str(path), f"cannot be read ({said})", instead) from None
+    return _headed(path, table)
 
 
 def _parsed(path: Path) -> pd.DataFrame:
     if path.suffix.lower() in (".xlsx", ".xlsm", ".xls"):
         sheets = pd.read_excel(path, dtype=object, engine="openpyxl", sheet_name=None)
-        first, *more = sheets
-        if any(len(sheets[name]) for name in more):
+        first, *more = [name for name in sheets if len(sheets[name])] or sheets
+        if more:
             warnings.warn(f"read_table read {first!r}; not read: {', '.join(map(repr, more))}", stacklevel=4)
-        return _headed(path, sheets[first])
+        return sheets[first]
     if path.suffix.lower() == ".jsonl":
         return pd.read_json(path, lines=True, dtype=False)
     if path.suffix.lower() == ".parquet":
@@ -128,15 +127,14 @@ def _parsed(path: Path) -> pd.DataFrame:
     how: Any = {"sep": by, "engine": "python", "dtype": object, "skipinitialspace": True, "index_col": False}
     with warnings.catch_warnings():
         warnings.simplefilter("error", ParserWarning)  # a row with more than the head has names for
-        return _headed(path, pd.read_csv(io.StringIO(text), **how))
+        return pd.read_csv(io.StringIO(text), **how)
 
 
 def _headed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """The table, if its first line names columns."""
     looks = r"[245]\d\d[ -]|\d{4}[-/.]\d\d?[-/.]\d"
-    names = [re.sub(r"\.\d+$", "", str(name).strip()) for name in table]  # pandas writes a second `ip` as `ip.1`
-    names = list(filter(_known, names))  # what nobody needs may have any name
-    if len(set(names)) < len(names):
+    plain = (re.sub(r"\.\d+$", "", str(name).strip()) for name in table)  # pandas writes a second `ip` as `ip.1`
+    if len(set(names := list(filter(_known, plain)))) < len(names):  # what nobody needs may have any name
         raise refuse("columns", names, "have a name twice", "rename one of them")
     odd = [str(name) for name in table if _is_ip(name) or re.match(looks, str(name))]
     if odd and not names:
@@ -152,15 +150,15 @@ def _guess(table: pd.DataFrame, settled: set[str], taken: set[str]) -> dict[str,
     free = sorted(order, key=lambda name: order[name])
     for way in (_by_name, _by_content):
         fits = {name: way(str(name), table[name]) for name in free if name not in guessed}
-        for ours in {"mx_ip", "recipient"} - taken if way is _by_content else ():
-            if len(alike := [str(name) for name in fits if fits[name] == ours]) > 1:
+        for name, ours in fits.items():
+            if not ours or ours in taken:
+                continue
+            taken, alike = taken | {ours}, [str(other) for other in fits if fits[other] == ours]
+            if way is _by_content and len(alike) > 1 and ours in ("mx_ip", "recipient"):  # one may be ours
                 said = f"{' and '.join(alike)} look alike; columns={{{alike[-1]!r}: {ours!r}}} names it"
                 warnings.warn(f"read_table guessed no {ours}: {said}", stacklevel=3)
-                taken = taken | {ours}  # one may be ours
-        for name, fit in fits.items():
-            if fit and fit not in taken:
-                guessed[name] = fit
-                taken = taken | {fit}
+            else:
+                guessed[name] = ours
     return {theirs: ours for theirs, ours in guessed.items() if theirs != ours}
 
 
@@ -248,7 +246,7 @@ def _note(name: str, column: pd.Series, bad: pd.Series, problems: list[dict[str,
 
 def _outcomes(column: pd.Series) -> pd.Series:
     """Outcomes as the schema or as people call them; what is neither is missing."""
-    return column.astype("str").str.replace(r"[\s_]", "", regex=True).str.lower().map(_ENDS)
+    return column.astype("str").str.replace(r"\s", "", regex=True).str.lower().map(_ENDS)
 
 
 def _numbers(column: pd.Series, kind: str) -> pd.Series:
@@ -275,7 +273,7 @@ def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
         return {}
     if "code" in told:
         return told | {"stage": None}
-    ending = _ENDS.get(re.sub(r"[\s_]", "", text).lower())
+    ending = _ENDS.get(re.sub(r"\s", "", text).lower())
     unread = {"reply": text, "code": code, "outcome": ending, "maybe_delivered": None}
     return {"reply": None, "code": None, "text": text} | told if told["error"] else unread
 
