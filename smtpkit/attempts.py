@@ -78,6 +78,13 @@ def frame(rows: Iterable[Mapping[str, Any]] = (), **attrs: Any) -> pd.DataFrame:
     return made
 
 
+class Remarks(list[Any]):
+    """What a reading says beside its rows, as it lies in `.attrs`: pandas copies those deeply at every step."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Remarks":
+        return self  # ten thousand mails that cannot be read would cost each chart half a minute
+
+
 def conform(table: pd.DataFrame) -> pd.DataFrame:
     """Any frame with some of the schema's columns as an attempts frame: missing ones added, dtypes set.
 

@@ -66,7 +66,7 @@ def read_bounces(paths: Any) -> pd.DataFrame:
     if not given or "" in given:
         raise refuse("paths", paths, "names no file", "give a mail, an mbox or a folder; '.' is this one")
     rows: list[dict[str, Any]] = []
-    problems = []
+    problems = attempts.Remarks()
     for name, message in (pair for one in given for pair in _mails(path_of("paths", one))):
         found, mute = _found(message)
         common = {"source": "bounce", "file": name, **_original(message)}  # once: a report may name thousands

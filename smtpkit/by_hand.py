@@ -14,7 +14,7 @@ import pandas as pd
 from smtpkit import auth, escape
 from smtpkit.address import mailbox, refuse_controls
 from smtpkit.campaign import Rules
-from smtpkit.errors import InvalidInput, refuse
+from smtpkit.errors import InvalidInput, listed, refuse
 from smtpkit.hands import Answer, Hands
 from smtpkit.jobs import Job
 from smtpkit.message import Message
@@ -143,7 +143,7 @@ class Dialogue(Hands):
     ) -> Answer:  # fmt: skip
         """RCPT; `notify` "NEVER", or some of SUCCESS, FAILURE, DELAY, and `orcpt` are RFC 3461's."""
         known = ("NEVER",) if isinstance(notify, str) else ("SUCCESS", "FAILURE", "DELAY")
-        asked = _words("notify", [notify] if isinstance(notify, str) else notify, known)
+        asked = _words("notify", listed("notify", notify), known)
         words = [f"NOTIFY={asked}"] * bool(asked)
         words += [f"ORCPT=rfc822;{_xtext('orcpt', orcpt)}"] if orcpt else []
         return self.command(" ".join([f"RCPT TO:<{mailbox(recipient, 'recipient')}>", *parameters, *words]))

@@ -28,7 +28,7 @@ from smtpkit.guard import gate
 from smtpkit.jobs import Job, Plan, Result, Rules, Session
 from smtpkit.journal import Journal, Ledger, new_id
 from smtpkit.limits import Pace
-from smtpkit.network import Network
+from smtpkit.network import Network, why_not
 from smtpkit.progress import Progress
 from smtpkit.steps import Lost, Verdict
 
@@ -283,8 +283,7 @@ class Worker:
         """The error of a job that must not connect, and why, with what to do about it."""
         guard, ip = self.rules.guard, job.ip or ""
         most = self.rules.pace_at(self.run.network, ip, job.port).asks_after_refusal
-        refuses = getattr(self.run.network, "refuses", None)
-        if why := refuses(ip, job.port) if refuses else "":
+        if why := why_not(self.run.network, ip, job.port):
             return "guard", why
         more = "a run; raise it, or go on in another run"
         if self._sessions >= guard.max_connections:

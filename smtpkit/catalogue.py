@@ -40,9 +40,14 @@ def rows(name: str) -> tuple[dict[str, str], ...]:
 
 def render(name: str, **words: Any) -> str:
     """The template `name`.j2 of data/ with `words` in it; in a page each is escaped, and none may be missing."""
+    return str(_template(name).render(words))
+
+
+@cache
+def _template(name: str) -> Any:
     import jinja2
 
     more: Any = {"autoescape": name.endswith(".html"), "keep_trailing_newline": True, "trim_blocks": True}
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, **more)
     env.filters["visible"] = lambda thing: visible(str(thing))
-    return env.from_string(data(f"{name}.j2").read_text("utf-8")).render(words)
+    return env.from_string(data(f"{name}.j2").read_text("utf-8"))

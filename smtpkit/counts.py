@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from smtpkit.errors import refuse
+from smtpkit.errors import listed, refuse
 
 Z95 = 1.959963984540054
 READ = "sk.read_table(df, columns={...}) reads them"
@@ -136,7 +136,7 @@ def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     >>> by(pd.DataFrame({"mx_ip": ["192.0.2.1", "192.0.2.2"], "code": [250, 554]}), "mx_ip").rate.to_dict()
     {'192.0.2.2': 1.0, '192.0.2.1': 0.0}
     """
-    keys = [keys] if isinstance(keys, str) else list(keys)
+    keys = listed("keys", keys)
     if lacking := [key for key in keys if key not in frame]:
         raise refuse("keys", lacking, "are no columns of this frame", f"take some of {', '.join(map(str, frame))}")
     rows = sessions(frame)

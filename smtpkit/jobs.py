@@ -14,7 +14,7 @@ from smtpkit.address import refuse_controls
 from smtpkit.errors import path_of, refuse
 from smtpkit.guard import Guard
 from smtpkit.limits import Pace, Timeouts
-from smtpkit.network import Network
+from smtpkit.network import Network, in_lab
 from smtpkit.reply import Reply, ReplyReader
 from smtpkit.steps import FINE, Effect, Lost, Step, Tls, Verdict
 from smtpkit.tls import TlsFacts, TlsLink
@@ -145,8 +145,7 @@ class Rules:
 
     def pace_at(self, network: Network, ip: str, port: int) -> Pace:
         """The pace that holds at an address: Pace.none() is honoured in a lab only."""
-        lab = getattr(network, "unpaced", lambda *_: True)(ip, port)
-        return self.pace if lab or self.pace != Pace.none() else Pace()
+        return self.pace if in_lab(network, ip, port) or self.pace != Pace.none() else Pace()
 
 
 class Session:

@@ -224,6 +224,18 @@ def internet(
     )
 
 
+def why_not(network: Network, ip: str, port: int) -> str:
+    """Why `network` must not connect there; "" if it may, or has no such rule of its own."""
+    rule = getattr(network, "refuses", None)
+    return str(rule(ip, port)) if rule else ""
+
+
+def in_lab(network: Network, ip: str, port: int) -> bool:
+    """Whether Pace.none() is honoured there; a network that does not say is a lab's."""
+    rule = getattr(network, "unpaced", None)
+    return bool(rule(ip, port)) if rule else True
+
+
 def chosen(network: Network | None) -> Network:
     """The network given, else the real world; InvalidInput for what is none."""
     if network is not None and not callable(getattr(network, "resolve", None)):

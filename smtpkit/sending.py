@@ -19,7 +19,7 @@ from smtpkit.journal import new_id
 from smtpkit.lint import HIDDEN
 from smtpkit.message import Message
 from smtpkit.mx import MxHost, MxRoute
-from smtpkit.network import Network, chosen, is_public, own_ip
+from smtpkit.network import Network, chosen, in_lab, is_public, own_ip, why_not
 from smtpkit.parts import split
 from smtpkit.probing import checked, dead_ends, facts, parties, port_of, who_and_where
 from smtpkit.steps import Talk, Tls, Verdict, session
@@ -196,7 +196,6 @@ class _Sending:
         barred = [one for one in self.envelope.recipients if stop or not may(one)]
         allowed = [one for one in self.envelope.recipients if one not in barred]
         ways, book = list(self.route), Casebook(self.rules.casebook)
-        refuses = getattr(self.net, "refuses", lambda *_: "")
         first = next(iter(ways), _NOWHERE)
         jobs = [self.withheld(first, [one], _BARRED) for one in barred] + self.dead_ends()
         if self.each:
@@ -209,7 +208,7 @@ class _Sending:
             left: list[str] = []
             for result in (yield from hold(todo)):
                 names = [str(row["recipient"]) for row in result.job.fields]
-                unmet = bool(refuses(way[1], self.port))  # an address that we may not ask decides nothing
+                unmet = bool(why_not(self.net, way[1], self.port))  # an address that we may not ask decides nothing
                 left += [n for n, v in zip(names, result.verdicts, strict=True) if unmet or v.outcome not in _FINAL]
             allowed = left
 
@@ -231,8 +230,7 @@ class _Sending:
 
 def _forged(sender: str, net: Network, route: MxRoute, port: int) -> dict[str, str]:
     """{"why": ...} where SPF says fail for our public address (given, or this machine's), else nothing."""
-    unpaced = getattr(net, "unpaced", lambda *_: True)
-    real = [ip for _, ip in route if not unpaced(ip, port)]
+    real = [ip for _, ip in route if not in_lab(net, ip, port)]
     ours = net.sender_ip or (own_ip(net, real[0]) if real else None)
     if not ours or not is_public(ours):
         return {}

@@ -75,7 +75,7 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
         raise refuse(
             "table", list(table), "has no column like a reply or a code", 'name one: columns={"x": "reply"}'
         )
-    problems, notes = list[dict[str, Any]](), list[str]()
+    problems, notes = attempts.Remarks(), list[str]()
     _read_values(named, tz, problems, notes)
     written = named.reindex(columns=["reply", "code", "enhanced"]).astype(object)
     firsts, number = reasons.each_once(written, _told, written.astype("str"))

@@ -87,7 +87,7 @@ class Told:
 
     def attrs(self) -> dict[str, Any]:
         notes = [_ZONE] if self.zoneless and not self.tz_given else []
-        return {"problems": list(self.problems.values()), "skipped": self.skipped, "notes": notes}
+        return {"problems": attempts.Remarks(self.problems.values()), "skipped": self.skipped, "notes": notes}
 
 
 def parse(
