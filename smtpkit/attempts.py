@@ -122,8 +122,7 @@ _STORED = "session seq stage command code raw anomalies sent_at latency_s".split
 def stored(base: Any, session: str | None = None) -> list[tuple[Any, ...]]:
     """The replies in a casebook, of one session or of all, in order."""
     where, value = ("where session = ?", (session,)) if session else ("", ())
-    sql = f"select {', '.join(_STORED)} from replies {where} order by session, seq"
-    return list(base.execute(sql, value))
+    return list(base.execute(f"select {', '.join(_STORED)} from replies {where} order by session, seq", value))
 
 
 def replies_frame(rows: Iterable[Sequence[Any]]) -> pd.DataFrame:

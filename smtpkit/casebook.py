@@ -14,7 +14,7 @@ from smtpkit import attempts, escape, parts
 from smtpkit.address import refuse_controls
 from smtpkit.catalogue import data
 from smtpkit.errors import InvalidInput, StoreError, listed, path_of, refuse
-from smtpkit.journal import connect, loud, recover, seal
+from smtpkit.journal import address, connect, loud, recover, seal
 
 FORMATS = ("parquet", "csv", "jsonl")
 _SEALED = {
@@ -56,9 +56,8 @@ class Casebook:
         `classify`: fill reason, scope and rule, which are never stored.
         """
         with self._open() as base:
-            where, value = ("where run = ?", (run,)) if run else ("", ())
-            sql = f"select attempt_id, session, planned, result from attempts {where} order by attempt_id"
-            found = base.execute(sql, value).fetchall()
+            columns, which = "attempt_id, session, planned, result", "where ?1 is null or run = ?1"
+            found = base.execute(f"select {columns} from attempts {which} order by attempt_id", (run,)).fetchall()
         with _readable(self.path):
             rows = [
                 json.loads(planned) | json.loads(result) | {"attempt_id": number, "session": session}
@@ -86,9 +85,10 @@ class Casebook:
         found = list[tuple[str, str, str]]()
         try:
             with self._open() as base:
-                said = (str(row[0]) for row in base.execute("pragma integrity_check"))
-                found += [("file", "", one) for one in said if one != "ok"]
-                found += _broken(base)
+                found += [("file", "", said) for (said,) in base.execute("pragma integrity_check") if said != "ok"]
+                found += _changed(base)
+                for statement in data("verify.sql").read_text("utf-8").split(";")[:-1]:
+                    found += base.execute(statement)
         except StoreError as error:
             found.append(("file", str(self.path), str(error)))
         return pd.DataFrame(found, columns=["table", "key", "problem"], dtype="str")
@@ -121,8 +121,11 @@ class Casebook:
             if not Path(path).exists() or Path(path).samefile(self.path):
                 raise InvalidInput(f"there is no other casebook {str(path)!r} to merge; nothing of it was taken")
             other = Casebook(path)
+            with other._open() as base:
+                if torn := next(_changed(base), None):
+                    raise StoreError(f"{path}: {' '.join(torn)}; .verify() names all; nothing of it was taken")
             with self._open() as base:
-                base.execute("attach ? as other", (str(other.path),))
+                base.execute("attach ? as other", (address(other.path),))
                 base.execute("begin immediate")
                 for table in ("claims", "attempts"):
                     base.execute(f"delete from {table} where attempt_id in ({_LATER})")
@@ -157,8 +160,8 @@ class Casebook:
             sql = f"select at, text from notes where substr(text, 1, 7) {same} 'dnsbl [' order by at"
             found = base.execute(sql).fetchall()
         made = pd.DataFrame(found, columns=["at", "text"], dtype="str")
-        at = pd.to_datetime(made["at"], utc=True, format="ISO8601")
-        return made.assign(at=at.astype("datetime64[us, UTC]"))
+        with _readable(self.path):
+            return made.assign(at=pd.to_datetime(made["at"], utc=True, format="ISO8601").dt.as_unit("us"))
 
     def purge(self, days: int) -> int:
         """Forget attempts, replies and notes older than `days`; how many attempts went. Claims stay: what was
@@ -166,14 +169,14 @@ class Casebook:
         if not isinstance(days, int) or not 0 <= days <= 100_000:
             raise InvalidInput(f"days={days!r}: a whole number of days, 0 to 100,000")
         limit = (datetime.now(UTC) - timedelta(days=days)).isoformat()
-        old = "session in (select session from attempts where json_extract(planned, '$.started_at') < ?)"
+        ended = "attempts where state = 'final' and json_extract(planned, '$.started_at') < ?"
+        old = f"session in (select session from {ended})"
         with self._open() as base:
             base.execute("begin immediate")
             runs = f"id in (select run from attempts where {old})"
             base.execute(f"update runs set facts = json_set(facts, '$.attempts', -1) where {runs}", (limit,))
             base.execute(f"delete from replies where {old}", (limit,))
-            sql = "delete from attempts where state = 'final' and json_extract(planned, '$.started_at') < ?"
-            gone = base.execute(sql, (limit,)).rowcount
+            gone = base.execute(f"delete from {ended}", (limit,)).rowcount
             base.execute("delete from notes where at < ?", (limit,))
             base.execute("commit")
         return gone
@@ -199,14 +202,13 @@ def _readable(path: Path) -> Iterator[None]:
         raise StoreError(f"{path} holds damaged rows ({error}); .verify() names every one of them") from error
 
 
-def _broken(base: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
+def _changed(base: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
+    base.text_factory = lambda octets: octets.decode("utf-8", "surrogateescape")  # one odd row hides no other
     for table, columns in _SEALED.items():
         for *row, mark in base.execute(f"select {columns}, seal from {table}"):
             if mark not in (seal(*row), seal(row[0], *row[3:])):
                 key = f"{row[0]} {row[1]}" if table == "replies" else str(row[0])
                 yield table, key, "its checksum does not fit: changed after it was written"
-    for statement in data("verify.sql").read_text("utf-8").split(";")[:-1]:
-        yield from base.execute(statement)
 
 
 def _export(table: pd.DataFrame, path: Path, sanitize: bool) -> Path:

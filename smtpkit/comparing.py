@@ -18,7 +18,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     """What differs between two frames' senders: address, family, HELO, reverse-path, depth, TLS, DKIM.
 
     One row a property that at least one frame knows, the most telling first: those whose values in `a` that `b`
-    never had fail more often than the values that both had.
+    never had fail more often than the values that both had. Rows of a domain that the other
+    frame lacks are left out, if the frames have some in common.
 
     a, b : attempts frames, such as a log and a probe. family is read from mx_ip; tls is "plain" in clear; dkim is
     your own column, if you bring one.
@@ -32,6 +33,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     np.int64(9)
     """
     one, two = _evidence(a), _evidence(b)
+    if shared := set(one.domain.dropna()) & set(two.domain.dropna()):
+        one, two = (part[part.domain.isna() | part.domain.isin(shared)] for part in (one, two))
     rows = [_row(name, one, two) for name in LOOKED_AT if one[name].notna().any() or two[name].notna().any()]
     columns = ["property", "a", "b", "differs", "own", "own_failed", "shared", "shared_failed"]
     made = pd.DataFrame(rows, columns=columns).astype({"differs": "boolean"} | dict.fromkeys(columns[:3], "str"))
@@ -48,8 +51,10 @@ def _evidence(frame: pd.DataFrame) -> pd.DataFrame:
     rows = counts.sessions(frame)
     failed = counts.failures(rows)
     kept = rows[failed.notna()]
-    made = kept[kept.columns.intersection(LOOKED_AT)].reindex(columns=LOOKED_AT).astype("str")
+    names = ["domain", *LOOKED_AT]
+    made = kept[kept.columns.intersection(names)].reindex(columns=names).astype("str")
     made["family"] = made.mx_ip.str.contains(":").map({True: "IPv6", False: "IPv4"}, na_action="ignore")
+    made["helo"], made["port"] = made.helo.str.lower(), made.port.str.removesuffix(".0")
     return made.assign(failed=failed[failed.notna()].astype(bool))
 
 

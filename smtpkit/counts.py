@@ -13,6 +13,7 @@ import pandas as pd
 from smtpkit.errors import listed, refuse
 
 Z95 = 1.959963984540054
+READ = "sk.read_table(df, columns={...}) reads them"
 OURS = ("guard", "paced", "interrupted", "stopped")
 """Errors that we made ourselves: such a row says nothing about a server."""
 _EARLY = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail")
@@ -27,10 +28,7 @@ def unfinished(frame: pd.DataFrame) -> pd.Series:
     >>> unfinished(pd.DataFrame({"outcome": ["passed", None], "code": [250, None]})).tolist()
     [False, True]
     """
-    empty = np.full(len(frame), "outcome" in frame)
-    for name in ("outcome", "code", "error"):
-        empty &= _get(frame, name).isna().to_numpy(bool)
-    return pd.Series(empty, frame.index)
+    return frame.reindex(columns=["outcome", "code", "error"]).isna().all(axis=1) & ("outcome" in frame)
 
 
 def endings(frame: pd.DataFrame) -> pd.Series:
@@ -49,12 +47,17 @@ def _endings(frame: pd.DataFrame) -> np.ndarray:
     """The same as numbers of words, -1 where none fits."""
     if not {"outcome", "code", "error"} & set(frame):
         raise refuse("columns", list(frame), "say nothing of an ending", "bring outcome, code or error")
-    first = pd.to_numeric(_get(frame, "code"), errors="coerce").to_numpy("float64", na_value=np.nan) // 100
+    code = _get(frame, "code")
+    first = pd.to_numeric(code, errors="coerce").to_numpy("float64", na_value=np.nan) // 100
+    if len(odd := code[np.isnan(first) & code.astype("str").str.match(r"\s*\d{3}\D", na=False)]):
+        raise refuse("code", odd.iloc[0], "is no number", READ)
     word = np.select([(first == 2) | (first == 3), first == 4, first == 5], [0, 1, 2], 3)
     place, outcomes = pd.factorize(_get(frame, "outcome"))
     known = np.array([_WORDS.index(_WORD[o]) if o in _WORD else -1 for o in outcomes] + [-1])[place]
     made = np.where(known < 0, word, known)
     none = np.array([o == "withheld" for o in outcomes] + [False])[place]
+    if (odd := place[(known < 0) & ~none & (place >= 0) & np.isnan(first)]).size:
+        raise refuse("outcome", outcomes[odd[0]], f"is none of {', '.join(_WORD)}, withheld", READ)
     none |= _get(frame, "error").isin(OURS).to_numpy(bool)
     made[none | unfinished(frame).to_numpy(bool)] = -1
     return np.asarray(made)
@@ -68,6 +71,19 @@ def failures(frame: pd.DataFrame) -> pd.Series:
     """
     ended = endings(frame)
     return ended.ne("ok").astype("boolean").mask(ended.isna())
+
+
+def times(frame: pd.DataFrame) -> pd.Series:
+    """`started_at` as UTC; text in any form of ISO 8601.
+
+    >>> times(pd.DataFrame({"started_at": ["2026-03-02 09:14+09:00", "2026-03-02T00:14:00.5Z"]})).dt.second.tolist()
+    [0, 0]
+    """
+    given = _get(frame, "started_at")
+    try:
+        return pd.to_datetime(given, utc=True, format="ISO8601" if given.dtype in ("object", "str") else None)
+    except (ValueError, TypeError) as error:
+        raise refuse("started_at", str(given.iloc[0]), f"is no time ({error})", READ) from None
 
 
 def sessions(frame: pd.DataFrame) -> pd.DataFrame:
@@ -122,18 +138,17 @@ def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     """
     keys = listed("keys", keys)
     if lacking := [key for key in keys if key not in frame]:
-        known = f"take some of {', '.join(map(str, frame))}"
-        raise refuse("keys", lacking, "are no columns of this frame", known)
+        raise refuse("keys", lacking, "are no columns of this frame", f"take some of {', '.join(map(str, frame))}")
     rows = sessions(frame)
-    ended, at = _endings(rows), pd.to_datetime(_get(rows, "started_at"), utc=True)
+    ended, at = _endings(rows), times(rows)
     parts = {"n": ended >= 0, "failed": ended > 0} | {word: ended == i for i, word in enumerate(_WORDS) if i}
     made = pd.DataFrame({name: part.astype("int64") for name, part in parts.items()}, rows.index)
     place = [rows[key] for key in keys]
     table = made.groupby(place, dropna=False, observed=True).sum()
     low, high = wilson(table.failed, table.n)
-    times = at.groupby(place, dropna=False, observed=True)
+    seen = at.groupby(place, dropna=False, observed=True)
     table = table.assign(rate=table.failed / table.n.where(table.n > 0), low=low, high=high)
-    table = table.assign(first=times.min(), last=times.max())
+    table = table.assign(first=seen.min(), last=seen.max())
     return table.sort_values(["rate", "n"], ascending=False, kind="stable")
 
 

@@ -86,6 +86,6 @@ def _placed(local: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
     if not tz and local.notna().any():
         notes.append(_ZONE)
     try:
-        return local.dt.tz_localize(tz or "UTC", ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
+        return local.dt.tz_localize(str(tz or "UTC"), ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
     except (KeyError, ValueError) as why:
         raise refuse("tz", tz, f"is no time zone ({why})", "write one like 'Asia/Seoul'") from None

@@ -10,7 +10,7 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
     "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_FORMULA = re.compile(r"^\s*[=+\-@\t\r|%]|^[\d.\s-]*[=@]")
+_FORMULA = re.compile(r"^\s*[=+\-@\t\r|%＝＋－＠]|^[\d.\s-]*[=@＝＠]")  # Korean and Japanese Excel run wide signs
 _PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?\Z")
 
 

@@ -22,8 +22,7 @@ def queue_id(text: str) -> str | None:
     >>> queue_id("2.0.0 Ok: queued as 4XkP2q3Zr1z9tQ")
     '4XkP2q3Zr1z9tQ'
     """
-    found = (pattern.search(text) for pattern in _QUEUE_IDS)
-    return next((match[1] for match in found if match), None)
+    return next((match[1] for pattern in _QUEUE_IDS if (match := pattern.search(text))), None)
 
 
 def seen_ip(text: str) -> str | None:

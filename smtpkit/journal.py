@@ -66,17 +66,26 @@ def loud(path: Path, what: str) -> Iterator[None]:
         raise StoreError(f"{what} {path}: {error}; nothing is sent without it") from error
 
 
+def address(path: Path) -> str:
+    """The file as SQLite's URI; one that may not be written, or whose folder may not, as read only."""
+    ours = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
+    how = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"  # without a WAL nobody is writing
+    return path.absolute().as_uri() + f"?{how}" * (not ours)
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """An open casebook file, made if it is missing (mode 0600); refuses other versions and other files."""
     with loud(path, "cannot open casebook"):
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        at = address(path)
+        base = sqlite3.connect(at, 30, isolation_level=None, check_same_thread=False, uri=True)
         try:
             _check(base, path)  # what is no casebook stays as it is
-            _to_wal(base)
-            base.execute("pragma synchronous=normal")
-            _prepare(base, path)
+            if "?" not in at:
+                _to_wal(base)
+                base.execute("pragma synchronous=normal")
+                _prepare(base, path)
         except BaseException:
             base.close()
             raise

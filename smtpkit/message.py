@@ -217,8 +217,7 @@ def _body(text: Any, html: Any, inline: Mapping[str, Any], domain: str, charset:
         cid = f"{sha256(octets).hexdigest()[:16]}.{len(shown)}@{domain}"
         html, times = re.subn(rf"(?i)cid:{re.escape(name)}(?![\w.@-])", f"cid:{cid}", html or "")
         if not times:
-            instead = f'write <img src="cid:{name}" alt="..."> there'
-            raise refuse("inline", name, "is not shown by html", instead)
+            raise refuse("inline", name, "is not shown by html", f'write <img src="cid:{name}" alt="..."> there')
         shown.append(parts.file_part(name if "." in name else f"{name}.png", octets, charset, cid))
     bodies = []
     if text is not None or html is None:

@@ -94,14 +94,7 @@ class MxRoute:
         return escape.visible("\n".join([head, *lines, *[f"  {self.detail}"] * bool(self.detail)]))
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td style='text-align:right'>{h.pref}</td><td>{escape.html(h.name)}</td>"
-            f"<td><code>{escape.html(', '.join(h.ips) or h.error)}</code></td></tr>"
-            for h in self.hosts
-        )
-        head = escape.html(repr(self).partition("\n")[0])
-        names = "<tr><th>preference</th><th>MX host</th><th>addresses</th></tr>"
-        return f"<div>{head}<table>{names}{rows}</table></div>"
+        return escape.pre(self)
 
 
 def lookup_mx(domain: str, network: Network | None = None) -> MxRoute:

@@ -42,8 +42,7 @@ def checked(tls: str, ca_file: str | Path | None) -> tuple[Tls, Path | None]:
 def find_route(domain: "str | MxRoute | None", server: Any, server_name: str | None, net: Network) -> MxRoute:
     """The route: given, looked up, or one server named by hand."""
     if server is not None:
-        where = domain.domain if isinstance(domain, MxRoute) else domain
-        return single(server, server_name, where, net)
+        return single(server, server_name, domain.domain if isinstance(domain, MxRoute) else domain, net)
     if domain is None:
         raise InvalidInput("whom to ask? give a domain, a route of lookup_mx, or server=('192.0.2.1', 25)")
     return domain if isinstance(domain, MxRoute) else lookup_mx(domain, net)

@@ -17,7 +17,6 @@ from smtpkit.voices import hear
 CONTROL, SLOW = 600.0, 4.0
 """Seconds within which a control must have answered; how many times the usual latency is slow."""
 _LATER = ("ehlo", "starttls", "auth", "mail", "rcpt", "data", "body")
-_HOW = "sk.read_table(df, columns={...}) names them"
 _COLUMNS = {"mx_ip": "mx_ip", "domain": "domain recipient_domain", "sender_ip": "sender_ip seen_ip local_ip"}
 _COLUMNS |= {"recipient": "recipient", "body": "body_id", "sender": "sender", "vantage": "vantage"}
 _JOINED = {"pair": "sender_ip mx_ip", "envelope": "sender recipient", "triplet": "sender_ip envelope"}
@@ -34,11 +33,11 @@ class Reading:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         if lacking := [name for name in ("started_at", "mx_ip") if name not in frame]:
-            raise refuse("columns", list(frame), f"lack {' and '.join(lacking)}", _HOW)
+            raise refuse("columns", list(frame), f"lack {' and '.join(lacking)}", counts.READ)
         rows = counts.sessions(frame.loc[:, ~frame.columns.duplicated()])
         if not {"outcome", "code"} & set(rows) and "error" in rows:  # no error: it got through
             rows = rows.assign(outcome=np.where(rows.error.isna(), "accepted", "failed"))
-        at = _times(rows.started_at)
+        at = counts.times(rows)
         ended = counts.endings(rows).notna()
         kept, self.undated = (ended & at.notna()).to_numpy(), int((ended & at.isna()).sum())
         self.unasked = sorted(set(rows.mx_ip[~ended].dropna().astype("str")) - set(rows.mx_ip[kept].astype("str")))
@@ -203,10 +202,3 @@ class Reading:
         known = np.concatenate([[-np.inf], np.sort(when[self.replied & ~accused]), [np.inf]])
         after = np.searchsorted(known, when[failed])
         return np.asarray(np.minimum(known[after] - when[failed], when[failed] - known[after - 1]) <= CONTROL)
-
-
-def _times(given: pd.Series) -> pd.Series:
-    try:
-        return pd.to_datetime(given, utc=True, format="ISO8601" if given.dtype in ("object", "str") else None)
-    except (ValueError, TypeError) as error:
-        raise refuse("started_at", str(given.iloc[0]), f"is no time ({error})", _HOW) from None

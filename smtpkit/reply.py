@@ -76,8 +76,7 @@ class Reply:
     @property
     def enhanced(self) -> EnhancedCode | None:
         """The first line's enhanced code whose class fits the code; None if no line has one."""
-        found = (EnhancedCode.read(line, self.code) for line in self.lines)
-        return next((one for one in found if one), None)
+        return next((one for line in self.lines if (one := EnhancedCode.read(line, self.code))), None)
 
     def _repr_html_(self) -> str | None:
         odd = f"\n({', '.join(self.anomalies)})" if self.anomalies else ""

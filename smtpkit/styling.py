@@ -24,10 +24,12 @@ _GROUNDS |= {"#F6D5C3": "rejected failed fail unknown withheld"}
 _GROUND = {word: ground for ground, words in _GROUNDS.items() for word in words.split()}
 _ATOM = r"""[^\s<>"'(),;:\[\]@\\]{1,64}"""
 _BOX = re.compile(  # a Korean particle behind a domain is no part of it
-    rf"""("[^"@]{{1,64}}"|{_ATOM}(?:'{_ATOM}){{0,3}})@((?:[\w-]+\.)*(?:[A-Za-z0-9-]*[A-Za-z0-9](?!\.\w)|[\w-]*\w))"""
+    rf"""("[^"@]{{1,64}}"|{_ATOM}(?:'{_ATOM}){{0,3}})@((?:[\w-]+\.)*(?:[A-Za-z0-9-]*[A-Za-z0-9](?!\.\w)|[\w-]*\w)|\[[\w:.]+\])"""
 )
+_CODED = re.compile(r"(?i)([\w.+-]{1,64})(?:%40|=40|&#64;)([\w-]+(?:\.[\w-]+)+)")  # in the URL of a refusal
 _IP = re.compile(  # IPv6 first: it may end in an IPv4 address
-    r"(?:(?<=IPv6:)|(?<![\w.:]))(?:[0-9A-Fa-f]{0,4}:){2,}[0-9A-Fa-f.:]*|(?<![\w.:])\d{1,3}(?:\.\d{1,3}){3}(?![A-Za-z0-9_]|\.\d)"
+    r"(?:(?<=IPv6:)|(?<=[^\W\d_]:)|(?<![A-Za-z0-9_.:]))(?:[0-9A-Fa-f]{0,4}:){2,}[0-9A-Fa-f.:]*"
+    r"|(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?!\d|\.\d)"
 )
 _SECRET = secrets.token_bytes(16)
 
@@ -79,16 +81,17 @@ def redact(
         return hmac.new(secret, text.encode("utf-8", "surrogateescape"), sha256).hexdigest()[:8]
 
     def box(found: re.Match[str]) -> str:
-        whole = found[0].lower()
+        whole = f"{found[1]}@{found[2]}".lower()
         return found[0] if whole in kept else f"u-{token(whole)}@{found[2]}"
 
     def ip(found: re.Match[str]) -> str:
-        address = found[0] if found[0].endswith("::") else found[0].rstrip(".:")
-        known = ip_or_none(address)
-        return f"ip-{token(str(known))}{found[0][len(address) :]}" if known else found[0]
+        for address in (found[0].rstrip("."), found[0].rstrip(".:")):
+            if known := ip_or_none(address):
+                return f"ip-{token(str(known))}{found[0][len(address) :]}"
+        return found[0]
 
     def hide(text: str) -> str:
-        text = _BOX.sub(box, text)
+        text = _CODED.sub(box, _BOX.sub(box, text))
         return _IP.sub(ip, text) if ips else text
 
     made: pd.DataFrame = on_text(df, hide)

@@ -15,14 +15,17 @@ from typing import Any
 from zipfile import BadZipFile
 
 import pandas as pd
+from pandas.errors import ParserWarning
 
 from smtpkit import attempts, catalogue, reasons, words
 from smtpkit.address import ip_or_none
 from smtpkit.dates import times, whole_times
-from smtpkit.errors import InvalidInput, path_of, refuse
+from smtpkit.errors import path_of, refuse
 from smtpkit.escape import decode
 
-_KNOWN = {word: row["column"] for row in catalogue.rows("table_columns.csv") for word in row["written"].split()}
+_KNOWN = {
+    w.replace("_", ""): r["column"] for r in catalogue.rows("table_columns.csv") for w in r["written"].split()
+}
 _ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
 _SAID = re.compile(
     r"(?is)(?:^|;|:(?=\s*[45]\d\d[ -]#?[45]\.\d)|(?:said|error|reason|repl|respon|reject|refus|fail|bounc|return"
@@ -32,7 +35,8 @@ _SAID = re.compile(
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
-    """Anybody's table of tries as an attempts frame: a pandas frame, or a CSV or Excel file (UTF-8 or EUC-KR).
+    """Anybody's table of tries as an attempts frame: a pandas frame, or a file: CSV (UTF-8 or EUC-KR),
+    Excel (its first sheet), Parquet, JSON lines.
 
     `columns`: {"their name": "column of the schema"}; what it leaves out is guessed by name and content, said
     in a warning and in `.attrs["guessed"]`. "550 5.7.1 text" becomes code, enhanced and reply; outcome, domain
@@ -50,24 +54,28 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     table = source if isinstance(source, pd.DataFrame) else _opened(path_of("table", source))
     if not table.columns.is_unique:
         raise refuse("columns", list(table), "have a name twice", "rename one of them")
+    if not isinstance(columns or {}, Mapping):
+        raise refuse("columns", columns, "is no mapping", 'write columns={"their name": "reply"}')
+    if isinstance(table.index, pd.DatetimeIndex) or set(filter(None, table.index.names)) - set(table):
+        table = table.reset_index()
     given = dict(columns or {})
     odd = [name for name in given if name not in table] + [n for n in given.values() if n not in attempts.COLUMNS]
     if odd:
         raise refuse("columns", odd, "are neither in the table nor in the schema", f"the table has {list(table)}")
     if len(set(given.values())) < len(given):
         raise refuse("columns", given, "name one column of the schema twice", "leave one of them out")
-    table = whole_times(table, set(given) | {name for name in table if _KNOWN.get(_snake(name)) == "latency_s"})
-    own = {name for name in table if _is_own(_snake(name), table[name])} - set(given)
+    table = whole_times(table, set(given) | {name for name in table if _known(name) == "latency_s"})
+    own = {name for name in table if _is_own(name, table[name])} - set(given)
     if guessed := _guess(table, set(given) | own, set(given.values()) | own):
         said = ", ".join(f"{theirs!r} as {ours}" for theirs, ours in guessed.items())
         warnings.warn(f"read_table guessed: {said}; columns= settles it", stacklevel=2)
     named = table.drop(columns=[n for n in given.values() if n in table and n not in given])
     named = named.rename(columns=given | guessed).reset_index(drop=True)
     if not {"reply", "code", "error", "outcome"} & set(named):
-        why = "has no column like a reply or a code"
-        raise refuse("table", list(table), why, 'name one: columns={"x": "reply"}')
-    problems = attempts.Remarks()
-    notes: list[str] = []
+        raise refuse(
+            "table", list(table), "has no column like a reply or a code", 'name one: columns={"x": "reply"}'
+        )
+    problems, notes = attempts.Remarks(), list[str]()
     _read_values(named, tz, problems, notes)
     written = named.reindex(columns=["reply", "code", "enhanced"]).astype(object)
     firsts, number = reasons.each_once(written, _told, written.astype("str"))
@@ -90,53 +98,67 @@ def _opened(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise refuse("table", str(path), "is no file", "give a CSV or Excel file, or a frame")
     try:
-        return _parsed(path)
-    except InvalidInput:
-        raise
-    except (csv.Error, ValueError, BadZipFile) as why:  # pandas' errors are ValueErrors
+        table = _parsed(path)
+    except (csv.Error, ValueError, BadZipFile, ParserWarning) as why:  # pandas' errors are ValueErrors
         said, instead = str(why).partition("\n")[0][:120], "quote texts that have commas, save .xls as .xlsx"
         raise refuse("table", str(path), f"cannot be read ({said})", instead) from None
+    return _headed(path, table)
 
 
 def _parsed(path: Path) -> pd.DataFrame:
     if path.suffix.lower() in (".xlsx", ".xlsm", ".xls"):
-        return _headed(path, pd.read_excel(path, dtype=object, engine="openpyxl"))
+        sheets = pd.read_excel(path, dtype=object, engine="openpyxl", sheet_name=None)
+        first, *more = [name for name in sheets if len(sheets[name])] or sheets
+        if more:
+            warnings.warn(f"read_table read {first!r}; not read: {', '.join(map(repr, more))}", stacklevel=4)
+        return sheets[first]
+    if path.suffix.lower() == ".jsonl":
+        return pd.read_json(path, lines=True, dtype=False)
+    if path.suffix.lower() == ".parquet":
+        return pd.read_parquet(path)
     octets, text = path.read_bytes().removeprefix(b"\xef\xbb\xbf"), ""
     wide = octets[:2] in (b"\xff\xfe", b"\xfe\xff")  # Excel's "Unicode text"
     for name in ["utf-16"] if wide else ["utf-8", "euc-kr", "cp949"]:  # CP949: EUC-KR as Korean Excel writes it
         with suppress(UnicodeError):
             text = text or octets.decode(name)
-    text = text or decode(octets)
+    text = re.sub(r"\Asep=.[\r\n]+", "", text or decode(octets))  # a line for Excel
     head = next(filter(str.strip, text.splitlines()), "")
     by = max("\x1f,;\t|", key=re.sub('"[^"]*"', "", head).count)  # a table of one column has no separator
     how: Any = {"sep": by, "engine": "python", "dtype": object, "skipinitialspace": True, "index_col": False}
-    names = [name.strip() for name in next(csv.reader([head], delimiter=by, skipinitialspace=True), [])]
-    names = list(filter(_is_known, names))  # what nobody needs may have any name
-    if len(set(names)) < len(names):
-        raise refuse("columns", names, "have a name twice", "rename one of them")
-    return _headed(path, pd.read_csv(io.StringIO(text), **how))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ParserWarning)  # a row with more than the head has names for
+        return pd.read_csv(io.StringIO(text), **how)
 
 
 def _headed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """The table, if its first line names columns."""
     looks = r"[245]\d\d[ -]|\d{4}[-/.]\d\d?[-/.]\d"
+    plain = (re.sub(r"\.\d+$", "", str(name).strip()) for name in table)  # pandas writes a second `ip` as `ip.1`
+    if len(set(names := list(filter(_known, plain)))) < len(names):  # what nobody needs may have any name
+        raise refuse("columns", names, "have a name twice", "rename one of them")
     odd = [str(name) for name in table if _is_ip(name) or re.match(looks, str(name))]
-    if odd and not any(map(_is_known, table)):
+    if odd and not names:
         raise refuse("columns", odd, f"are no names: {path} has no first line of them", "add one: time,ip,reply")
     return table
 
 
 def _guess(table: pd.DataFrame, settled: set[str], taken: set[str]) -> dict[str, str]:
-    """Columns by their names, then by what most of their values look like."""
+    """Columns by their names, the schema's first, then by what most of their values look like."""
     guessed: dict[str, str] = {}
     vague = ("error", "event", "reason")  # others' names say more
-    free = sorted((name for name in table if name not in settled), key=lambda name: _snake(name) in vague)
+    order = {n: (_snake(n) in vague, _snake(n) not in attempts.COLUMNS) for n in table if n not in settled}
+    free = sorted(order, key=lambda name: order[name])
     for way in (_by_name, _by_content):
-        for name in free:
-            ours = way(str(name), table[name]) if name not in guessed else None
-            if ours and ours not in taken:
+        fits = {name: way(str(name), table[name]) for name in free if name not in guessed}
+        for name, ours in fits.items():
+            if not ours or ours in taken:
+                continue
+            taken, alike = taken | {ours}, [str(other) for other in fits if fits[other] == ours]
+            if way is _by_content and len(alike) > 1 and ours in ("mx_ip", "recipient"):  # one may be ours
+                said = f"{' and '.join(alike)} look alike; columns={{{alike[-1]!r}: {ours!r}}} names it"
+                warnings.warn(f"read_table guessed no {ours}: {said}", stacklevel=3)
+            else:
                 guessed[name] = ours
-                taken = taken | {ours}
     return {theirs: ours for theirs, ours in guessed.items() if theirs != ours}
 
 
@@ -144,19 +166,23 @@ def _snake(name: Any) -> str:
     return re.sub(r"[\s.-]+", "_", str(name).strip().lower())
 
 
-def _is_known(name: Any) -> bool:
-    return _snake(name) in _KNOWN or _snake(name) in attempts.COLUMNS
+def _known(name: Any) -> str | None:
+    plain = _snake(name)
+    return _KNOWN.get(plain.replace("_", ""), plain if plain in attempts.COLUMNS else None)
 
 
 def _is_own(plain: str, values: pd.Series) -> bool:
-    """Whether a column of the schema's name holds what the schema means: `error` is often a reply."""
+    """Whether a column of the schema's name holds what the schema means: `error`, `code` are often replies."""
     known = None if plain == "outcome" else attempts.CATEGORIES.get(plain)
-    return plain in attempts.COLUMNS and (not known or values.dropna().isin(known).mean() != 0)
+    worded = plain == "code" and _by_content(plain, values) == "reply"
+    return plain in attempts.COLUMNS and not worded and (not known or values.dropna().isin(known).mean() != 0)
 
 
 def _by_name(name: str, values: pd.Series) -> str | None:
     plain = _snake(name)
-    ours = plain if _is_own(plain, values) else _KNOWN.get(plain) or _KNOWN.get(plain.replace("_", ""))
+    ours = plain if _is_own(plain, values) else _KNOWN.get(plain.replace("_", ""))
+    if ours in ("sender_ip", "local_ip") and not values.dropna().map(_is_ip).mean() > 0.5:
+        return None  # a `source` may be anything
     numbers = pd.to_numeric(values.dropna(), errors="coerce").notna()
     if ours in ("reply", "code") and len(numbers) and _outcomes(values.dropna()).notna().all():
         return "outcome"
@@ -225,7 +251,8 @@ def _outcomes(column: pd.Series) -> pd.Series:
 
 def _numbers(column: pd.Series, kind: str) -> pd.Series:
     """Numbers that the dtype can hold; others are missing."""
-    read = pd.to_numeric(column, errors="coerce").astype("float64")
+    words = column.astype("str").str.strip().str.lower().replace({"true": "1", "false": "0"})
+    read = pd.to_numeric(words if kind == "boolean" else column, errors="coerce").astype("float64")
     if kind == "boolean":
         return read.where(read.isin((0, 1))).astype("boolean")
     whole = (read % 1 == 0) & (read.abs() < 2.0 ** (int(kind[3:]) - 1)) if kind.startswith("Int") else read.notna()
@@ -262,4 +289,4 @@ def _joined(named: pd.DataFrame) -> pd.DataFrame:
         pairs = named[["mx_ip", "mx_host"]].dropna().drop_duplicates()
         hosts = pairs.drop_duplicates("mx_ip", keep=False).set_index("mx_ip")["mx_host"]
         named["mx_host"] = named["mx_host"].astype(object).fillna(named["mx_ip"].map(hosts).astype(object))
-    return named.assign(source="table")
+    return named.assign(source=named["source"].fillna("table") if "source" in named else "table")

@@ -178,8 +178,7 @@ class _Reading:
         elif stage == "auth":
             said = " ".join([*words[:2], "***"])
         self._in_message = stage == "data" and code == 354
-        raw = "".join(f"{line}\r\n" for line in lines).encode()
-        self.rows.append(Heard(stage, said, Reply(code, raw)))
+        self.rows.append(Heard(stage, said, Reply(code, "".join(f"{line}\r\n" for line in lines).encode())))
 
 
 _TLS = {"may": "--tls-optional", "require": "--tls", "verify": "--tls --tls-verify", "off": ""}

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
+from smtpkit import escape
 from smtpkit.attempts import CATEGORIES, COLUMNS, conform, frame
 from smtpkit.errors import InvalidInput, StoreError
 
@@ -112,6 +113,28 @@ class TestVerify:
         assert set(found["table"]) == {table}
         assert found["problem"].str.contains("checksum").all()
 
+    @pytest.mark.parametrize(
+        ("statement", "table", "word"),
+        [
+            ("delete from replies where seq = 1", "replies", "are left"),
+            ("delete from replies where code = 554", "replies", "decided this attempt"),
+            ("delete from replies", "replies", "decided this attempt"),
+            ("delete from runs", "runs", "the run was taken away"),
+            ("update runs set facts = '{'", "runs", "cannot be read"),
+        ],
+    )
+    def test_what_was_taken_away_shows(self, statement: str, table: str, word: str, book: sk.Casebook) -> None:
+        change(book, statement)
+        found = book.verify()
+        assert set(found["table"]) == {table}
+        assert found["problem"].str.contains(word).any()
+
+    def test_a_row_that_is_no_text_hides_no_other(self, book: sk.Casebook) -> None:
+        first, last = book.attempts().attempt_id.iloc[[0, -1]]
+        change(book, f"update attempts set result = cast(x'7bff' as text) where attempt_id = '{first}'")
+        change(book, f"update attempts set result = '{{}}' where attempt_id = '{last}'")
+        assert list(book.verify().key) == [first, last]
+
     @pytest.mark.slow
     def test_flipped_octets_are_named_or_change_nothing(self, book: sk.Casebook) -> None:
         """Bit rot at 200 places: told by `verify`, or no figure is different."""
@@ -187,6 +210,10 @@ class TestExport:
         assert pd.read_csv(clean)["reply"].eq("'" + evil).all()
         assert pd.read_csv(raw)["reply"].eq(evil).all()
 
+    @pytest.mark.parametrize("evil", ["＝1+1", "＋1", "－1+1", "＠SUM(1)", "554 ＝HYPERLINK(1)", "554 =1"])
+    def test_wide_signs_are_signs(self, evil: str) -> None:
+        assert escape.cell(evil) == f"'{evil}"
+
     def test_the_same_casebook_gives_the_same_octets(self, book: sk.Casebook, tmp_path: Path) -> None:
         first, second = book.export(tmp_path / "a"), book.export(tmp_path / "b")
         assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
@@ -210,6 +237,61 @@ def test_merging_takes_each_attempt_once(book: sk.Casebook, tmp_path: Path) -> N
     with pytest.raises(InvalidInput, match="no other casebook"):
         other.merge(other.path)
     assert not (tmp_path / "absent.sqlite").exists()
+
+
+def test_one_that_may_not_be_written_is_read_and_merged(
+    book: sk.Casebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = sk.Casebook(tmp_path / "ours.sqlite")
+    rows, octets = book.attempts(), book.path.read_bytes()
+    monkeypatch.setattr("smtpkit.journal.os.access", lambda path, mode: Path(path) != book.path)
+    theirs = sk.Casebook(book.path)
+    pd.testing.assert_frame_equal(theirs.attempts(), rows)
+    assert len(theirs.attempts().smtp[0].transcript) > 3
+    assert theirs.verify().empty
+    assert ours.merge([book.path]) == len(rows)
+    with pytest.raises(StoreError, match="readonly"):
+        theirs.note("asked daum")
+    with sk.Lab("healthy") as lab:
+        with pytest.raises(StoreError, match="readonly"):
+            sk.probe(lab.domain, network=lab.network, casebook=book.path)
+        assert not lab.log
+    assert book.path.read_bytes() == octets
+
+
+def test_a_casebook_is_a_file_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (":memory:", "file:x?mode=memory", "한 #1?%41"):
+        sk.Casebook(name).note("kept")
+        assert len(sk.Casebook(name).notes()) == 1
+        assert (tmp_path / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize("table", ["attempts", "replies", "notes"])
+def test_a_damaged_casebook_spoils_no_other(table: str, book: sk.Casebook, tmp_path: Path) -> None:
+    book.note("asked daum")
+    ours = sk.Casebook(tmp_path / "ours.sqlite")
+    ours.merge([book.path])
+    column, odd = {
+        "notes": ("at", "odd"),
+        "attempts": ("result", '{"outcome":"fine"}'),
+        "replies": ("sent_at", "odd"),
+    }[table]
+    change(book, f"update {table} set {column} = '{odd}'")
+    theirs = sk.Casebook(tmp_path / "theirs.sqlite")
+    for mine in (ours, theirs):
+        with pytest.raises(StoreError, match="nothing of it was taken"):
+            mine.merge([book.path])
+    assert (len(ours.attempts()), len(ours.notes())) == (len(ours.replies().session.unique()), 1)
+    assert (len(theirs.attempts()), len(theirs.replies()), len(theirs.notes())) == (0, 0, 0)
+    assert ours.verify().empty
+
+
+def test_notes_that_are_damaged_are_told(book: sk.Casebook) -> None:
+    book.note("asked daum")
+    change(book, "update notes set at = 'odd'")
+    with pytest.raises(StoreError, match="damaged rows"):
+        book.notes()
 
 
 def test_notes_have_their_time(book: sk.Casebook) -> None:

@@ -44,6 +44,23 @@ def test_what_one_frame_does_not_know_is_missing() -> None:
     assert not found.loc["family", "differs"]
 
 
+def test_like_is_compared_with_like() -> None:
+    mail, probed = log(), probe()
+    other = mail.assign(domain="other.example", sender_ip="198.51.100.99", outcome="rejected")
+    both = frames.join(mail, other.assign(attempt_id="o" + mail.attempt_id, session="o" + mail.session))
+    pd.testing.assert_frame_equal(sk.compare(both, probed), sk.compare(mail, probed))
+    pd.testing.assert_frame_equal(sk.compare(probed, both), sk.compare(probed, mail))
+    assert sk.compare(other, probed).loc["sender_ip", "own_failed"] > 0, "no domain in common: all of both"
+
+
+def test_one_value_written_in_two_ways_is_no_difference() -> None:
+    ways = [
+        pd.DataFrame({"helo": [h], "port": [p], "code": [250]})
+        for h, p in (("Mail.A.example", 25.0), ("mail.a.example", 25))
+    ]
+    assert not sk.compare(*ways).differs.any()
+
+
 def test_family_and_dkim() -> None:
     six = probe().assign(mx_ip="2001:db8::1", dkim="pass")
     found = sk.compare(log(dkim="none"), six)

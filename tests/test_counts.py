@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+import smtpkit as sk
 from smtpkit import attempts, counts
 from smtpkit.errors import InvalidInput
 from tests.frames import OURS2, only, pairs, rounds
@@ -117,3 +118,34 @@ def test_rows_without_a_key_are_a_row_of_their_own() -> None:
     table = counts.by_ip(frame)
     assert table.n.tolist() == [1, 1]
     assert pd.isna(table.index[0])
+
+
+OTHERS = {
+    "outcomes in others' words": ({"outcome": ["sent", "bounced"]}, "outcome 'sent' is none of accepted"),
+    "outcomes in capitals": ({"outcome": ["Accepted", "Rejected"]}, "outcome 'Accepted'"),
+    "replies as codes": ({"code": ["250 2.0.0 Ok", "550-5.7.1 no"]}, "code '250 2.0.0 Ok' is no number"),
+    "times of people": ({"code": [250, 550], "started_at": ["yesterday"] * 2}, "started_at 'yesterday' is no time"),
+}
+
+
+@pytest.mark.parametrize(("columns", "said"), OTHERS.values(), ids=OTHERS)
+def test_what_is_not_the_schema_s_is_no_failure_but_refused(columns: dict[str, list[object]], said: str) -> None:
+    table = pd.DataFrame({"mx_ip": ["192.0.2.1"] * 2, "started_at": ["2026-03-02"] * 2} | columns)
+    for ask in (counts.by_ip, sk.diagnose):
+        with pytest.raises(InvalidInput, match=said) as refused:
+            ask(table)
+        assert "sk.read_table" in str(refused.value)
+
+
+def test_others_words_beside_a_code_and_texts_for_numbers_and_times_count() -> None:
+    table = pd.DataFrame(
+        {"mx_ip": ["192.0.2.1"] * 3, "code": ["250", "550.0", None], "outcome": ["sent", "odd", None]}
+    )
+    table["started_at"] = ["2026-03-02 09:14+09:00", "2026-03-02T00:14:00.5Z", "2026-03-02 00:14:01"]
+    row = counts.by_ip(table).loc["192.0.2.1"]
+    assert (row.n, row.failed, row.refused) == (2, 1, 1)
+    assert [str(row[name]) for name in ("first", "last")] == [
+        "2026-03-02 00:14:00+00:00",
+        "2026-03-02 00:14:01+00:00",
+    ]
+    assert sk.diagnose(table).table.n.sum() == 2

@@ -136,3 +136,10 @@ def test_a_probe_makes_rows_of_it(name: str, net: "sk.network.Internet") -> None
     frame = sk.probe(f"{name}.fault.test", network=net, rounds=1)
     told = frame[["outcome", "stage", "error"]].drop_duplicates().itertuples(index=False, name=None)
     assert list(told) == [expected[name]]
+
+
+def test_a_notebook_shows_why_there_is_no_server(net: "sk.network.Internet") -> None:
+    shown = sk.lookup_mx("null.fault.test", net)._repr_html_()
+    assert "takes no mail (RFC 7505)" in shown
+    host = sk.mx.MxHost("<b>mx", 10, ("192.0.2.1",))
+    assert "&lt;b&gt;mx  192.0.2.1" in sk.mx.MxRoute("d.example", "mx", (host,))._repr_html_()

@@ -153,6 +153,15 @@ MX = "[[mx]]\nname = 'mx1.d.example'\nips = '192.0.2.11'\n"
 SCENARIOS = {
     "an address beyond 255": (f"domain = 'd.example'\n{MX.replace('.11', '.999')}", "192.0.2.999"),
     "three colons": (f"domain = 'd.example'\n{MX.replace('192.0.2.11', '2001:db8:::1')}", "2001:db8:::1"),
+    "nine parts": (
+        f"domain = 'd.example'\n{MX.replace('192.0.2.11', '2001:db8:1:2:3:4:5:6:7')}",
+        "2001:db8:1:2:3:4:5:6:7",
+    ),
+    "a part too long": (
+        f"domain = 'd.example'\n{MX.replace('192.0.2.11', '2001:db8:12345::1')}",
+        "2001:db8:12345::1",
+    ),
+    "a part too few": (f"senders = '2001:db8:1:2'\ndomain = 'd.example'\n{MX}", "2001:db8:1:2"),
     "capitals in an address": (f"domain = 'd.example'\n{MX.replace('192.0.2.11', '2001:DB8::1')}", "small letters"),
     "a name in Hangul": (f"domain = 'd.example'\n{MX.replace('mx1', '메일')}", "A-label"),
     "a domain in Hangul": (f"domain = '한글.example'\n{MX}", "A-label"),

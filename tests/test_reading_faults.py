@@ -184,6 +184,8 @@ def test_a_merge_of_a_running_casebook_s_copy_is_mended_by_the_next(tmp_path: Pa
     merged = sk.Casebook(tmp_path / "m.sqlite")
     assert merged.merge([copy]) == 1
     assert values(merged.attempts(), "outcome") == [["unknown"]]
+    said = (0, "body", ".", 550, b"550 no\r\n", "", datetime.now(UTC).isoformat(), 0.1)
+    journal.heard("s1", [said])
     journal.finish([("a1", {"stage": "body", "outcome": "rejected", "code": 550})], ["k1"])
     journal.commit()
     journal.close()

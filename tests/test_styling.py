@@ -121,6 +121,15 @@ def test_an_attempts_frame_keeps_its_schema() -> None:
         pytest.param("o'neil@daum.example", "o'", id="apostrophe"),
         pytest.param("jo@localhost", "jo@", id="one label"),
         pytest.param("jo@메일.한국", "jo@", id="Korean domain"),
+        pytest.param("jo@[192.0.2.1]", "jo@", id="domain literal"),
+        pytest.param("http://spf.example/Why?s=mfrom;id=jo%40d.example;r=mx", "jo%40", id="coded in a URL"),
+        pytest.param("IP:192.0.2.14", "192.0.2.14", id="v4 behind a colon"),
+        pytest.param("IP192.0.2.14", "192.0.2.14", id="v4 behind a letter"),
+        pytest.param("_192.0.2.14_", "192.0.2.14", id="v4 in a word"),
+        pytest.param("아이피192.0.2.14이", "192.0.2.14", id="v4 in Korean"),
+        pytest.param("ip:2001:db8::7", "2001:db8::7", id="v6 behind a colon"),
+        pytest.param("아이피2001:db8::7이", "2001:db8::7", id="v6 in Korean"),
+        pytest.param("from 2001:db8::.", "2001:db8::", id="v6 that ends in colons before a dot"),
     ],
 )
 def test_addresses_are_found_in_running_text(text: str, gone: str) -> None:
@@ -155,6 +164,14 @@ def test_a_korean_particle_hides_no_address() -> None:
     assert to_jo == redact(pd.DataFrame({"r": ["jo@daum.example"]}), key="k").r[0] + "에게 보낸 메일"
     assert kept == "me@daum.example에서"
     assert idn.endswith("@메일.한국")
+
+
+def test_an_address_in_a_url_has_its_own_token() -> None:
+    plain, coded, kept = redact(
+        pd.DataFrame({"r": ["jo@d.example", "id=Jo%40d.example", "x=me%40d.example"]}), ["me@d.example"]
+    ).r
+    assert coded == f"id={plain}"
+    assert kept == "x=me%40d.example"
 
 
 def test_a_redacted_reply_means_what_it_meant() -> None:

@@ -273,3 +273,94 @@ def test_times_of_arrow_have_the_zone_that_is_given(unit: str) -> None:
     at = pd.Series(pd.to_datetime(["2026-03-02 09:14:05", None])).astype(f"timestamp[{unit}][pyarrow]")
     read = sk.read_table(pd.DataFrame({"started_at": at, "code": [550, 550]}), tz="Asia/Seoul")
     assert [str(one) for one in read.started_at] == ["2026-03-02 00:14:05+00:00", "NaT"]
+
+
+N = 40
+MX = [f"192.0.2.{1 + n % 4}" for n in range(N)]
+SAID = ["554 5.7.1 Your IP is blocked" if ip == "192.0.2.3" else "250 ok" for ip in MX]
+AT = [str(at) for at in pd.date_range("2026-03-02", periods=N, freq="5min", tz="UTC")]
+PAIRS = ["src dst", "source dest", "client_ip peer", "local remote", "sourceIp destIp", "egress mx", "송신IP 서버"]
+
+
+@pytest.mark.parametrize("names", PAIRS)
+def test_an_address_of_ours_is_no_mx(names: str) -> None:
+    ours, theirs = names.split()
+    us = ["198.51.100.7" if n % 3 else "198.51.100.8" for n in range(N)]
+    read = sk.read_table(pd.DataFrame({"time": AT, ours: us, theirs: MX, "reply": SAID}))
+    assert list(read.mx_ip) == MX
+    assert [cause.values for cause in sk.diagnose(read).causes] == [("192.0.2.3",)]
+
+
+@pytest.mark.parametrize(("a", "b"), [("198.51.100.7", "192.0.2.1"), ("me@ours.example", "jo@d.example")])
+def test_of_two_columns_that_look_alike_none_is_taken(a: str, b: str) -> None:
+    with pytest.warns(UserWarning, match="left and right look alike; columns="):
+        read = sk.read_table(pd.DataFrame({"left": [a], "right": [b], "reply": ["550 no"]}))
+    assert values(read, "mx_ip", "recipient", "domain") == [[None, None, None]]
+
+
+def test_names_in_capitals_are_names() -> None:
+    table = pd.DataFrame({"Domain": ["d.example"], "IP": ["198.51.100.7"], "MX_IP": ["192.0.2.1"], "Code": [550]})
+    read = sk.read_table(table.assign(Reply="5.7.1 no", Recipient="a@d.example", **{"Sender IP ": "198.51.100.7"}))
+    assert values(read, "domain", "mx_ip", "code", "enhanced", "recipient", "sender_ip") == [
+        ["d.example", "192.0.2.1", 550, "5.7.1", "a@d.example", "198.51.100.7"]
+    ]
+
+
+KOREAN = "결과코드,결과메시지,수신자메일,수신서버IP\n550,5.7.1 차단,a@d.example,192.0.2.1\n"
+LINES = {
+    "Excel's own line": ("sep=;\ntime;ip;reply\n2026-03-02;192.0.2.1;550 5.7.1 no\n", [550, "5.7.1", "192.0.2.1"]),
+    "a reply as code": ("ip,code\n192.0.2.1,550 5.7.1 no\n192.0.2.1,250 ok\n", [550, "5.7.1", "192.0.2.1"]),
+    "Korean heads": (KOREAN, [550, "5.7.1", "192.0.2.1"]),
+}
+
+
+@pytest.mark.parametrize(("text", "first"), LINES.values(), ids=LINES)
+def test_files_as_people_have_them(text: str, first: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text, "utf-8")
+    assert values(sk.read_table(tmp_path / "a.csv", tz="UTC"), "code", "enhanced", "mx_ip")[0] == first
+
+
+def test_words_behind_a_comma_are_not_lost_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("ip,reply\n192.0.2.1,550 sorry, your IP is blocked\n", "utf-8")
+    with pytest.raises(InvalidInput, match="quote texts that have commas"):
+        sk.read_table(tmp_path / "a.csv")
+
+
+def test_excel_loses_neither_column_nor_sheet_in_silence(tmp_path: Path) -> None:
+    path, row = tmp_path / "a.xlsx", pd.DataFrame({"ip": ["192.0.2.1"], "reply": ["550 no"]})
+    pd.DataFrame([["ip", "ip", "reply"], ["a", "b", "550"]]).to_excel(path, header=False, index=False)
+    with pytest.raises(InvalidInput, match="twice"):
+        sk.read_table(path)
+    with pd.ExcelWriter(path) as book:
+        row.to_excel(book, sheet_name="3월", index=False)
+        row.to_excel(book, sheet_name="4월", index=False)
+    with pytest.warns(UserWarning, match="read '3월'; not read: '4월'"):
+        assert len(sk.read_table(path)) == 1
+
+
+def test_times_in_the_index_are_times() -> None:
+    at = pd.DatetimeIndex(["2026-03-02 09:14"], name="t")
+    table = pd.DataFrame({"ip": ["192.0.2.1"], "code": [550]}, index=at)
+    for one in (table, table.rename_axis(None), table.rename_axis("time")):
+        assert str(sk.read_table(one, tz="Asia/Seoul").started_at[0]) == "2026-03-02 00:14:00+00:00"
+
+
+@pytest.mark.parametrize("tz", [9, 9.0, 32400])
+def test_a_number_is_no_zone(tz: Any) -> None:
+    with pytest.raises(InvalidInput, match="is no time zone"):
+        times(["2026-03-02 09:14"], tz)
+    named: Any = "reply"
+    with pytest.raises(InvalidInput, match="is no mapping"):
+        sk.read_table(pd.DataFrame({"a": ["550 no"]}), named)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_what_a_casebook_exports_is_read_back(form: str, tmp_path: Path) -> None:
+    with sk.Lab("stale_blacklist") as lab:
+        frame = sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network)
+        sk.Casebook(lab.network.casebook).export(tmp_path, [form])
+    read = sk.read_table(tmp_path / f"attempts.{form}")
+    assert read.attrs["problems"] == []
+    same = ["source", "started_at", "mx_ip", "outcome", "code", "tls_verified", "maybe_delivered", "attempt_id"]
+    pd.testing.assert_frame_equal(read[same], frame.sort_values("attempt_id", ignore_index=True)[same])
+    assert sk.diagnose(read).verdict == sk.diagnose(frame).verdict

@@ -101,8 +101,7 @@ def shown(get: Callable[[], str]) -> Answer:
     try:
         return Answer("ok", (get(),))
     except (OSError, HTTPException) as error:
-        mute = isinstance(error, (NotAllowed, TimeoutError))
-        return Answer("timeout" if mute else "nodata", detail=str(error))
+        return Answer("timeout" if isinstance(error, (NotAllowed, TimeoutError)) else "nodata", detail=str(error))
 
 
 def dqs_key(network: Any) -> str:

@@ -65,8 +65,7 @@ class LabNetwork:
         fault = lab.scenario.path6 if ":" in ip else lab.scenario.path
         fault = fault or (mx.dead if mx else "unreachable") or ("" if port == _PORT else "refused")
         if fault:
-            host = mx.name if mx else ""
-            lab.log.append(Seen(lab.clock.now(), "", ip, host, client, "connect", "", None, fault))
+            lab.log.append(Seen(lab.clock.now(), "", ip, mx.name if mx else "", client, "connect", "", None, fault))
         if fault == "unreachable":
             raise OSError(errno.ENETUNREACH, "Network is unreachable")
         # one that listens itself is never ready to write: so is one whose SYN got lost

@@ -111,8 +111,7 @@ class NameServer:
         name = f"{said.canonical}." if said.canonical else str(owner)
         lines = [f"{owner} CNAME {name}"] if said.canonical else []
         lines += [f"{name} {kind} {_quoted(row) if kind == 'TXT' else row}" for row in said.rows]
-        text = "\n".join(lines)
-        reply.answer += zonefile.read_rrsets(text, origin=root, default_ttl=TTL, relativize=False)
+        reply.answer += zonefile.read_rrsets("\n".join(lines), origin=root, default_ttl=TTL, relativize=False)
         return said.status != "timeout"
 
 
