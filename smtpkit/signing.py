@@ -73,4 +73,4 @@ def _load(octets: bytes) -> Any:
         return ed25519.Ed25519PrivateKey.from_private_bytes(b64decode(octets, validate=True))
     except (ValueError, TypeError) as error:
         kind = type(error).__name__
-        raise InvalidInput(f"the DKIM key cannot be read ({kind}); give an unencrypted PEM key or its Path") from None
+        raise InvalidInput(f"the DKIM key cannot be read ({kind}); give unencrypted PEM or its Path") from None

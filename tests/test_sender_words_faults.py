@@ -1,9 +1,17 @@
 """What senders publish and write, and what was said of it: wrong causes, lost evidence, verdicts by chance."""
 
+from typing import Any
+
 import pytest
 
+from smtpkit import checks
 from smtpkit.errors import InvalidInput
-from tests.test_sender_faults import PEM, PLAIN
+from tests.fake_network import FakeNetwork, reverse
+from tests.test_sender_faults import PEM, PLAIN, RSA_P
+from tests.test_sender_faults import zone as zone_with
+
+IP = "198.51.100.7"
+KEY = f"v=DKIM1; k=rsa; p={RSA_P}"
 
 NAMES = {
     "a long domain": ("s1", f"{'a' * 30}.{'b' * 30}.example"),
@@ -24,3 +32,51 @@ def test_a_signature_that_nobody_could_verify_is_not_made(selector: str, domain:
 def test_a_domain_is_signed_for_in_its_normal_form() -> None:
     assert b" d=ours.example;" in PLAIN.sign(PEM, "s1", "Ours.example.").octets
     assert b" i=@" + b"a" * 58 + b".example;" in PLAIN.sign(PEM, "s1", f"{'a' * 58}.example").octets
+
+
+def judged(message: bytes | None = None, more: dict[str, Any] | None = None, **asked: Any) -> Any:
+    """The preflight of ours.example, by check."""
+    zone = zone_with(KEY) | {"ours.example": {"TXT": [f"v=spf1 ip4:{IP} -all"], "MX": ["10 mx.ours.example"]}}
+    network = FakeNetwork(zone | {reverse(IP, "in-addr.arpa"): {"PTR": ["mx.ours.example"]}} | (more or {}))
+    given = {"ip": IP, "helo": "mx.ours.example"} | asked
+    return checks.preflight("ours.example", message=message, network=network, **given).set_index("check")
+
+
+SIGNED = PLAIN.sign(PEM, "s1", "ours.example").octets
+PATHS = {
+    "ours, unsigned": (PLAIN.octets, "a@ours.example", "unknown"),
+    "ours, signed": (SIGNED, "a@ours.example", "pass"),
+    "another's, unsigned": (PLAIN.octets, "b@esp.example", "fail"),
+}
+
+
+@pytest.mark.parametrize(("octets", "path", "status"), PATHS.values(), ids=PATHS)
+def test_dmarc_fails_nobody_for_an_spf_that_was_not_asked(octets: bytes, path: str, status: str) -> None:
+    found = judged(octets, ip=None, helo=None, mail_from=path)
+    assert (found.status["spf"], found.status["dmarc"]) == ("unknown", status)
+    assert ("ip=" in found.advice["dmarc"]) == (status == "unknown")
+
+
+NO_KEYS = {
+    "none there": {"TXT": []},
+    "revoked": {"TXT": ["v=DKIM1; p="]},
+    "cut": {"TXT": [KEY[:200]]},
+    "another record behind it": {"TXT": [KEY, "google-site-verification=x"]},
+    "another record before it": {"TXT": ["google-site-verification=x", KEY]},
+}
+
+
+@pytest.mark.parametrize("told", NO_KEYS.values(), ids=NO_KEYS)
+def test_a_key_that_is_not_there_is_no_message_that_was_changed(told: dict[str, list[str]]) -> None:
+    found = judged(SIGNED, {"s1._domainkey.ours.example": told})
+    assert found.status["dkim"] == "fail"
+    assert found.evidence["dkim"].startswith("the key is ")
+    assert "key" in found.advice["dkim"]
+
+
+def test_of_many_ptr_names_chance_decides_nothing() -> None:
+    names = [f"n{n}.isp.example" for n in range(12)]
+    for told in (["mx.ours.example", *names], [*names, "mx.ours.example"]):
+        found = judged(None, {reverse(IP, "in-addr.arpa"): {"PTR": told}})
+        assert (found.status["ptr"], "13 names, 10 of them asked" in found.evidence["ptr"]) == ("warn", True)
+    assert judged(None, {reverse(IP, "in-addr.arpa"): {"PTR": names[:3]}}).status["ptr"] == "fail"

@@ -18,6 +18,7 @@ from smtpkit.network import Answer, chosen
 WEAKER = {"reject": "quarantine", "quarantine": "none", "none": "none"}  # t=y, RFC 9989 4.7
 Told = tuple[str, str]
 """A result of SPF or DKIM, and the domain that it holds for."""
+NO_KEY = "the key is"
 _LEAKS = (dkim.DKIMException, ValueError, LookupError, TypeError)  # what dkimpy's parsers raise
 _SERVICES = re.compile(r"(?i);\s*s\s*=[^;]*|^\s*s\s*=[^;]*;")  # dkimpy knows no list of services
 _VERSION = re.compile(r"\s*[vV]\s*=\s*DMARC1\s*(;|$)")  # RFC 9989 4.8: the value exactly so
@@ -66,7 +67,9 @@ def verify(octets: bytes, network: Any) -> Iterator[tuple[str, str, str, str]]:
     for index, tag in enumerate(Reading(octets).signatures):
         domain, selector = tag.get("d", "").lower(), tag.get("s", "")
         answer = network.resolve(f"{selector}._domainkey.{domain}", "TXT")
-        unfit = _unfit(tag, tags(answer.rows[0])) if answer.rows else ""
+        (finding, _), unfit = key(answer), _unfit(tag, tags(answer.rows[0])) if answer.rows else ""
+        if finding in ("missing", "revoked", "broken"):  # of several records the first is one or the other
+            unfit = f"{NO_KEY} {finding}: see dkim_key"
         found = ("fail", unfit) if unfit else _verified(octets, index, answer)
         if found[0] == "pass" and "l" in tag:
             found = "pass", f"verified, but l={tag['l']}: text may be appended unseen (RFC 6376 8.2)"
@@ -168,7 +171,8 @@ def rows(who: Sender) -> Iterator[Row]:
         yield say("dkim_key", "unasked", who.domain, "no selector and no signed message given")
     if who.octets is not None and not signed:
         yield say("dkim", "none", who.domain, "the message has no DKIM-Signature")
-    yield from (say("dkim", result, f"d={domain} s={name}", why) for domain, name, result, why in signed)
+    for domain, name, result, why in signed:
+        yield say("dkim", "keyless" if why.startswith(NO_KEY) else result, f"d={domain} s={name}", why)
     yield _record(who.domain, who.network)
     yield _judged(who, [(result, domain) for domain, _, result, _ in signed])
 
@@ -199,10 +203,8 @@ def _judged(who: Sender, signed: list[tuple[str, str]]) -> Row:
     if author is None:
         why = "no message given" if who.octets is None else "the message has not exactly one address in From"
         return say("dmarc", "unasked", who.domain, why)
-    sent = ("none", "")
-    if who.ip:
-        made = spf.check_host(who.ip, who.sent_by, who.greeting, who.network)
-        sent = made.result, who.mail_from
+    made = spf.check_host(who.ip, who.sent_by, who.greeting, who.network) if who.ip else None
+    sent = (made.result if made else "unknown"), who.mail_from
     result, asked, why = verdict(author, sent, signed, who.network)
     asks = f"; a fail would be: {asked}" if asked else ""
-    return say("dmarc", result, f"From {author}", why + asks)
+    return say("dmarc", {"unasked": result == "unknown" and not made, result: True}, f"From {author}", why + asks)

@@ -15,6 +15,7 @@ from smtpkit.network import Answer
 
 STATUSES = ("pass", "warn", "fail", "unknown")
 COLUMNS = ("check", "subject", "status", "evidence", "advice", "source")
+MOST_NAMES = 10  # of one PTR answer that are asked, as RFC 7208 4.6.4 has it for SPF
 LONGEST = 1500  # characters of evidence kept; a DNS answer may hold 64 KB
 _GRAVITY = ("pass", "warn", "unknown", "fail")
 _ABSENT = ("no List-Unsubscribe", "not marked as an advertisement")
@@ -84,7 +85,7 @@ def silent(answer: Answer) -> str:
 def confirmed(ip: str, network: Any) -> tuple[list[str], list[str], str]:
     """PTR names of `ip`, those that lead back to it (FCrDNS), and why something could not be asked."""
     answer = network.resolve(as_ip(ip).reverse_pointer, "PTR")
-    back = {name: network.resolve(name, "AAAA" if ":" in ip else "A") for name in answer.rows[:10]}
+    back = {name: network.resolve(name, "AAAA" if ":" in ip else "A") for name in answer.rows[:MOST_NAMES]}
     good = [name for name, told in back.items() if as_ip(ip) in map(as_ip, told.rows)]
     return list(answer.rows), good, next(filter(None, map(silent, (answer, *back.values()))), "")
 
