@@ -80,3 +80,38 @@ def test_of_many_ptr_names_chance_decides_nothing() -> None:
         found = judged(None, {reverse(IP, "in-addr.arpa"): {"PTR": told}})
         assert (found.status["ptr"], "13 names, 10 of them asked" in found.evidence["ptr"]) == ("warn", True)
     assert judged(None, {reverse(IP, "in-addr.arpa"): {"PTR": names[:3]}}).status["ptr"] == "fail"
+
+
+SPF_RECORDS = {
+    "three names that are gone": (f"ip4:{IP} a:g1.example a:g2.example mx:g3.example -all", "fail", "void"),
+    "an mx of many names": (f"ip4:{IP} mx:many.example -all", "fail", "mx"),
+    "an address behind all": (f"ip4:192.0.2.9 -all ip4:{IP}", "pass", f"behind all: ip4:{IP}"),
+    "a modifier behind all": (f"ip4:{IP} -all exp=e.ours.example", "pass", "-all exp=e.ours.example"),
+    "two names that are gone": (f"ip4:{IP} a:g1.example mx:g3.example -all", "pass", "2 of 10"),
+}
+
+
+@pytest.mark.parametrize(("terms", "status", "words"), SPF_RECORDS.values(), ids=SPF_RECORDS)
+def test_a_record_is_shown_as_published_and_read_to_its_end(terms: str, status: str, words: str) -> None:
+    names = [f"m{n}.many.example" for n in range(12)]
+    more = {"many.example": {"MX": [f"10 {name}" for name in names]}, "ours.example": {"TXT": [f"v=spf1 {terms}"]}}
+    found = judged(None, more | {name: {"A": ["192.0.2.1"]} for name in names})
+    assert (found.status["spf_record"], words in found.evidence["spf_record"]) == (status, True)
+    assert f"v=spf1 {terms}" in found.evidence["spf_record"]
+
+
+NEARLY = {
+    "quotes": ("ours.example", '"v=spf1 -all"', "spf_record", "fail"),
+    "a semicolon": ("ours.example", "v=spf1; ip4:192.0.2.1 -all", "spf_record", "fail"),
+    "a blank": ("_dmarc.ours.example", "v=DMARC1 p=reject", "dmarc_record", "fail"),
+    "another order": ("_dmarc.ours.example", "p=reject; v=DMARC1", "dmarc_record", "fail"),
+    "no semicolon": ("_mta-sts.ours.example", "v=STSv1 id=1", "mta_sts", "warn"),
+    "another version": ("_smtp._tls.ours.example", "v=TLSRPT1; rua=mailto:a@ours.example", "tls_rpt", "warn"),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "check", "status"), NEARLY.values(), ids=NEARLY)
+def test_what_is_nearly_a_record_is_shown(name: str, text: str, check: str, status: str) -> None:
+    found = judged(None, {name: {"TXT": [text, "MS=ms1"]}})
+    assert found.status[check] == status
+    assert (text in found.evidence[check], "MS=ms1" in found.evidence[check]) == (True, False)

@@ -11,7 +11,7 @@ import dkim
 
 from smtpkit.address import organisation
 from smtpkit.checks import spf
-from smtpkit.checks.found import Row, Sender, say, silent
+from smtpkit.checks.found import Row, Sender, near, say, silent
 from smtpkit.lint import Reading, tags
 from smtpkit.network import Answer, chosen
 
@@ -183,7 +183,7 @@ def _record(domain: str, network: Any) -> Row:
     many = f"several records at {', '.join(made.several)}" if made.several else ""
     older = organisation(domain)
     says = "" if older == made.organisation else f" (by the Public Suffix List, RFC 7489: {older})"
-    none = many or ("" if made.failed else "no record")
+    none = many or ("" if made.failed else "no record" + near(network.resolve(f"_dmarc.{domain}", "TXT"), "dmarc"))
     told = f"{record}; asks for {asked}; organisation {made.organisation}{says}" if record else none
     faults = {
         "unreadable": made.failed and not record,

@@ -82,6 +82,12 @@ def silent(answer: Answer) -> str:
     return "" if answer.status in ("ok", "nodata", "nxdomain") else f"DNS {answer.status}{detail}"
 
 
+def near(answer: Answer, word: str) -> str:
+    """What stands where a record is missing, and speaks of one: quotes, commas and other faults make it none."""
+    odd = [row for row in answer.rows if word in row.lower()]
+    return f"; what is there does not begin as one: {' | '.join(odd)}" if odd else ""
+
+
 def confirmed(ip: str, network: Any) -> tuple[list[str], list[str], str]:
     """PTR names of `ip`, those that lead back to it (FCrDNS), and why something could not be asked."""
     answer = network.resolve(as_ip(ip).reverse_pointer, "PTR")

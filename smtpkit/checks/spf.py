@@ -16,9 +16,10 @@ import pandas as pd
 from spftrace import Evaluator, Limits, SpfPermError, parse
 
 from smtpkit.address import as_ip
-from smtpkit.checks.found import Row, Sender, say, silent
+from smtpkit.checks.found import Row, Sender, near, say, silent
 from smtpkit.network import chosen
 
+_NOBODY = "0.0.0.0"  # an address that no term names, so that the whole record is read
 MOST_TERMS, MOST_RECORDS = 10, 60  # RFC 7208 4.6.4; read for one tree: a hostile zone may include for ever
 _ASKS = ("include", "a", "mx", "ptr", "exists", "redirect")
 _RCODES = {"ok": "NOERROR", "nodata": "NOERROR", "servfail": "SERVFAIL", "timeout": "TIMEOUT"}
@@ -145,7 +146,7 @@ def _terms(domain: str, network: Any) -> tuple[list[Any], str]:
     found = [row for row in answer.rows if row.lower().split(" ")[0] == "v=spf1"]
     if len(found) != 1:
         several = f"{len(found)} SPF records: {' | '.join(found)}"
-        return [], silent(answer) or (several if found else "no SPF record")
+        return [], silent(answer) or (several if found else f"no SPF record{near(answer, 'spf')}")
     try:
         terms = parse(found[0]).terms
     except SpfPermError as error:
@@ -163,22 +164,27 @@ def rows(who: Sender) -> Iterator[Row]:
     else:
         made = check_host(who.ip, who.sent_by, who.greeting, who.network)
         yield say("spf", made.result, f"MAIL FROM {who.mail_from} from {who.ip}", str(made))
-    yield _record(who.mail_from, tree(who.mail_from, network=who.network))
+    yield _record(who.mail_from, who.network)
     helo = who.greeting
     if who.ip and helo and not helo.startswith("["):
         made = check_host(who.ip, "", helo, who.network)
         yield say("spf_helo", made.result, f"HELO {helo} from {who.ip}", str(made))
 
 
-def _record(domain: str, cost: pd.DataFrame) -> Row:
-    head, total, terms = cost.note[0], cost.total[0], cost.term[cost.depth == 1]
-    top = [term.lower().lstrip("+") for term in terms]
+def _record(domain: str, network: Any) -> Row:
+    cost, stranger = tree(domain, network=network), check_host(_NOBODY, f"postmaster@{domain}", "", network)
+    text = next((row for row in network.resolve(domain, "TXT").rows if row.lower().startswith("v=spf1")), "")
+    behind = re.split(r"(?i) [-+~?]?all(?: |$)", text, maxsplit=1)[1:]
+    lost = " ".join(word for word in "".join(behind).split() if "=" not in word)
+    head, total = cost.note[0], cost.total[0]
+    top = [term.lower().lstrip("+") for term in cost.term[cost.depth == 1]]
     above, reached = dict[int, str](), list[str]()  # an include's all lets it match
     for depth, term in zip(cost.depth, cost.term, strict=True):
         above = {at: one for at, one in above.items() if at < depth} | {depth: term}
         reached += [term.lower().lstrip("+")] if not any(one[0] in "-~?" for one in [*above.values()][:-1]) else []
     notes = [f"{row.term}: {row.note}" for row in cost.itertuples() if row.note]
-    says = "; ".join([f"{total} of {MOST_TERMS} DNS terms: v=spf1 {' '.join(terms)}", *notes])
+    says = [f"{total} of {MOST_TERMS} DNS terms: {text}", *notes, stranger.term * (stranger.result == "permerror")]
+    says += [f"never read, as it stands behind all: {lost}"] if lost else []
     gone = any(note.startswith("redirect=") and ": no SPF record" in note for note in notes)
     faults = {
         "unreadable": head.startswith("DNS"),
@@ -188,8 +194,9 @@ def _record(domain: str, cost: pd.DataFrame) -> Row:
         or any(re.match(r"(?:ip[46]|a|mx)\b.*(?:/0(?://\d+)?|//0)$", term) for term in reached),
         "unread": any(": DNS " in note for note in notes),
         "includes": any(not note.endswith("depends on the message") for note in notes),
+        "limits": stranger.result == "permerror",
         "ptr": any(term.lstrip("-~?").startswith("ptr") for term in top),
         "open_end": not any(term in ("-all", "~all") or term.startswith("redirect=") for term in top),
         "ok": True,
     }
-    return say("spf_record", faults, domain, head or says)
+    return say("spf_record", faults, domain, head or "; ".join(filter(None, says)))
