@@ -20,6 +20,7 @@ content-type content-transfer-encoding""".split()
 HIDDEN = ("bcc", "resent-bcc")
 """Fields that would show everybody who was to be hidden."""
 _FIELD = re.compile(rb"[!-9;-~]+:|$")
+_ZONE = re.compile(r"\s([+-]\d{4}|UTC?|GMT|[ECMP][SD]T)\b")  # RFC 5322 3.3 and 4.3
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _AD = re.compile(r"(?i)[(\[<{【]\s*(광\W?\s*고|ad|廣告)\s*[)\]>}】]|\A\W*광\W?\s*고\b")
 _FROM_AFAR = re.compile(r"(?i)(cid|data):|https?://(?!localhost|127\.)")
@@ -122,7 +123,9 @@ class Reading:
             why = "" if [parsedate_to_datetime(date) for date in dates] else "no Date"
         except (ValueError, IndexError, OverflowError):
             why = "unreadable: "
-        yield "date", why or len(dates) != 1, why + " | ".join(dates), "fail"
+        zone = "" if all(map(_ZONE.search, dates)) else "no zone such as +0900: "
+        bad = why or len(dates) != 1
+        yield "date", bad or zone, (why or zone) + " | ".join(dates), "fail" if bad else "warn"
         fits = [re.fullmatch(r"<[^\s<>@]+@[^\s<>@]+>", text) and len(text) <= 500 for text in ids]
         yield "message_id", len(ids) != 1 or not all(fits), " | ".join(ids) or "no Message-ID", "fail"
         times = Counter(name for name, _ in self.fields)

@@ -1,12 +1,18 @@
 """What senders publish and write, and what was said of it: wrong causes, lost evidence, verdicts by chance."""
 
+import time
 from typing import Any
 
 import pytest
 
+import smtpkit as sk
 from smtpkit import checks
+from smtpkit.address import mailbox
 from smtpkit.errors import InvalidInput
+from smtpkit.lint import lint
+from smtpkit.message import build_message
 from tests.fake_network import FakeNetwork, reverse
+from tests.test_preflight_faults import signed
 from tests.test_sender_faults import PEM, PLAIN, RSA_P
 from tests.test_sender_faults import zone as zone_with
 
@@ -115,3 +121,55 @@ def test_what_is_nearly_a_record_is_shown(name: str, text: str, check: str, stat
     found = judged(None, {name: {"TXT": [text, "MS=ms1"]}})
     assert found.status[check] == status
     assert (text in found.evidence[check], "MS=ms1" in found.evidence[check]) == (True, False)
+
+
+def test_a_file_of_unix_is_judged_as_it_would_be_sent() -> None:
+    found = judged(SIGNED.replace(b"\r\n", b"\n"))
+    assert (found.status["message: line_ends"], found.status["dkim"]) == ("pass", "pass")
+    mixed = SIGNED.replace(b"\r\nhi", b"\nhi")
+    assert judged(mixed).status["message: line_ends"] == "fail"
+
+
+DATES = {
+    "a zone": ("Tue, 24 Nov 2026 09:12:00 +0900", "pass"),
+    "UTC by its comment": ("Tue, 24 Nov 2026 09:12:00 -0000 (UTC)", "pass"),
+    "GMT": ("Tue, 24 Nov 2026 09:12:00 GMT", "pass"),
+    "no zone": ("Tue, 24 Nov 2026 09:12:00", "warn"),
+    "a colon in it": ("Tue, 24 Nov 2026 09:12:00 +09:00", "warn"),
+    "a name that means nothing": ("Tue, 24 Nov 2026 09:12:00 KST", "warn"),
+    "no date": ("2026-11-24T09:12:00+09:00", "fail"),
+}
+
+
+@pytest.mark.parametrize(("text", "status"), DATES.values(), ids=DATES)
+def test_a_date_has_the_zone_that_its_advice_asks_for(text: str, status: str) -> None:
+    octets = f"From: a@ours.example\r\nDate: {text}\r\n\r\nhi\r\n".encode()
+    assert {row["check"]: row["status"] for row in lint(octets)}["date"] == status
+
+
+@pytest.mark.parametrize(("ago", "status"), [(60, "fail"), (-3600, "pass")], ids=["over", "not yet"])
+def test_a_signature_that_is_over_counts_for_nothing(ago: int, status: str) -> None:
+    now = int(time.time())
+    found = judged(signed(PLAIN.octets, "from", f" t={now - 600}; x={now - ago};"))
+    assert found.status["dkim"] == status
+    assert ("expired on" in found.evidence["dkim"]) == (status == "fail")
+
+
+@pytest.mark.parametrize("selector", ["s1", "s1._domainkey", "s1._domainkey.ours.example"])
+def test_a_selector_may_be_pasted_whole(selector: str) -> None:
+    assert judged(None, selector=selector).subject["dkim_key"] == "s1._domainkey.ours.example"
+
+
+@pytest.mark.parametrize(
+    "text", ["a@x.example, b@x.example", "a@x.example;b@y.example", "<a@x.example>, <b@x.example>"]
+)
+def test_several_addresses_in_one_text_are_told_so(text: str) -> None:
+    with pytest.raises(InvalidInput, match="several addresses"):
+        build_message(sender="a@ours.example", to=text, text="hi")
+    assert mailbox('"a@b, c"@x.example') == '"a@b, c"@x.example'
+
+
+def test_a_dry_run_lints_for_the_sender_it_would_use() -> None:
+    with sk.Lab("healthy") as lab:
+        told = sk.send(PLAIN, lab.recipient, sender="b@esp.example", network=lab.network)
+    assert "warn align_spf: From ours.example, esp.example" in told.why[0]

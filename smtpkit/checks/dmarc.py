@@ -4,7 +4,9 @@ Not here: signing (signing), SPF (spf). Selectors cannot be listed: the message 
 """
 
 import re
+import time
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import dkim
@@ -51,6 +53,8 @@ def _unfit(sign: dict[str, str], key: dict[str, str]) -> str:
     """Why a signature does not count with this key, however right it is (RFC 6376 3.6.1, 6.1.1, RFC 8301)."""
     if "from" not in re.split(r"\s*:\s*", sign.get("h", "").strip().lower()):
         return f"h={sign.get('h', '')}: From is not signed, so anybody may write it"
+    if re.fullmatch("[0-9]{1,12}", end := sign.get("x", "")) and int(end) < time.time():  # dkimpy gives 10 h more
+        return f"x={end}: expired on {datetime.fromtimestamp(int(end), UTC):%Y-%m-%d %H:%M:%S} UTC"
     algorithm, flags = sign.get("a", "").lower(), key.get("t", "").lower().replace(" ", "").split(":")
     if algorithm.endswith("-sha1"):
         return f"{algorithm}: receivers must not verify SHA-1 (RFC 8301)"
