@@ -173,3 +173,35 @@ def test_a_dry_run_lints_for_the_sender_it_would_use() -> None:
     with sk.Lab("healthy") as lab:
         told = sk.send(PLAIN, lab.recipient, sender="b@esp.example", network=lab.network)
     assert "warn align_spf: From ours.example, esp.example" in told.why[0]
+
+
+REPORTS = {
+    "our own": ("rua=mailto:d@ours.example", {}, "pass"),
+    "another host of ours": ("rua=mailto:d@mail.ours.example!10m", {}, "pass"),
+    "two, with blanks": ("rua=mailto:d@ours.example , mailto:e@ours.example", {}, "pass"),
+    "no mailto": ("rua=d@ours.example", {}, "warn"),
+    "a web page": ("rua=https://ours.example/dmarc", {}, "warn"),
+    "another's, which has not agreed": ("rua=mailto:d@reports.example", {}, "warn"),
+    "another's, of failures": ("rua=mailto:d@ours.example; ruf=mailto:d@reports.example", {}, "warn"),
+    "another's, which agrees": ("rua=mailto:d@reports.example", {"TXT": ["v=DMARC1"]}, "pass"),
+    "another's, dead for now": ("rua=mailto:d@reports.example", "servfail", "pass"),
+}
+
+
+@pytest.mark.parametrize(("terms", "agreed", "status"), REPORTS.values(), ids=REPORTS)
+def test_a_record_whose_reports_do_not_come_says_so(terms: str, agreed: Any, status: str) -> None:
+    more = {"_dmarc.ours.example": {"TXT": [f"v=DMARC1; p=reject; {terms}"]}}
+    found = judged(None, more | {"ours.example._report._dmarc.reports.example": agreed})
+    assert found.status["dmarc_record"] == status
+    assert ("no reports to" in found.evidence["dmarc_record"]) == (status == "warn")
+
+
+def test_the_two_halves_of_the_world_are_the_world_and_a_redirect_to_nothing_is_told() -> None:
+    halves = {"ours.example": {"TXT": ["v=spf1 ip4:0.0.0.0/1 ip4:128.0.0.0/1 -all"]}}
+    assert judged(None, halves).status["spf_record"] == "fail"
+    sixth = {"ours.example": {"TXT": [f"v=spf1 ip4:{IP} ip6:::/0 -all"]}}
+    assert "anybody passes by ip6:::/0" in judged(None, sixth).evidence["spf_record"]
+    two = {"ours.example": {"TXT": [f"v=spf1 ip4:{IP} redirect=two.example"]}}
+    assert (
+        judged(None, two | {"two.example": {"TXT": ["v=spf1 -all", "v=spf1 -all"]}}).status["spf_record"] == "fail"
+    )

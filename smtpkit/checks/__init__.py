@@ -73,8 +73,7 @@ def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any,
     name, ip, octets = host_name("domain", domain), ip or net.sender_ip, getattr(message, "octets", message)
     if octets is not None and not isinstance(octets, bytes):
         raise refuse("message", type(message).__name__, "is no message", "give a Message or its octets")
-    if octets and b"\r" not in octets:  # a file as Unix has it: `send` writes CRLF
-        octets = octets.replace(b"\n", b"\r\n")
+    octets = octets.replace(b"\n", b"\r\n") if octets and b"\r" not in octets else octets  # Unix; `send` does so
     ip = str(sending_ip(ip)) if ip else None
     sender = getattr(message, "sender", None) if mail_from is None else mail_from
     local, _, path = (sender or "").strip().strip("<>").rpartition("@")

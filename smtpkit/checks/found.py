@@ -83,9 +83,8 @@ def silent(answer: Answer) -> str:
 
 
 def near(answer: Answer, word: str) -> str:
-    """What stands where a record is missing, and speaks of one: quotes, commas and other faults make it none."""
-    odd = [row for row in answer.rows if word in row.lower()]
-    return f"; what is there does not begin as one: {' | '.join(odd)}" if odd else ""
+    """What stands where a record is missing and names it (`word`, capitals): its quotes or commas made it none."""
+    return "".join(f"; what is there does not begin as one: {row}" for row in answer.rows if word in row.upper())
 
 
 def confirmed(ip: str, network: Any) -> tuple[list[str], list[str], str]:

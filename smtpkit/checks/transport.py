@@ -67,8 +67,8 @@ def _record(network: Any, name: str, version: str, tag: str, form: str) -> tuple
     found = [row for row in answer.rows if row.replace(" ", "").split(";")[0] == version]
     good = len(found) == 1 and re.match(form, tags(found[0]).get(tag, ""))
     lacking = "broken" if found else "unreadable" if silent(answer) else "none"
-    none = f"no record{near(answer, version[2:5].lower())}"
-    return "ok" if good else lacking, silent(answer) or " | ".join(found) or none
+    said = silent(answer) or " | ".join(found) or "no record" + near(answer, version[2:5])
+    return "ok" if good else lacking, said
 
 
 def _sts(who: Sender, route: MxRoute) -> Row:
