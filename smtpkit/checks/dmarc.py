@@ -19,7 +19,7 @@ from smtpkit.network import Answer, chosen
 WEAKER = {"reject": "quarantine", "quarantine": "none", "none": "none"}  # t=y, RFC 9989 4.7
 Told = tuple[str, str]
 """A result of SPF or DKIM, and the domain that it holds for."""
-_LEAKS = (dkim.DKIMException, ValueError, LookupError, TypeError)  # what dkimpy's parsers raise
+_LEAKS = (dkim.DKIMException, ValueError, LookupError, TypeError, AssertionError)  # what dkimpy's parsers raise
 _SERVICES = re.compile(r"(?i);\s*s\s*=[^;]*|^\s*s\s*=[^;]*;")  # dkimpy knows no list of services
 _VERSION = re.compile(r"\s*[vV]\s*=\s*DMARC1\s*(;|$)")  # RFC 9989 4.8: the value exactly so
 
@@ -33,7 +33,7 @@ def key(answer: Answer) -> tuple[str, str]:
     try:
         _, size, kind, _ = dkim.evaluate_pk("the key", _SERVICES.sub("", said).encode("utf-8", "surrogateescape"))
     except _LEAKS as error:
-        broken = str(error)
+        broken = str(error) or "no such key can be read"
     broken = broken or _not_for_mail(tag)
     broken = f"{len(answer.rows)} records at one name" if len(answer.rows) > 1 else broken
     faults = {"revoked": tag.get("p") == "" and len(answer.rows) == 1, "broken": broken}
