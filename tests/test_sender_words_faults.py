@@ -206,3 +206,18 @@ def test_the_two_halves_of_the_world_are_the_world_and_a_redirect_to_nothing_is_
     assert (
         judged(None, two | {"two.example": {"TXT": ["v=spf1 -all", "v=spf1 -all"]}}).status["spf_record"] == "fail"
     )
+
+
+DBL, ZEN = {"ours.example.dbl.spamhaus.org": {"A": ["127.0.1.2"]}}, "zen.spamhaus.org"
+CLEAN = {reverse("127.0.0.2", ZEN): {"A": ["127.0.0.2"]}}
+TOLD = {
+    "no address is known": ({}, None, "unknown"),
+    "the domain is listed, the address is not": (DBL | CLEAN, IP, "pass"),
+    "the address is listed": (CLEAN | {reverse(IP, ZEN): {"A": ["127.0.0.3"]}}, IP, "fail"),
+}
+
+
+@pytest.mark.parametrize(("more", "ip", "status"), TOLD.values(), ids=TOLD)
+def test_a_rule_on_the_address_is_judged_by_lists_of_addresses(more: dict[str, Any], ip: Any, status: str) -> None:
+    found = judged(None, more, ip=ip, helo=None).loc["rule"]
+    assert list(found[found.subject.str.contains("not on Spamhaus")].status) == [status]

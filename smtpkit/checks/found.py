@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from smtpkit.address import as_ip
+from smtpkit.address import as_ip, numeric
 from smtpkit.catalogue import render, rows
 from smtpkit.escape import one_line
 from smtpkit.network import Answer
@@ -110,12 +110,12 @@ def page(checked: pd.DataFrame) -> str:
 
 
 def _told(found: Sequence[Row], need: str) -> str:
-    """The gravest status of a check's rows; "dnsbl/spamhaus": of those that name it; "~": a warning will do."""
+    """The gravest status of a check's rows; "dnsbl/spamhaus": of its lists of addresses; "~": a warning will do."""
     check, _, word = need.rstrip("~").partition("/")
-    said = [row for row in found if row.check == check and word in f"{row.subject} {row.evidence}"]
+    asked = {row: row.subject.partition(" in ") for row in found if row.check == check}
+    said = [row for row, (host, _, zone) in asked.items() if not word or (numeric(host) and word in zone)]
     told = ["unknown" if row.evidence in _ABSENT and row.status == "pass" else row.status for row in said]
-    gravest = min if check == "dkim" else max  # RFC 6376 6.1: one good signature is enough
-    status = gravest(told, key=_GRAVITY.index, default="unknown")
+    status = (min if check == "dkim" else max)(told, key=_GRAVITY.index, default="unknown")  # RFC 6376 6.1
     return "pass" if need.endswith("~") and status == "warn" else status
 
 
