@@ -104,10 +104,10 @@ class Reading:
         """The domain of the one address in From, as an envelope would have it; None if there is no such."""
         # RFC 2047 6.2: a field is parsed, then decoded
         raw = re.findall(rb"(?im)^from[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", self.header)
-        text = re.sub(r'"(?:[^"\\]|\\.)*"', "", decode(b",".join(raw).replace(b"\r\n", b"")))
+        text = re.sub(r'"(?:[^"\\]|\\.)*"|=\?\S*?\?=', "", decode(b",".join(raw).replace(b"\r\n", b"")))
         boxes = [box for box in _uncommented(text).split(",") if box.strip()]
-        if len(boxes) != 1:
-            return None
+        if len(boxes) != 1 or len(set(re.findall(r"@([^\s<>@]+)", boxes[0].lower()))) > 1:
+            return None  # of "a@x <a@y>" some readers take the first
         named = re.search(r"<([^<>]*)>", boxes[0])
         return domain_of(mailbox_or_none((named[1] if named else boxes[0]).strip()))
 

@@ -221,3 +221,17 @@ TOLD = {
 def test_a_rule_on_the_address_is_judged_by_lists_of_addresses(more: dict[str, Any], ip: Any, status: str) -> None:
     found = judged(None, more, ip=ip, helo=None).loc["rule"]
     assert list(found[found.subject.str.contains("not on Spamhaus")].status) == [status]
+
+
+AUTHORS = {
+    "two domains": ("ceo@bank.example <a@ours.example>", "fail", "unknown"),
+    "the same twice": ("a@ours.example <a@ours.example>", "pass", "pass"),
+    "quoted": ('"ceo@bank.example" <a@ours.example>', "pass", "pass"),
+    "in an encoded word": ("=?utf-8?q?ceo@bank.example?= <a@ours.example>", "pass", "pass"),
+}
+
+
+@pytest.mark.parametrize(("author", "lint_says", "dmarc_says"), AUTHORS.values(), ids=AUTHORS)
+def test_a_from_that_readers_read_in_two_ways_is_none(author: str, lint_says: str, dmarc_says: str) -> None:
+    found = judged(PLAIN.octets.replace(b"From: a@ours.example", f"From: {author}".encode()))
+    assert (found.status["message: from"], found.status["dmarc"]) == (lint_says, dmarc_says)
