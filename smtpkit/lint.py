@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import unquote
 
 from smtpkit.address import domain_of, mailbox_or_none, organisation
 from smtpkit.catalogue import rows
@@ -143,8 +144,7 @@ class Reading:
         bare = len(re.findall(rb"\r(?!\n)|(?<!\r)\n|\0", self.octets))
         yield "line_ends", bare, f"{bare} bare CR, bare LF or NUL", "fail"
         head, body = (len(half.translate(None, bytes(range(128)))) for half in (self.header, self.body))
-        value = f"{head} octets above 127 in the header, {body} in the body"
-        yield "transport", head or body, value, "warn"
+        yield "transport", head or body, f"{head} octets above 127 in the header, {body} in the body", "warn"
 
     def _bodies(self) -> Iterator[Found]:
         charsets = "; ".join(self.odd_charsets)
@@ -174,11 +174,11 @@ class Reading:
             hit = home and organisation(home) in map(organisation, named)
             value = f"From {home or 'has no address'}, {' and '.join(named) or 'no other domain given'}"
             yield check, not hit, value, "warn" if home and named else "unknown"
-        cids = {str(part.get("Content-ID", "")).strip().strip("<>") for part in self.mail.walk()}
+        cids = {unquote(str(part.get("Content-ID", ""))).strip().strip("<>") for part in self.mail.walk()}
         tags = re.findall(r"(?is)<img\b[^>]*>", self.html[: self.html.rfind(">") + 1])  # else by its square
         images = [("".join(_SRC.findall(tag)[:1]), re.search(r"(?i)\salt[\s=/>]", tag)) for tag in tags]
-        lost = [src for src, _ in images if src[:4].lower() == "cid:" and src[4:] not in cids]
-        odd = [f"no such part: {src}" for src in lost]
+        inside = [src for src, _ in images if src[:4].lower() == "cid:"]
+        odd = [f"no such part: {src}" for src in inside if unquote(src[4:]) not in cids]  # RFC 2392 2: %40 is @
         odd += [f"cannot be reached: {src}" for src, _ in images if not _FROM_AFAR.match(src)]
         soft = [f"not https: {src}" for src, _ in images if src.lower().startswith("http://")]
         soft += [f"no alt text: {src}" for src, has in images if not has]

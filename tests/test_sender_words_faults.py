@@ -235,3 +235,15 @@ AUTHORS = {
 def test_a_from_that_readers_read_in_two_ways_is_none(author: str, lint_says: str, dmarc_says: str) -> None:
     found = judged(PLAIN.octets.replace(b"From: a@ours.example", f"From: {author}".encode()))
     assert (found.status["message: from"], found.status["dmarc"]) == (lint_says, dmarc_says)
+
+
+@pytest.mark.parametrize("link", ["cid:logo@ours.example", "cid:logo%40ours.example", "CID:a%20b"])
+def test_a_picture_may_be_named_as_a_url_is_written(link: str) -> None:
+    head = b"From: a@ours.example\r\nMIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=B\r\n\r\n"
+    page = f'--B\r\nContent-Type: text/html\r\n\r\n<img src="{link}" alt="">\r\n'.encode()
+    pictures = b"".join(
+        b"--B\r\nContent-Type: image/png\r\nContent-ID: <%s>\r\n\r\nx\r\n" % name
+        for name in (b"logo@ours.example", b"a%20b")
+    )
+    told = {row["check"]: row["status"] for row in lint(head + page + pictures + b"--B--\r\n")}
+    assert told["images"] == "pass"
