@@ -151,6 +151,8 @@ def mailbox(text: str, what: str = "address") -> str:
     if not at:
         raise refuse(what, text, "has no @", "write local@domain")
     if not (_DOT_STRING.match(local) or _QUOTED.match(local)):
+        if re.search("@.*[,;]", local):
+            raise refuse(what, text, "looks like several addresses", "give them as a list")
         raise refuse(what, text, "has a local part that is no dot-string or quoted string", "write local@domain")
     address = _unliteral(domain)
     made = f"{local}@{literal(str(address)) if address else host_name(what, domain)}"

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import unquote
 
 from smtpkit.address import domain_of, mailbox_or_none, organisation
 from smtpkit.catalogue import rows
@@ -20,6 +21,7 @@ content-type content-transfer-encoding""".split()
 HIDDEN = ("bcc", "resent-bcc")
 """Fields that would show everybody who was to be hidden."""
 _FIELD = re.compile(rb"[!-9;-~]+:|$")
+_ZONE = re.compile(r"\s([+-]\d{4}|UTC?|GMT|[ECMP][SD]T)\b")  # RFC 5322 3.3 and 4.3
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _AD = re.compile(r"(?i)[(\[<{【]\s*(광\W?\s*고|ad|廣告)\s*[)\]>}】]|\A\W*광\W?\s*고\b")
 _FROM_AFAR = re.compile(r"(?i)(cid|data):|https?://(?!localhost|127\.)")
@@ -103,10 +105,10 @@ class Reading:
         """The domain of the one address in From, as an envelope would have it; None if there is no such."""
         # RFC 2047 6.2: a field is parsed, then decoded
         raw = re.findall(rb"(?im)^from[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", self.header)
-        text = re.sub(r'"(?:[^"\\]|\\.)*"', "", decode(b",".join(raw).replace(b"\r\n", b"")))
+        text = re.sub(r'"(?:[^"\\]|\\.)*"|=\?\S*?\?=', "", decode(b",".join(raw).replace(b"\r\n", b"")))
         boxes = [box for box in _uncommented(text).split(",") if box.strip()]
-        if len(boxes) != 1:
-            return None
+        if len(boxes) != 1 or len(set(re.findall(r"@([^\s<>@]+)", boxes[0].lower()))) > 1:
+            return None  # of "a@x <a@y>" some readers take the first
         named = re.search(r"<([^<>]*)>", boxes[0])
         return domain_of(mailbox_or_none((named[1] if named else boxes[0]).strip()))
 
@@ -122,7 +124,9 @@ class Reading:
             why = "" if [parsedate_to_datetime(date) for date in dates] else "no Date"
         except (ValueError, IndexError, OverflowError):
             why = "unreadable: "
-        yield "date", why or len(dates) != 1, why + " | ".join(dates), "fail"
+        zone = "" if all(map(_ZONE.search, dates)) else "no zone such as +0900: "
+        bad = why or len(dates) != 1
+        yield "date", bad or zone, (why or zone) + " | ".join(dates), "fail" if bad else "warn"
         fits = [re.fullmatch(r"<[^\s<>@]+@[^\s<>@]+>", text) and len(text) <= 500 for text in ids]
         yield "message_id", len(ids) != 1 or not all(fits), " | ".join(ids) or "no Message-ID", "fail"
         times = Counter(name for name, _ in self.fields)
@@ -140,8 +144,7 @@ class Reading:
         bare = len(re.findall(rb"\r(?!\n)|(?<!\r)\n|\0", self.octets))
         yield "line_ends", bare, f"{bare} bare CR, bare LF or NUL", "fail"
         head, body = (len(half.translate(None, bytes(range(128)))) for half in (self.header, self.body))
-        value = f"{head} octets above 127 in the header, {body} in the body"
-        yield "transport", head or body, value, "warn"
+        yield "transport", head or body, f"{head} octets above 127 in the header, {body} in the body", "warn"
 
     def _bodies(self) -> Iterator[Found]:
         charsets = "; ".join(self.odd_charsets)
@@ -171,11 +174,11 @@ class Reading:
             hit = home and organisation(home) in map(organisation, named)
             value = f"From {home or 'has no address'}, {' and '.join(named) or 'no other domain given'}"
             yield check, not hit, value, "warn" if home and named else "unknown"
-        cids = {str(part.get("Content-ID", "")).strip().strip("<>") for part in self.mail.walk()}
+        cids = {unquote(str(part.get("Content-ID", ""))).strip().strip("<>") for part in self.mail.walk()}
         tags = re.findall(r"(?is)<img\b[^>]*>", self.html[: self.html.rfind(">") + 1])  # else by its square
         images = [("".join(_SRC.findall(tag)[:1]), re.search(r"(?i)\salt[\s=/>]", tag)) for tag in tags]
-        lost = [src for src, _ in images if src[:4].lower() == "cid:" and src[4:] not in cids]
-        odd = [f"no such part: {src}" for src in lost]
+        inside = [src for src, _ in images if src[:4].lower() == "cid:"]
+        odd = [f"no such part: {src}" for src in inside if unquote(src[4:]) not in cids]  # RFC 2392 2: %40 is @
         odd += [f"cannot be reached: {src}" for src, _ in images if not _FROM_AFAR.match(src)]
         soft = [f"not https: {src}" for src, _ in images if src.lower().startswith("http://")]
         soft += [f"no alt text: {src}" for src, has in images if not has]

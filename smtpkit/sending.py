@@ -1,6 +1,7 @@
 """sending: `send`: one message, delivered only with live=True and an allow-list. Not here: what it is (message)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -177,7 +178,7 @@ class _Sending:
 
     def lints(self) -> str:
         """What the dry run says of the message."""
-        found = self.message.lint()
+        found = replace(self.message, sender=self.envelope.sender).lint()
         odd = found[found.status.isin(["warn", "fail"])]
         told = [f"{row.status} {row.check}: {row.value}" for row in odd.itertuples()]
         return f"a dry run; live=True and an allow_to deliver it. Lints: {one_line('; '.join(told) or 'all pass')}"

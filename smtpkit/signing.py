@@ -12,7 +12,7 @@ import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
-from smtpkit.address import refuse_controls
+from smtpkit.address import host_name, refuse_controls
 from smtpkit.errors import InvalidInput, refuse
 from smtpkit.fields import LINE, read
 from smtpkit.parts import split
@@ -27,7 +27,7 @@ def signature(octets: bytes, key: Any, selector: str, domain: str) -> bytes:
     """The DKIM-Signature field for a message with CRLF line ends (RFC 6376, relaxed/relaxed).
 
     `key`: Path of a PEM file, PEM text, a private key of `cryptography`, or a base64 Ed25519 seed (RFC 8463).
-    InvalidInput: no From, an unusable key or name, a line that a server would cut after signing.
+    InvalidInput: no From, an unusable key or name (so one over 66 octets), a line that a server would cut.
     """
     if max(map(len, octets.split(b"\r\n"))) > LINE:
         raise InvalidInput("a line is over 998 octets: servers cut it and break the signature; fold it first")
@@ -35,8 +35,9 @@ def signature(octets: bytes, key: Any, selector: str, domain: str) -> bytes:
     if "from" not in have:
         raise InvalidInput("a message without From cannot be signed (RFC 6376 5.4); add one")
     for what, name in (("selector", selector), ("domain", domain)):
-        if not name or not refuse_controls(what, name).isascii() or set(name) & set(" ;=@:"):
+        if not refuse_controls(what, name).isascii():
             raise refuse(what, name, "is no DNS name in ASCII", "write it as it stands in DNS, IDN as xn--")
+    selector, domain = host_name("selector", selector), host_name("domain", domain)
     wanted = ALWAYS + [name for name in IF_THERE if name in have]
     names = [name for name in wanted for _ in range(have.count(name) + 1)]
     algorithm, secret = _secret(key)
@@ -46,6 +47,8 @@ def signature(octets: bytes, key: Any, selector: str, domain: str) -> bytes:
         made = signer.sign(*where, secret, canonicalize=relaxed, include_headers=names)
     except (dkim.DKIMException, LookupError) as why:
         raise InvalidInput(f"the header cannot be signed ({why}); see the lint header_lines") from None
+    if not all(tag in made for tag in (b" s=%s;" % where[0], b" d=%s;" % where[1], b" i=@%s;" % where[1])):
+        raise refuse("domain", domain, "or selector is too long for one line of dkimpy's", "sign in your server")
     return bytes(made.replace(b"\r\n \r\n", b"\r\n"))  # dkimpy may fold once too often, leaving a blank line
 
 
@@ -70,4 +73,4 @@ def _load(octets: bytes) -> Any:
         return ed25519.Ed25519PrivateKey.from_private_bytes(b64decode(octets, validate=True))
     except (ValueError, TypeError) as error:
         kind = type(error).__name__
-        raise InvalidInput(f"the DKIM key cannot be read ({kind}); give an unencrypted PEM key") from None
+        raise InvalidInput(f"the DKIM key cannot be read ({kind}); give unencrypted PEM or its Path") from None

@@ -73,12 +73,14 @@ def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any,
     name, ip, octets = host_name("domain", domain), ip or net.sender_ip, getattr(message, "octets", message)
     if octets is not None and not isinstance(octets, bytes):
         raise refuse("message", type(message).__name__, "is no message", "give a Message or its octets")
+    octets = octets.replace(b"\n", b"\r\n") if octets and b"\r" not in octets else octets  # Unix; `send` does so
     ip = str(sending_ip(ip)) if ip else None
     sender = getattr(message, "sender", None) if mail_from is None else mail_from
     local, _, path = (sender or "").strip().strip("<>").rpartition("@")
     greeting = helo_name(helo) if helo else net.helo
     if selector is not None and not re.fullmatch(r"[\w-]+(?:\.[\w-]+)*", str(selector)):
         raise refuse("selector", selector, "is no DKIM selector", "write it as in s= of a signature, such as 's1'")
+    selector = re.sub(r"(?i)\._domainkey(\..*)?\Z", "", selector or "") or None
     who = Sender(name, net, ip, greeting, name, selector, octets)
     if path:
         return who._replace(mail_from=host_name("mail_from", path), local=local or "postmaster")

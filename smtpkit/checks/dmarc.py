@@ -4,6 +4,7 @@ Not here: signing (signing), SPF (spf). Selectors cannot be listed: the message 
 """
 
 import re
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,14 +12,14 @@ import dkim
 
 from smtpkit.address import organisation
 from smtpkit.checks import spf
-from smtpkit.checks.found import Row, Sender, say, silent
+from smtpkit.checks.found import Row, Sender, near, say, silent
 from smtpkit.lint import Reading, tags
 from smtpkit.network import Answer, chosen
 
 WEAKER = {"reject": "quarantine", "quarantine": "none", "none": "none"}  # t=y, RFC 9989 4.7
 Told = tuple[str, str]
 """A result of SPF or DKIM, and the domain that it holds for."""
-_LEAKS = (dkim.DKIMException, ValueError, LookupError, TypeError)  # what dkimpy's parsers raise
+_LEAKS = (dkim.DKIMException, ValueError, LookupError, TypeError, AssertionError)  # what dkimpy's parsers raise
 _SERVICES = re.compile(r"(?i);\s*s\s*=[^;]*|^\s*s\s*=[^;]*;")  # dkimpy knows no list of services
 _VERSION = re.compile(r"\s*[vV]\s*=\s*DMARC1\s*(;|$)")  # RFC 9989 4.8: the value exactly so
 
@@ -32,7 +33,7 @@ def key(answer: Answer) -> tuple[str, str]:
     try:
         _, size, kind, _ = dkim.evaluate_pk("the key", _SERVICES.sub("", said).encode("utf-8", "surrogateescape"))
     except _LEAKS as error:
-        broken = str(error)
+        broken = str(error) or "no such key can be read"
     broken = broken or _not_for_mail(tag)
     broken = f"{len(answer.rows)} records at one name" if len(answer.rows) > 1 else broken
     faults = {"revoked": tag.get("p") == "" and len(answer.rows) == 1, "broken": broken}
@@ -50,6 +51,8 @@ def _unfit(sign: dict[str, str], key: dict[str, str]) -> str:
     """Why a signature does not count with this key, however right it is (RFC 6376 3.6.1, 6.1.1, RFC 8301)."""
     if "from" not in re.split(r"\s*:\s*", sign.get("h", "").strip().lower()):
         return f"h={sign.get('h', '')}: From is not signed, so anybody may write it"
+    if re.fullmatch("[0-9]{1,12}", end := sign.get("x", "")) and int(end) < time.time():  # dkimpy gives 10 h more
+        return f"x={end}: expired on {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(int(end)))} UTC"
     algorithm, flags = sign.get("a", "").lower(), key.get("t", "").lower().replace(" ", "").split(":")
     if algorithm.endswith("-sha1"):
         return f"{algorithm}: receivers must not verify SHA-1 (RFC 8301)"
@@ -66,7 +69,9 @@ def verify(octets: bytes, network: Any) -> Iterator[tuple[str, str, str, str]]:
     for index, tag in enumerate(Reading(octets).signatures):
         domain, selector = tag.get("d", "").lower(), tag.get("s", "")
         answer = network.resolve(f"{selector}._domainkey.{domain}", "TXT")
-        unfit = _unfit(tag, tags(answer.rows[0])) if answer.rows else ""
+        (finding, _), unfit = key(answer), _unfit(tag, tags(answer.rows[0])) if answer.rows else ""
+        if finding in ("missing", "revoked", "broken"):  # of several records the first is one or the other
+            unfit = f"the key is {finding}: see dkim_key"
         found = ("fail", unfit) if unfit else _verified(octets, index, answer)
         if found[0] == "pass" and "l" in tag:
             found = "pass", f"verified, but l={tag['l']}: text may be appended unseen (RFC 6376 8.2)"
@@ -120,8 +125,7 @@ def policy(author: str, network: Any) -> tuple[Walk, str, str, str]:
     tag, order = tags(made.found.get(at, "")), ["p"]
     if at and at != author:
         order = ["np"] * (network.resolve(author, "A").status == "nxdomain") + ["sp", "p"]
-    says = [tag[name].lower() for name in order if tag.get(name, "").lower() in WEAKER]
-    asked = says[0] if says else "none"
+    asked = next((tag[name].lower() for name in order if tag.get(name, "").lower() in WEAKER), "none")
     return made, WEAKER[asked] if tag.get("t", "").lower() == "y" else asked, at, made.found.get(at, "")
 
 
@@ -168,7 +172,8 @@ def rows(who: Sender) -> Iterator[Row]:
         yield say("dkim_key", "unasked", who.domain, "no selector and no signed message given")
     if who.octets is not None and not signed:
         yield say("dkim", "none", who.domain, "the message has no DKIM-Signature")
-    yield from (say("dkim", result, f"d={domain} s={name}", why) for domain, name, result, why in signed)
+    for domain, name, result, why in signed:
+        yield say("dkim", "keyless" if why.startswith("the key is ") else result, f"d={domain} s={name}", why)
     yield _record(who.domain, who.network)
     yield _judged(who, [(result, domain) for domain, _, result, _ in signed])
 
@@ -179,19 +184,30 @@ def _record(domain: str, network: Any) -> Row:
     many = f"several records at {', '.join(made.several)}" if made.several else ""
     older = organisation(domain)
     says = "" if older == made.organisation else f" (by the Public Suffix List, RFC 7489: {older})"
-    none = many or ("" if made.failed else "no record")
+    none = many or ("" if made.failed else "no record" + near(network.resolve(f"_dmarc.{domain}", "TXT"), "DMARC"))
+    deaf = [*_deaf(at, record, network)]
     told = f"{record}; asks for {asked}; organisation {made.organisation}{says}" if record else none
     faults = {
         "unreadable": made.failed and not record,
         "several": many and (not record or domain in made.several),
         "none": not record,
         "no_policy": tags(record).get("p", "").lower() not in WEAKER,
+        "deaf": deaf,
         "p_none": asked == "none",
         "ok": True,
     }
-    names = f"{made.asked} name{'s' * (made.asked > 1)} asked"
-    evidence = "; ".join(filter(None, [told, names, made.failed]))
-    return say("dmarc_record", faults, f"_dmarc.{at or domain}", evidence)
+    evidence = [told, *deaf, f"{made.asked} name{'s' * (made.asked > 1)} asked", made.failed]
+    return say("dmarc_record", faults, f"_dmarc.{at or domain}", "; ".join(filter(None, evidence)))
+
+
+def _deaf(at: str, record: str, network: Any) -> Iterator[str]:
+    """Where reports do not come: no mailto:, or another's mailbox whose domain has not agreed (RFC 9990)."""
+    for uri in re.findall(r"[^,\s]+", ",".join(tags(record).get(name, "") for name in ("rua", "ruf")))[:10]:
+        host = (re.findall(r"(?i)\Amailto:[^@]+@([^!]+)", uri) or ["invalid"])[0]
+        if organisation(host) != organisation(at):
+            told = network.resolve(f"{at}._report._dmarc.{host}", "TXT")
+            deaf = not silent(told) and not any(map(_VERSION.match, told.rows))
+            yield from [f"no reports to {uri}"] if deaf else []
 
 
 def _judged(who: Sender, signed: list[tuple[str, str]]) -> Row:
@@ -199,10 +215,8 @@ def _judged(who: Sender, signed: list[tuple[str, str]]) -> Row:
     if author is None:
         why = "no message given" if who.octets is None else "the message has not exactly one address in From"
         return say("dmarc", "unasked", who.domain, why)
-    sent = ("none", "")
-    if who.ip:
-        made = spf.check_host(who.ip, who.sent_by, who.greeting, who.network)
-        sent = made.result, who.mail_from
+    made = spf.check_host(who.ip, who.sent_by, who.greeting, who.network) if who.ip else None
+    sent = (made.result if made else "unknown"), who.mail_from
     result, asked, why = verdict(author, sent, signed, who.network)
     asks = f"; a fail would be: {asked}" if asked else ""
-    return say("dmarc", result, f"From {author}", why + asks)
+    return say("dmarc", {"unasked": result == "unknown" and not made, result: True}, f"From {author}", why + asks)

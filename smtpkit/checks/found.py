@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from smtpkit.address import as_ip
+from smtpkit.address import as_ip, numeric
 from smtpkit.catalogue import render, rows
 from smtpkit.escape import one_line
 from smtpkit.network import Answer
 
 STATUSES = ("pass", "warn", "fail", "unknown")
 COLUMNS = ("check", "subject", "status", "evidence", "advice", "source")
+MOST_NAMES = 10  # of one PTR answer that are asked, as RFC 7208 4.6.4 has it for SPF
 LONGEST = 1500  # characters of evidence kept; a DNS answer may hold 64 KB
 _GRAVITY = ("pass", "warn", "unknown", "fail")
 _ABSENT = ("no List-Unsubscribe", "not marked as an advertisement")
@@ -81,10 +82,15 @@ def silent(answer: Answer) -> str:
     return "" if answer.status in ("ok", "nodata", "nxdomain") else f"DNS {answer.status}{detail}"
 
 
+def near(answer: Answer, word: str) -> str:
+    """What stands where a record is missing and names it (`word`, capitals): its quotes or commas made it none."""
+    return "".join(f"; what is there does not begin as one: {row}" for row in answer.rows if word in row.upper())
+
+
 def confirmed(ip: str, network: Any) -> tuple[list[str], list[str], str]:
     """PTR names of `ip`, those that lead back to it (FCrDNS), and why something could not be asked."""
     answer = network.resolve(as_ip(ip).reverse_pointer, "PTR")
-    back = {name: network.resolve(name, "AAAA" if ":" in ip else "A") for name in answer.rows[:10]}
+    back = {name: network.resolve(name, "AAAA" if ":" in ip else "A") for name in answer.rows[:MOST_NAMES]}
     good = [name for name, told in back.items() if as_ip(ip) in map(as_ip, told.rows)]
     return list(answer.rows), good, next(filter(None, map(silent, (answer, *back.values()))), "")
 
@@ -104,12 +110,12 @@ def page(checked: pd.DataFrame) -> str:
 
 
 def _told(found: Sequence[Row], need: str) -> str:
-    """The gravest status of a check's rows; "dnsbl/spamhaus": of those that name it; "~": a warning will do."""
+    """The gravest status of a check's rows; "dnsbl/spamhaus": of its lists of addresses; "~": a warning will do."""
     check, _, word = need.rstrip("~").partition("/")
-    said = [row for row in found if row.check == check and word in f"{row.subject} {row.evidence}"]
+    asked = {row: row.subject.partition(" in ") for row in found if row.check == check}
+    said = [row for row, (host, _, zone) in asked.items() if not word or (numeric(host) and word in zone)]
     told = ["unknown" if row.evidence in _ABSENT and row.status == "pass" else row.status for row in said]
-    gravest = min if check == "dkim" else max  # RFC 6376 6.1: one good signature is enough
-    status = gravest(told, key=_GRAVITY.index, default="unknown")
+    status = (min if check == "dkim" else max)(told, key=_GRAVITY.index, default="unknown")  # RFC 6376 6.1
     return "pass" if need.endswith("~") and status == "warn" else status
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from smtpkit.address import as_ip, organisation
-from smtpkit.checks.found import Row, Sender, confirmed, say, silent
+from smtpkit.checks.found import MOST_NAMES, Row, Sender, confirmed, say, silent
 from smtpkit.mx import lookup_mx
 
 _GENERIC = re.compile(
@@ -32,9 +32,10 @@ def _ptr(ip: str, network: Any) -> Row:
     host = first.removesuffix(organisation(first)) or first
     numbers = {number.lstrip("0") for number in re.findall(r"\d+", host)}
     generic = len(numbers & set(ip.split("."))) >= 3 or _GENERIC.search(host)  # as names of home lines are
-    lacking = "unreadable" if why else "unconfirmed" if names else "none"
-    finding = ("generic" if generic else "ok") if good else lacking
-    return say("ptr", finding, ip, f"PTR {', '.join(names) or 'none'}; {back}")
+    many = f"{len(names)} names, {MOST_NAMES} of them asked: " if len(names) > MOST_NAMES else ""
+    faults = {"many": many, "generic": good and generic, "ok": good, "unreadable": why, "unconfirmed": names}
+    seen = f"PTR {many}{', '.join(names) or 'none'}; {back}"
+    return say("ptr", faults | {"none": True}, ip, seen)
 
 
 def _helo(helo: str, who: Sender) -> Row:

@@ -16,9 +16,10 @@ import pandas as pd
 from spftrace import Evaluator, Limits, SpfPermError, parse
 
 from smtpkit.address import as_ip
-from smtpkit.checks.found import Row, Sender, say, silent
+from smtpkit.checks.found import Row, Sender, near, say, silent
 from smtpkit.network import chosen
 
+_NOBODY = "255.255.255.255", "ffff::ffff"  # no term names them, so the whole record is read
 MOST_TERMS, MOST_RECORDS = 10, 60  # RFC 7208 4.6.4; read for one tree: a hostile zone may include for ever
 _ASKS = ("include", "a", "mx", "ptr", "exists", "redirect")
 _RCODES = {"ok": "NOERROR", "nodata": "NOERROR", "servfail": "SERVFAIL", "timeout": "TIMEOUT"}
@@ -145,7 +146,7 @@ def _terms(domain: str, network: Any) -> tuple[list[Any], str]:
     found = [row for row in answer.rows if row.lower().split(" ")[0] == "v=spf1"]
     if len(found) != 1:
         several = f"{len(found)} SPF records: {' | '.join(found)}"
-        return [], silent(answer) or (several if found else "no SPF record")
+        return [], silent(answer) or (several if found else f"no SPF record{near(answer, 'SPF')}")
     try:
         terms = parse(found[0]).terms
     except SpfPermError as error:
@@ -163,33 +164,34 @@ def rows(who: Sender) -> Iterator[Row]:
     else:
         made = check_host(who.ip, who.sent_by, who.greeting, who.network)
         yield say("spf", made.result, f"MAIL FROM {who.mail_from} from {who.ip}", str(made))
-    yield _record(who.mail_from, tree(who.mail_from, network=who.network))
+    yield _record(who.mail_from, who.network)
     helo = who.greeting
     if who.ip and helo and not helo.startswith("["):
         made = check_host(who.ip, "", helo, who.network)
         yield say("spf_helo", made.result, f"HELO {helo} from {who.ip}", str(made))
 
 
-def _record(domain: str, cost: pd.DataFrame) -> Row:
-    head, total, terms = cost.note[0], cost.total[0], cost.term[cost.depth == 1]
-    top = [term.lower().lstrip("+") for term in terms]
-    above, reached = dict[int, str](), list[str]()  # an include's all lets it match
-    for depth, term in zip(cost.depth, cost.term, strict=True):
-        above = {at: one for at, one in above.items() if at < depth} | {depth: term}
-        reached += [term.lower().lstrip("+")] if not any(one[0] in "-~?" for one in [*above.values()][:-1]) else []
+def _record(domain: str, network: Any) -> Row:
+    cost = tree(domain, network=network)
+    ends = {made.result: made.term for made in (check_host(ip, f"a@{domain}", "", network) for ip in _NOBODY)}
+    text = next((row for row in network.resolve(domain, "TXT").rows if row.lower().startswith("v=spf1")), "")
+    lost = re.findall(r"(?i) [-+~?]?all (?:\S+=\S+ ?)*+(.+)", text)
+    head, total = cost.note[0], cost.total[0]
+    top = [term.lower().lstrip("+") for term in cost.term[cost.depth == 1]]
     notes = [f"{row.term}: {row.note}" for row in cost.itertuples() if row.note]
-    says = "; ".join([f"{total} of {MOST_TERMS} DNS terms: v=spf1 {' '.join(terms)}", *notes])
-    gone = any(note.startswith("redirect=") and ": no SPF record" in note for note in notes)
+    says = [f"{total} of {MOST_TERMS} DNS terms: {text}", *notes, ends.get("permerror", "")]
+    says += [f"anybody passes by {ends['pass']}"] if "pass" in ends else []
+    says += [f"never read, as it stands behind all: {rest}" for rest in lost]
     faults = {
         "unreadable": head.startswith("DNS"),
-        "broken": bool(head) or gone,
+        "broken": bool(head),
         "too_many": total > MOST_TERMS,
-        "everybody": "all" in reached
-        or any(re.match(r"(?:ip[46]|a|mx)\b.*(?:/0(?://\d+)?|//0)$", term) for term in reached),
+        "everybody": "pass" in ends,
         "unread": any(": DNS " in note for note in notes),
-        "includes": any(not note.endswith("depends on the message") for note in notes),
+        "includes": any(not re.search(r"^redirect=|depends on the message$", note) for note in notes),
+        "limits": "permerror" in ends,
         "ptr": any(term.lstrip("-~?").startswith("ptr") for term in top),
         "open_end": not any(term in ("-all", "~all") or term.startswith("redirect=") for term in top),
         "ok": True,
     }
-    return say("spf_record", faults, domain, head or says)
+    return say("spf_record", faults, domain, head or "; ".join(filter(None, says)))

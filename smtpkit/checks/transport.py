@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from smtpkit.campaign import run
-from smtpkit.checks.found import Row, Sender, say, silent
+from smtpkit.checks.found import Row, Sender, near, say, silent
 from smtpkit.jobs import Plan, Result, hold
 from smtpkit.lint import tags
 from smtpkit.mx import MxHost, MxRoute, lookup_mx
@@ -67,7 +67,8 @@ def _record(network: Any, name: str, version: str, tag: str, form: str) -> tuple
     found = [row for row in answer.rows if row.replace(" ", "").split(";")[0] == version]
     good = len(found) == 1 and re.match(form, tags(found[0]).get(tag, ""))
     lacking = "broken" if found else "unreadable" if silent(answer) else "none"
-    return "ok" if good else lacking, silent(answer) or " | ".join(found) or "no record"
+    said = silent(answer) or " | ".join(found) or "no record" + near(answer, version[2:5])
+    return "ok" if good else lacking, said
 
 
 def _sts(who: Sender, route: MxRoute) -> Row:
