@@ -38,7 +38,7 @@ class Reading:
         rows = counts.sessions(frame.loc[:, ~frame.columns.duplicated()])
         if not {"outcome", "code"} & set(rows) and "error" in rows:  # no error: it got through
             rows = rows.assign(outcome=np.where(rows.error.isna(), "accepted", "failed"))
-        at = _times(rows.started_at)
+        at = counts.moments(rows.started_at)
         ended = counts.endings(rows).notna()
         kept, self.undated = (ended & at.notna()).to_numpy(), int((ended & at.isna()).sum())
         self.unasked = sorted(set(rows.mx_ip[~ended].dropna().astype("str")) - set(rows.mx_ip[kept].astype("str")))
@@ -203,10 +203,3 @@ class Reading:
         known = np.concatenate([[-np.inf], np.sort(when[self.replied & ~accused]), [np.inf]])
         after = np.searchsorted(known, when[failed])
         return np.asarray(np.minimum(known[after] - when[failed], when[failed] - known[after - 1]) <= CONTROL)
-
-
-def _times(given: pd.Series) -> pd.Series:
-    try:
-        return pd.to_datetime(given, utc=True, format="ISO8601" if given.dtype in ("object", "str") else None)
-    except (ValueError, TypeError) as error:
-        raise refuse("started_at", str(given.iloc[0]), f"is no time ({error})", _HOW) from None

@@ -1,7 +1,11 @@
 """Promises of the plan's page, as an outside tool tests them: each row broke one of them once."""
 
+import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 import smtpkit as sk
@@ -65,3 +69,52 @@ def test_nothing_is_handed_over_before_a_recipient_is_named(
     assert "recipient" in answer.text
     assert line.encode() not in session.clear
     assert list(talk.frame().outcome) == ["withheld" if line == "DATA" else "passed"]
+
+
+# diagnose takes any frame with started_at, mx_ip, code or error, however its columns are kept
+
+
+def plain() -> pd.DataFrame:
+    at = pd.Timestamp("2026-11-24", tz="UTC")
+    rows = [(at + pd.Timedelta(minutes=i), i % 4, 554 if i % 4 == 2 and i > 20 else 250) for i in range(80)]
+    return pd.DataFrame([(t, f"192.0.2.1{ip}", c) for t, ip, c in rows], columns=["started_at", "mx_ip", "code"])
+
+
+def written(frame: pd.DataFrame, dtype: Any) -> pd.DataFrame:
+    """Times as Python's isoformat writes them: with a fraction only where there is one."""
+    texts = [(at + pd.Timedelta(milliseconds=i % 2)).isoformat() for i, at in enumerate(frame.started_at)]
+    return frame.assign(started_at=pd.Series(texts).astype(dtype))
+
+
+def since_1970(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
+    return frame.assign(started_at=frame.started_at.astype(f"datetime64[{unit}, UTC]").astype("int64"))
+
+
+def from_csv(frame: pd.DataFrame) -> pd.DataFrame:
+    text = io.StringIO(sk.attempts.conform(frame).to_csv(index=False))
+    return pd.read_csv(text, dtype_backend="pyarrow")
+
+
+KEPT: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "texts, some with fractions": lambda f: written(f, object),
+    "the same as str": lambda f: written(f, "str"),
+    "the same as Arrow strings": lambda f: written(f, "string[pyarrow]"),
+    "the same as categories": lambda f: written(f, "category"),
+    "seconds since 1970": lambda f: since_1970(f, "s"),
+    "milliseconds": lambda f: since_1970(f, "ms"),
+    "nanoseconds": lambda f: since_1970(f, "ns"),
+    "seconds as float": lambda f: f.assign(started_at=[at.timestamp() for at in f.started_at]),
+    "all columns of the schema, read back as Arrow": from_csv,
+    "numbers as objects": lambda f: f.astype(object),
+    "shuffled": lambda f: f.sample(frac=1, random_state=1),
+    "an index that comes twice": lambda f: f.set_axis([0] * len(f)),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_the_same_attempts_have_the_same_diagnosis(name: str) -> None:
+    (known,), (found,) = sk.diagnose(plain()).causes, sk.diagnose(frame := KEPT[name](plain())).causes
+    assert (found.kind, found.values) == (known.kind, known.values)
+    assert abs(found.onset - known.onset) < pd.Timedelta("1s")
+    last = sk.counts.by_ip(frame)["last"].max()
+    assert abs(last - plain().started_at.max()) < pd.Timedelta("1s")
