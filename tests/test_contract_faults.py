@@ -118,3 +118,26 @@ def test_the_same_attempts_have_the_same_diagnosis(name: str) -> None:
     assert abs(found.onset - known.onset) < pd.Timedelta("1s")
     last = sk.counts.by_ip(frame)["last"].max()
     assert abs(last - plain().started_at.max()) < pd.Timedelta("1s")
+
+
+# who asked up to EHLO only, says so
+
+ENDED = "These sessions ended at EHLO"
+
+
+@pytest.mark.parametrize("scenario", ["mx_dead", "stale_421", "tls_broken", "healthy"])
+def test_a_search_that_ends_at_ehlo_says_so(scenario: str) -> None:
+    with sk.Lab(scenario) as lab:
+        found = sk.locate(lab.domain, network=lab.network)
+        deeper = sk.locate(lab.domain, lab.recipient, lab.sender, network=lab.network)
+    assert found.verdict.count(ENDED) == 1
+    assert ENDED not in deeper.verdict
+    assert "so" not in found.table
+    accused = found.table[found.table.accused]
+    assert list(accused.as_cause) == list(accused.failed), "the failures of who is named"
+
+
+def test_a_table_without_outcomes_that_was_asked_to_ehlo_says_so() -> None:
+    frame = plain().assign(asked="ehlo")
+    assert ENDED in sk.diagnose(frame).verdict
+    assert ENDED not in sk.diagnose(frame.assign(asked="rcpt")).verdict
