@@ -114,7 +114,7 @@ def diagnose(frame: pd.DataFrame) -> Diagnosis:
     frame = frame if frame.index.is_unique else frame.reset_index(drop=True)
     read = Reading(frame)
     chosen, sure, found, considered, untold = _causes(read)
-    more = verdicts.more_probes(read, chosen, found)
+    more = verdicts.more_probes(read, chosen, sure, found)
     verdict = verdicts.say(read, chosen, sure, more, untold)
     causes = tuple(_cause(read, f, c) for f, c in chosen)
     return Diagnosis(causes, verdict, _table(read, chosen), more, considered, sure, frame)

@@ -141,3 +141,30 @@ def test_a_table_without_outcomes_that_was_asked_to_ehlo_says_so() -> None:
     frame = plain().assign(asked="ehlo")
     assert ENDED in sk.diagnose(frame).verdict
     assert ENDED not in sk.diagnose(frame.assign(asked="rcpt")).verdict
+
+
+# below 0.8 a verdict says that the evidence is not enough, and how many more sessions would be
+
+
+FEW: dict[str, tuple[pd.DataFrame, set[str]]] = {
+    "one session": (frames.rounds(1, 1, frames.only()), {"192.0.2.11"}),
+    "one of each server": (frames.rounds(3, 1, frames.only()), {f"192.0.2.1{n}" for n in (1, 2, 3)}),
+    "one of each of two receivers": (
+        frames.join(
+            frames.rounds(1, 1, frames.only()),
+            frames.rounds(1, 1, frames.only(), domain="two.example", mx_ip="203.0.113.5"),
+        ),
+        {"192.0.2.11", "203.0.113.5"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_few_clean_sessions_are_said_to_be_few(name: str) -> None:
+    frame, ips = FEW[name]
+    found = sk.diagnose(frame)
+    assert (found.causes, found.confidence < 0.8) == ((), True)
+    assert "not enough evidence" in found.verdict
+    assert found.more_probes == dict.fromkeys(ips, 4)
+    assert "4 more of " in found.verdict
+    assert "not enough" not in sk.diagnose(frames.rounds(4, 5, frames.only())).verdict
