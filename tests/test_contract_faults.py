@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
+from smtpkit.mx import MxHost
 from smtpkit.network import Network
+from smtpkit.probing import our_helo
 from smtpkit.steps import Lost
 from tests import frames
+from tests.fake_network import FakeNetwork, reverse
 from tests.faultserver import FaultServer
 
 
@@ -168,3 +171,47 @@ def test_few_clean_sessions_are_said_to_be_few(name: str) -> None:
     assert found.more_probes == dict.fromkeys(ips, 4)
     assert "4 more of " in found.verdict
     assert "not enough" not in sk.diagnose(frames.rounds(4, 5, frames.only())).verdict
+
+
+# words like "too many" stop the whole receiver
+
+OFTEN = {
+    "Korean": "421 4.7.0 너무 많은 접속입니다",
+    "Chinese": "451 发信频率过快，请稍后再试",
+    "Japanese": "421 4.7.0 接続数が上限を超過しました",
+    "QQ": "550 Ip frequency limited [Oaj1ioVTF4gn IP: 192.0.2.7]",
+    "Exchange": "421 4.3.2 The maximum number of concurrent connections has exceeded a limit, closing channel",
+    "Postfix": "451 4.7.1 <mx.ours.example[192.0.2.7]>: Client host rejected: Please try again slower",
+    "too many": "421 4.7.0 Too many connections from your IP",
+}
+OTHERS = {
+    "Kakao": "421 4.4.5 CCRT 192.0.2.9: Server is busy(RT)",
+    "Naver": "421 4.3.2 Your IP 192.0.2.9 is filtered and this connection will be closed",
+    "a mailbox": "450 4.2.1 The user you are trying to contact is receiving mail at a rate that prevents more",
+    "a block": "554 5.7.1 Your IP is on our blacklist",
+}
+
+
+@pytest.mark.parametrize("name", [*OFTEN, *OTHERS])
+def test_who_is_told_that_he_comes_too_often_leaves_the_receiver_alone(name: str, tmp_path: Path) -> None:
+    """What is no word about us lets its siblings be asked: only that IP rests."""
+    text = (OFTEN | OTHERS)[name]
+    with FaultServer({"banner": f"{text}\r\n".encode()}) as server:
+        hosts = tuple(MxHost(f"mx{n}.daum.example", 10, (f"192.0.2.{n}",), None, "daum.example") for n in (11, 12))
+        pace = sk.Pace(receiver_gap=0, ip_gap=0, patience=30)
+        net = network(server, tmp_path)
+        net.reroute |= {("192.0.2.12", 25): server.address}
+        frame = sk.probe(sk.MxRoute("daum.example", "mx", hosts), network=net, rounds=1, pace=pace)
+    assert list(frame.error.eq("paced")) == [False, name in OFTEN]
+
+
+# what our own PTR record holds is no mistake of the caller
+
+
+@pytest.mark.parametrize(
+    ("pointer", "helo"),
+    [("mail.ours.example", "mail.ours.example"), ("*.x.example", "[203.0.113.9]"), (".", "[203.0.113.9]")],
+)
+def test_a_ptr_name_that_is_no_host_name_is_not_ours(pointer: str, helo: str) -> None:
+    zone = {reverse("203.0.113.9", "in-addr.arpa"): {"PTR": [pointer]}, pointer: {"A": ["203.0.113.9"]}}
+    assert our_helo(None, FakeNetwork(zone, sender_ip="203.0.113.9")) == helo
