@@ -40,7 +40,7 @@ def column(name: str, values: Any) -> pd.Series:
         values = values.array
     made = pd.Series(values, name=name, dtype=None if hasattr(values, "dtype") else object)
     if name == "started_at":
-        made = pd.to_datetime(made, utc=True)
+        made = counts.moments(made)
     if name in CATEGORIES and (odd := set(made.dropna().unique()) - set(CATEGORIES[name])):
         raise ValueError(f"{name} cannot be {sorted(map(str, odd))}; it is one of {', '.join(CATEGORIES[name])}")
     return made.astype(_missing(name).dtype)

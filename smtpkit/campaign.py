@@ -5,7 +5,6 @@ Belongs here: Run, the worker's loop, what may start when. Not here: which sessi
 
 import heapq
 import os
-import re
 import threading
 import time
 from collections import deque
@@ -30,15 +29,12 @@ from smtpkit.journal import Journal, Ledger, new_id
 from smtpkit.limits import Pace
 from smtpkit.network import Network, why_not
 from smtpkit.progress import Progress
+from smtpkit.reasons import too_often
 from smtpkit.steps import Lost, Verdict
 
 __all__ = ["Rules", "Run", "Worker", "run"]
 AT_ONCE, PER_IP = 64, 8
 """Live sessions in all, and per IP where the pace sets no limit: below a kernel's 1,024 descriptors."""
-_STOP = re.compile(
-    r"(?i)\btoo (many|fast|much|often)|slow down|rate limit|limit exceeded|너무 (많|빨)"
-    r"|(접속|연결|발송|전송)\S*\s?.{0,12}초과"
-)
 
 
 class Run:
@@ -377,7 +373,7 @@ class Worker:
         self._live[ip] -= 1
         self._messages -= job.live * sum(v.outcome not in ("accepted", "unknown") for v in verdicts)
         said = [v for v in verdicts if v.outcome in ("deferred", "rejected")]
-        stop = any(v.reply and _STOP.search(v.reply.text) for v in said)
+        stop = any(v.reply and too_often(v.reply.text, v.reply.code, job.server_name) for v in said)
         self.run.refused += bool(said)
         if said or ip in self._refusals:
             self._refusals[ip] = self._refusals.get(ip, 0) + 1

@@ -6,6 +6,7 @@ Not here: why they failed (diagnosis), charts (plot).
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ def _endings(frame: pd.DataFrame) -> np.ndarray:
     none = np.array([o == "withheld" for o in outcomes] + [False])[place]
     if (odd := place[(known < 0) & ~none & (place >= 0) & np.isnan(first)]).size:
         raise refuse("outcome", outcomes[odd[0]], f"is none of {', '.join(_WORD)}, withheld", READ)
-    none |= _get(frame, "error").isin(OURS).to_numpy(bool)
+    none |= _get(frame, "error").astype("object").isin(OURS).to_numpy(bool)
     made[none | unfinished(frame).to_numpy(bool)] = -1
     return np.asarray(made)
 
@@ -71,19 +72,6 @@ def failures(frame: pd.DataFrame) -> pd.Series:
     """
     ended = endings(frame)
     return ended.ne("ok").astype("boolean").mask(ended.isna())
-
-
-def times(frame: pd.DataFrame) -> pd.Series:
-    """`started_at` as UTC; text in any form of ISO 8601.
-
-    >>> times(pd.DataFrame({"started_at": ["2026-03-02 09:14+09:00", "2026-03-02T00:14:00.5Z"]})).dt.second.tolist()
-    [0, 0]
-    """
-    given = _get(frame, "started_at")
-    try:
-        return pd.to_datetime(given, utc=True, format="ISO8601" if given.dtype in ("object", "str") else None)
-    except (ValueError, TypeError) as error:
-        raise refuse("started_at", str(given.iloc[0]), f"is no time ({error})", READ) from None
 
 
 def sessions(frame: pd.DataFrame) -> pd.DataFrame:
@@ -100,8 +88,28 @@ def sessions(frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame[~again] if again.any() else frame
     if not {"session", "stage"} <= set(frame):
         return frame
-    early = frame.stage.isin(_EARLY) & frame.session.notna()
+    early = frame.stage.astype("object").isin(_EARLY) & frame.session.notna()
     return frame[~(early & frame.session.where(early).duplicated())]
+
+
+def moments(given: pd.Series) -> pd.Series:
+    """Times as UTC, as pandas or ISO 8601 write them (no zone: UTC), or numbers since 1970: seconds down to ns.
+
+    Raises InvalidInput for what is none of these.
+
+    >>> moments(pd.Series(["2026-11-24T09:00+09:00", "2026-11-24 00:00:00.5"])).dt.second.tolist()
+    [0, 0]
+    """
+    how: dict[str, Any] = {"utc": True}
+    if pd.api.types.is_numeric_dtype(given):
+        unit = int(np.searchsorted((1e11, 1e14, 1e17), given.astype("float64").max()))
+        how |= {"unit": ("s", "ms", "us", "ns")[unit]}
+    elif not pd.api.types.is_datetime64_any_dtype(given):
+        given, how = given.astype("object"), how | {"format": "ISO8601"}
+    try:
+        return pd.to_datetime(given, **how)
+    except (ValueError, TypeError) as error:
+        raise refuse("started_at", str(given.iloc[0]), f"is no time ({error})", READ) from None
 
 
 def wilson(k: Sequence[int] | np.ndarray, n: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +148,7 @@ def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     if lacking := [key for key in keys if key not in frame]:
         raise refuse("keys", lacking, "are no columns of this frame", f"take some of {', '.join(map(str, frame))}")
     rows = sessions(frame)
-    ended, at = _endings(rows), times(rows)
+    ended, at = _endings(rows), moments(_get(rows, "started_at"))
     parts = {"n": ended >= 0, "failed": ended > 0} | {word: ended == i for i, word in enumerate(_WORDS) if i}
     made = pd.DataFrame({name: part.astype("int64") for name, part in parts.items()}, rows.index)
     place = [rows[key] for key in keys]

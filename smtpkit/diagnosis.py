@@ -114,7 +114,7 @@ def diagnose(frame: pd.DataFrame) -> Diagnosis:
     frame = frame if frame.index.is_unique else frame.reset_index(drop=True)
     read = Reading(frame)
     chosen, sure, found, considered, untold = _causes(read)
-    more = verdicts.more_probes(read, chosen, found)
+    more = verdicts.more_probes(read, chosen, sure, found)
     verdict = verdicts.say(read, chosen, sure, more, untold)
     causes = tuple(_cause(read, f, c) for f, c in chosen)
     return Diagnosis(causes, verdict, _table(read, chosen), more, considered, sure, frame)
@@ -239,13 +239,14 @@ def _fair(read: Reading, f: Found, sure: float, there: float) -> tuple[Found, fl
     if f.kind == "local_path" or 2 * np.count_nonzero(failed & read.mute) < np.count_nonzero(failed):
         return f, sure
     accused = np.isin(read.codes["mx_ip"], f.values) & (f.dimension == "mx_ip")
-    if read.controlled(failed, accused).mean() >= 0.3:
+    blamed = accused if server else np.isin(read.site, read.site[failed])  # who is blamed is no control
+    if read.controlled(failed, blamed).mean() >= 0.3:
         return f, sure
     same_road = read.replied & ~accused & np.isin(read.road, read.road[failed])
     if not same_road.any():
         return _nobody(f, "path"), min(sure, CAP)
     first, last = np.flatnonzero(failed)[[0, -1]]
-    if np.count_nonzero(same_road[first : last + 1]) >= 3:  # others answered all the while, if seldom
+    if np.count_nonzero((same_road & ~blamed)[first : last + 1]) >= 3:  # others answered all the while, if seldom
         return f, sure
     return replace(f, detail={**f.detail, "uncontrolled": True}), min(sure, CAP)
 

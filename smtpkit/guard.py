@@ -113,5 +113,7 @@ def _may_name(octets: bytes | None, guard: Guard, named: tuple[str, ...] | None,
 def _may_hand_over(guard: Guard, live: bool, said: set[str]) -> str:
     if not live:
         return "DATA needs live=True"
+    if not said:
+        return "no RCPT has named a recipient yet: the guard cannot know whom it would reach"
     barred = sorted(one for one in said if not guard.may_deliver(one))
     return f"{', '.join(barred)} not in allow_to (or SMTPKIT_NO_SEND is set)" if barred else ""

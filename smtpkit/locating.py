@@ -23,7 +23,7 @@ from smtpkit.reading import Reading
 from smtpkit.steps import Verdict
 from smtpkit.suspicion import WEAK, judge
 from smtpkit.verdicts import SURE
-from smtpkit.voices import hear
+from smtpkit.voices import hear, priors
 
 _WHAT = {"mx_block": "refused", "mx_dead": "gave no usable answer in", "mx_tls": "failed TLS in"}
 _SOUNDS = {"dead": "mx_dead", "lost": "mx_dead", "tls": "mx_tls"}
@@ -97,9 +97,11 @@ def locate(
     assert isinstance(frame, pd.DataFrame)
     whole = pd.concat([like, frame], ignore_index=True) if len(like) else frame
     whole.attrs.setdefault("smtpkit", {"stopped": frame.attrs["smtpkit"]["stopped"]})
-    found = _conclude(diagnose(whole), tally, whole) if tally.ips else diagnose(whole)
+    told, ehlo = diagnose(whole), str(priors()["say"]["ehlo"])
+    found = _conclude(told, tally, whole) if tally.ips else told
     others = len(seen) - len(like)
     said = f" {others} rows of `seen` are of another vantage or sender IP: they do not count." * (others > 0)
+    said += f" {ehlo}" * (ehlo in told.verdict and ehlo not in found.verdict)
     return replace(found, verdict=found.verdict + said)
 
 
@@ -151,7 +153,7 @@ def _named(found: Diagnosis, tally: Tally, guilty: tuple[str, ...], frame: pd.Da
     rows = rows[rows.mx_ip.isin(guilty) & counts.failures(rows).fillna(False)]
     sounds = {_SOUNDS.get(sound, "mx_block") for sound in hear(rows)[1].sound}
     kind = sounds.pop() if len(sounds) == 1 else "mx_block"
-    table = found.table.assign(so=found.table.failed, accused=found.table.index.isin(guilty))
+    table = found.table.assign(as_cause=found.table.failed, accused=found.table.index.isin(guilty))
     cause = Cause(kind, "mx_ip", guilty, confidence=0.99, evidence=rows)
     verdict = _say(tally, guilty, _WHAT[kind])
     return replace(found, causes=(cause,), verdict=verdict, table=table, more_probes={}, confidence=0.99)

@@ -1,6 +1,7 @@
 """probing: `probe`: the same question to every IP of every MX, round by round. Not here: how it runs (campaign)."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,8 +57,9 @@ def our_helo(helo: str | None, net: Network) -> str:
     if not net.sender_ip and not is_public(ip):
         return literal(ip)
     for name in net.resolve(as_ip(ip).reverse_pointer, "PTR").rows:
-        if ip in net.resolve(name, "AAAA" if ":" in ip else "A").rows:
-            return helo_name(name)
+        with suppress(InvalidInput):  # a PTR record may hold anything
+            if ip in net.resolve(helo_name(name), "AAAA" if ":" in ip else "A").rows:
+                return helo_name(name)
     return literal(ip)
 
 

@@ -37,7 +37,7 @@ class Reading:
         rows = counts.sessions(frame.loc[:, ~frame.columns.duplicated()])
         if not {"outcome", "code"} & set(rows) and "error" in rows:  # no error: it got through
             rows = rows.assign(outcome=np.where(rows.error.isna(), "accepted", "failed"))
-        at = counts.times(rows)
+        at = counts.moments(rows.started_at)
         ended = counts.endings(rows).notna()
         kept, self.undated = (ended & at.notna()).to_numpy(), int((ended & at.isna()).sum())
         self.unasked = sorted(set(rows.mx_ip[~ended].dropna().astype("str")) - set(rows.mx_ip[kept].astype("str")))

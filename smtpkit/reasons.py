@@ -296,6 +296,19 @@ def _row(*row: Any) -> tuple[str | None, ...]:
     return (told.reason, told.scope, told.rule or None) if told else (None, None, None)
 
 
+_OFTEN = re.compile(
+    r"(?i)\btoo (many|fast|much|often)|slow down|rate limit|limit exceeded|너무 (많|빨)"
+    r"|(접속|연결|발송|전송)\S*\s?.{0,12}초과"
+)
+
+
+def too_often(text: str, code: int | None = None, mx_host: str | None = None) -> bool:
+    """Whether a refusal says that we come too often: then its whole receiver should rest."""
+    told = classify(text, code, mx_host=mx_host)
+    limited = (told.reason, told.scope, told.confidence) == ("rate_limited", "source_ip", "high")
+    return limited or bool(_OFTEN.search(text))
+
+
 def reply_host(text: str, mx_host: str | None = None) -> str | None:
     """The server behind the balancer, as its reply names it, refused or accepted; None if it does not.
 

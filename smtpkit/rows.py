@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from smtpkit.address import ip_or_none, is_told
-from smtpkit.counts import endings, sessions, times, unfinished, wilson
+from smtpkit.counts import endings, moments, sessions, unfinished, wilson
 from smtpkit.drawing import CROSS, WORDS, inert
 from smtpkit.errors import refuse
 from smtpkit.voices import hear
@@ -122,7 +122,7 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     if f.started_at.dtype.kind == "M" and f.started_at.dt.tz is None and f.started_at.notna().any():
         instead = 'started_at.dt.tz_localize("Asia/Seoul") names it'
         raise refuse("started_at", f.started_at.iloc[0], "has no time zone", instead)
-    f["at"], text = times(f), f[_READ[3:]].astype("str")
+    f["at"], text = moments(f.started_at), f[_READ[3:]].astype("str")
     word, tls = endings(frame).map(_WORD).fillna("withheld"), text.error.isin(["tls_handshake", "tls_verify"])
     f["word"] = np.where(word.eq("no answer").to_numpy() & tls, "TLS failed", word)
     f["ip"], f["host"] = text.mx_ip.fillna("no address"), text.mx_host.str.rstrip(".")

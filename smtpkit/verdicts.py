@@ -39,7 +39,7 @@ def say(
         by_count = pd.Series(more).groupby(pd.Series(more)).groups
         parts = [f"{k} more of {_list(ips)}" for k, ips in sorted(by_count.items(), reverse=True)]
         said.append(f"Sessions that would tell: {'; '.join(parts)}.")
-    short = bool(asked) and asked <= EHLO and bool(read.column("outcome").eq("passed").any())
+    short = bool(asked) and asked <= EHLO and bool((read.voice < 0).any())
     return " ".join(said + left + [texts["ehlo"]] * short)
 
 
@@ -56,7 +56,7 @@ def _alone(read: Reading, sites: Array) -> str:
 def _healthy(read: Reading, sure: float) -> str:
     failed, n, ips = int((read.voice >= 0).sum()), len(read.t), len(read.names["mx_ip"])
     where = f"{n:,} {_unit(read)} at {ips} MX IP{'s' * (ips != 1)}"
-    doubt = "" if sure >= SURE else " This is not enough evidence to rule out a weak one."
+    doubt = "" if sure >= SURE else " This is not enough evidence to rule out one that fails now and then."
     said = priors()["say"]["no_pattern" if failed else "clean"]
     return str(said.format(failed=f"{failed:,}", where=where, doubt=doubt))
 
@@ -213,7 +213,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
-def more_probes(read: Reading, chosen: Sequence[tuple[Found, float]], found: Sequence[Found]) -> dict[str, int]:
+def more_probes(
+    read: Reading, chosen: Sequence[tuple[Found, float]], sure: float, found: Sequence[Found]
+) -> dict[str, int]:
     """By MX IP, how many more sessions would settle it: the suspect until it can be named, its siblings cleared.
 
     Each further session of a server that goes on refusing at its rate brings its Kullback-Leibler distance from the
@@ -221,7 +223,7 @@ def more_probes(read: Reading, chosen: Sequence[tuple[Found, float]], found: Seq
     """
     unsure = [f.detail.get("suspect", f) for f, c in chosen if c < SURE]
     servers = [f for f in unsure if f.dimension in ("mx_ip", "pair")]
-    if not servers and (chosen or len(np.unique(read.site)) > 1):
+    if not servers and (chosen or (sure >= SURE and len(np.unique(read.site)) > 1)):
         return {}
     here = np.isin(read.site, read.site[np.any([f.mask for f in servers], axis=0)]) if servers else read.t < np.inf
     asked = pd.Series(read.codes["mx_ip"][here]).value_counts()
