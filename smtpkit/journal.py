@@ -79,7 +79,7 @@ def connect(path: Path) -> sqlite3.Connection:
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         at = address(path)
-        base = sqlite3.connect(at, 30, isolation_level=None, check_same_thread=False, uri=True)
+        base = sqlite3.connect(at, timeout=30, isolation_level=None, check_same_thread=False, uri=True)
         try:
             _check(base, path)  # what is no casebook stays as it is
             if "?" not in at:
