@@ -279,6 +279,8 @@ def test_sendmail_s_deferred_without_a_word_was_no_try(tmp_path: Path) -> None:
     told_twice = line.replace(" stat=", " reply=450 4.7.1 later, stat=")
     table = read(tmp_path, line, f"{line}: 451 later", told_twice)
     assert (table.code.tolist(), beside(table)) == ([451, 450], {"suspended": 1, "problems": 0})
+    lost = read(tmp_path, line.replace("dsn=4.0.0", "dsn=4.4.2"))  # as a real one writes of a connection that ended
+    assert lost.mx_ip.tolist() == ["192.0.2.25"]
 
 
 OWN = {

@@ -74,7 +74,8 @@ class Reader(Lines):
                 early["gone"] = True
                 facts |= {"port": early["port"], "session": early["session"], "stage": "connect"}
         own = server and self._own.get((qid, head[3])) == server[1].lower() and not stat.startswith("Sent")
-        held = own or (stat in ("queued", "Deferred") and not reply)  # by the host's status: nobody was asked
+        idle = stat == "Deferred" and dsn == "4.0.0" and not reply  # a lost connection is 4.4.2
+        held = own or stat == "queued" or idle  # by the host's status: nobody was asked
         if held or not server or mailer not in ("esmtp", "smtp", "smtp8", "dsmtp", "relay", "esmtps"):
             facts["kind"] = "final" if told.get("stage") == "dns" else "suspended" if held else "local"
         for one in re.split(r",(?=<|[^\s,<>]+@)", to):
