@@ -173,23 +173,29 @@ def rows(who: Sender) -> Iterator[Row]:
 
 def _record(domain: str, network: Any) -> Row:
     cost = tree(domain, network=network)
-    ends = {made.result: made.term for made in (check_host(ip, f"a@{domain}", "", network) for ip in _NOBODY)}
+    ends = {f"IPv{as_ip(ip).version}": check_host(ip, f"a@{domain}", "", network) for ip in _NOBODY}
+    passing = {made.term for made in ends.values() if made.result == "pass"}
     text = next((row for row in network.resolve(domain, "TXT").rows if row.lower().startswith("v=spf1")), "")
-    lost = re.findall(r"(?i) [-+~?]?all (?:\S+=\S+ ?)*+(.+)", text)
+    unread = re.findall(r"(?i) [-+~?]?all (?:\S+=\S+ ?)*+(.+)", text)
     head, total = cost.note[0], cost.total[0]
     top = [term.lower().lstrip("+") for term in cost.term[cost.depth == 1]]
     notes = [f"{row.term}: {row.note}" for row in cost.itertuples() if row.note]
-    says = [f"{total} of {MOST_TERMS} DNS terms: {text}", *notes, ends.get("permerror", "")]
-    says += [f"anybody passes by {ends['pass']}"] if "pass" in ends else []
-    says += [f"never read, as it stands behind all: {rest}" for rest in lost]
+    vary = [note for note in notes if note.endswith("depends on the message")]
+    vary += [term for term in cost.term if re.match("(?i)[-+~?]?ptr", term)]  # nobody's answer is not everybody's
+    sure = not vary or {*notes} - {*vary}
+    lost = {by: made.term for by, made in ends.items() if sure and made.result == "permerror"}
+    says = [f"{total} of {MOST_TERMS} DNS terms: {text}", *notes]
+    says += [f"a permerror for others by {' and '.join(lost)}: {why}" for why in [*lost.values()][:1]]
+    says += [f"anybody passes by {term}" for term in passing]
+    says += [f"never read, as it stands behind all: {rest}" for rest in unread]
     faults = {
         "unreadable": head.startswith("DNS"),
         "broken": bool(head),
         "too_many": total > MOST_TERMS,
-        "everybody": "pass" in ends,
+        "everybody": passing,
         "unread": any(": DNS " in note for note in notes),
         "includes": any(not re.search(r"^redirect=|depends on the message$", note) for note in notes),
-        "limits": "permerror" in ends,
+        "limits": len(lost) == len(ends),
         "ptr": any(term.lstrip("-~?").startswith("ptr") for term in top),
         "open_end": not any(term in ("-all", "~all") or term.startswith("redirect=") for term in top),
         "ok": True,
