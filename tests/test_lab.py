@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import select
 import smtplib
 import socket
@@ -13,6 +14,7 @@ import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import dns.message
 import dns.query
@@ -942,6 +944,32 @@ class TestScenarios:
                 walk(lab.network, lab, ip)
             took = {ip: span([seen for seen in lab.log if seen.ip == ip]) for ip in ("192.0.2.11", "192.0.2.12")}
             assert took["192.0.2.12"] > 0.7 > took["192.0.2.11"]
+
+
+def test_two_connections_from_one_port_of_ours_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel gives one local port to connections with two servers: an IPv6 client was told its IPv4 address."""
+    with Lab("ipv6_mixed") as lab:
+        lab.lock = threading.RLock()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+
+        def bound() -> socket.socket:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
+            return sock
+
+        with monkeypatch.context() as patched, lab.lock:  # nobody is let in before both have called
+            patched.setattr("smtpkit.lab.socket", SimpleNamespace(socket=bound))
+            clients = [lab.network.open(ip, 25) for ip in ("192.0.2.12", "2001:db8:d::12")]
+        seen = []
+        for sock in clients:
+            with sock:
+                sock.settimeout(5)
+                reply(sock)
+                sock.sendall(b"EHLO c.example\r\n")
+                seen.append(re.findall(rb"\[(.*?)\]", reply(sock))[:1])
+    assert seen == [[b"198.51.100.7"], [b"2001:db8:5::7"]]
 
 
 def span(seen: list[Seen]) -> float:

@@ -72,8 +72,9 @@ class LabNetwork:
         sock = socket.create_server(_HERE) if fault == "timeout" else socket.socket()
         sock.setblocking(False)
         with lab.lock:  # a server must not ask who calls before it is written down
-            error = 0 if fault == "timeout" else sock.connect_ex(self.where(ip, 0 if fault else port))
-            lab.calls[sock.getsockname()[1]] = client
+            far = self.where(ip, 0 if fault else port)
+            error = 0 if fault == "timeout" else sock.connect_ex(far)
+            lab.calls[sock.getsockname()[1], far[1]] = client  # two connections may have one port of ours
         if error not in BEGUN:
             sock.close()
             raise OSError(error, os.strerror(error))
@@ -122,7 +123,7 @@ class Lab:
         self.contexts = contexts(self.folder, [mx.name for mx in self.scenario.mx])
         self.ca_file, self.rules = self.folder / "ca.pem", Rulebook(self.scenario.rule, self.clock)
         self.log, self.mailbox, self.live = list[Seen](), list[Mail](), set[Session]()
-        self.calls, self.listeners = dict[int, str](), dict[str, socket.socket]()
+        self.calls, self.listeners = dict[tuple[int, int], str](), dict[str, socket.socket]()
         self.zone = Zone(self.scenario, self.clock)
         self.dns = self._ends.enter_context(closing(NameServer(self.zone))).address
         self.closed = self._ends.enter_context(socket.socket())
@@ -146,7 +147,7 @@ class Lab:
                 sock.close()
                 break
             with self.lock:
-                client = self.calls.pop(port, self.scenario.senders[0])
+                client = self.calls.pop((port, listener.getsockname()[1]), self.scenario.senders[0])
             session = Session(self, self.servers[ip], f"{ip}#{number}", client, sock)
             self.live.add(session)
             session.start()
