@@ -21,7 +21,7 @@ content-type content-transfer-encoding""".split()
 HIDDEN = ("bcc", "resent-bcc")
 """Fields that would show everybody who was to be hidden."""
 _FIELD = re.compile(rb"[!-9;-~]+:|$")
-_ZONE = re.compile(r"\s([+-]\d{4}|UTC?|GMT|[ECMP][SD]T)\b")  # RFC 5322 3.3 and 4.3
+_ZONE = re.compile(r"\s([+-]\d{4}|UTC?|GMT|[ECMP][SD]T|Z)\b")  # RFC 5322 3.3 and 4.3
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _AD = re.compile(r"(?i)[(\[<{【]\s*(광\W?\s*고|ad|廣告)\s*[)\]>}】]|\A\W*광\W?\s*고\b")
 _FROM_AFAR = re.compile(r"(?i)(cid|data):|https?://(?!localhost|127\.)")
@@ -107,7 +107,7 @@ class Reading:
         raw = re.findall(rb"(?im)^from[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", self.header)
         text = re.sub(r'"(?:[^"\\]|\\.)*"|=\?\S*?\?=', "", decode(b",".join(raw).replace(b"\r\n", b"")))
         boxes = [box for box in _uncommented(text).split(",") if box.strip()]
-        if len(boxes) != 1 or len(set(re.findall(r"@([^\s<>@]+)", boxes[0].lower()))) > 1:
+        if len(boxes) != 1 or len(set(re.findall(r"@([\w-]+(?:\.[\w-]+)+)", boxes[0].lower()))) > 1:
             return None  # of "a@x <a@y>" some readers take the first
         named = re.search(r"<([^<>]*)>", boxes[0])
         return domain_of(mailbox_or_none((named[1] if named else boxes[0]).strip()))
