@@ -50,8 +50,9 @@ def _endings(frame: pd.DataFrame) -> np.ndarray:
         raise refuse("columns", list(frame), "say nothing of an ending", "bring outcome, code or error")
     code = _get(frame, "code")
     first = pd.to_numeric(code, errors="coerce").to_numpy("float64", na_value=np.nan) // 100
-    if len(odd := code[np.isnan(first) & code.astype("str").str.match(r"\s*\d{3}\D", na=False)]):
-        raise refuse("code", odd.iloc[0], "is no number", READ)
+    text = code[np.isnan(first)].dropna().astype("str")  # of millions of rows the few
+    for odd in text[text.str.match(r"\s*\d{3}\D")]:
+        raise refuse("code", odd, "is no number", READ)
     word = np.select([(first == 2) | (first == 3), first == 4, first == 5], [0, 1, 2], 3)
     place, outcomes = pd.factorize(_get(frame, "outcome"))
     known = np.array([_WORDS.index(_WORD[o]) if o in _WORD else -1 for o in outcomes] + [-1])[place]

@@ -373,3 +373,45 @@ def test_a_list_that_lists_ipv6_knows_it() -> None:
 def test_names_of_home_lines_and_clouds_are_generic(name: str) -> None:
     more = {reverse(IP, "in-addr.arpa"): {"PTR": [name]}, name: {"A": [IP]}}
     assert told(None, more)["ptr"] == "warn"
+
+
+NOBODYS = {
+    "three hosts without AAAA": ("v=spf1 a mx a:mail.ours.example -all", "pass", "for others by IPv6"),
+    "nobody has no PTR name": ("v=spf1 a mx ptr -all", "warn", "ptr -all"),
+    "a record for each address": ("v=spf1 include:%{ir}.%{d}.has.example ~all", "pass", "depends on the message"),
+    "lists of addresses": (
+        "v=spf1 exists:%{i}.a.example exists:%{i}.b.example exists:%{i}.c.example ~all",
+        "pass",
+        "",
+    ),
+    "a redirect to nothing beside one": (
+        "v=spf1 exists:%{i}.a.example redirect=none.example",
+        "fail",
+        "IPv4 and IPv6",
+    ),
+    "three names that are not there": ("v=spf1 a:x.example a:y.example a:z.example -all", "fail", "IPv4 and IPv6"),
+}
+
+
+@pytest.mark.parametrize(("record", "status", "evidence"), NOBODYS.values(), ids=NOBODYS)
+def test_what_one_family_or_one_address_meets_is_no_fault_of_the_record(
+    record: str, status: str, evidence: str
+) -> None:
+    hosts: dict[str, Any] = {name: {"A": [IP]} for name in ("mx.ours.example", "mail.ours.example")}
+    own = {"A": [IP], "MX": ["10 mx.ours.example"], "TXT": [record]}
+    frame = checks.preflight("ours.example", ip=IP, network=FakeNetwork(hosts | {"ours.example": own}))
+    row = frame[frame.check == "spf_record"].iloc[0]
+    assert row.status == status
+    assert evidence in row.evidence
+
+
+@pytest.mark.parametrize(
+    "name", ["'news@ours.example'", "[news@ours.example]", "Kim@Home", "@Shop", "news@ours.example:"]
+)
+def test_a_display_name_with_an_at_is_no_second_domain(name: str) -> None:
+    assert Reading(f"From: {name} <news@ours.example>\r\n\r\n".encode()).domain() == "ours.example"
+
+
+def test_a_date_of_utc_by_one_letter_has_a_zone() -> None:
+    found = {check: bad for check, bad, *_ in Reading(b"Date: Sat, 28 Nov 2026 09:14:00 Z\r\n\r\n").found()}
+    assert not found["date"]

@@ -174,20 +174,18 @@ def rows(who: Sender) -> Iterator[Row]:
 def _record(domain: str, network: Any) -> Row:
     cost = tree(domain, network=network)
     ends = {f"IPv{as_ip(ip).version}": check_host(ip, f"a@{domain}", "", network) for ip in _NOBODY}
-    passing = {made.term for made in ends.values() if made.result == "pass"}
+    passing = [f"anybody passes by {made.term}" for made in ends.values() if made.result == "pass"]
     text = next((row for row in network.resolve(domain, "TXT").rows if row.lower().startswith("v=spf1")), "")
-    unread = re.findall(r"(?i) [-+~?]?all (?:\S+=\S+ ?)*+(.+)", text)
     head, total = cost.note[0], cost.total[0]
     top = [term.lower().lstrip("+") for term in cost.term[cost.depth == 1]]
     notes = [f"{row.term}: {row.note}" for row in cost.itertuples() if row.note]
-    vary = [note for note in notes if note.endswith("depends on the message")]
-    vary += [term for term in cost.term if re.match("(?i)[-+~?]?ptr", term)]  # nobody's answer is not everybody's
-    sure = not vary or {*notes} - {*vary}
-    lost = {by: made.term for by, made in ends.items() if sure and made.result == "permerror"}
-    says = [f"{total} of {MOST_TERMS} DNS terms: {text}", *notes]
+    vary = {one for one in (*notes, *cost.term) if re.search("(?i)^[-+~?]?ptr|depends on the message$", one)}
+    read = ends if not vary or {*notes} - vary else {}  # there nobody's answer says nothing of others
+    lost = {by: made.term for by, made in read.items() if made.result == "permerror"}
+    says = [f"{total} of {MOST_TERMS} DNS terms: {text}", *notes, *passing[:1]]
     says += [f"a permerror for others by {' and '.join(lost)}: {why}" for why in [*lost.values()][:1]]
-    says += [f"anybody passes by {term}" for term in passing]
-    says += [f"never read, as it stands behind all: {rest}" for rest in unread]
+    behind = re.findall(r"(?i) [-+~?]?all (?:\S+=\S+ ?)*+(.+)", text)
+    says += [f"never read, as it stands behind all: {rest}" for rest in behind]
     faults = {
         "unreadable": head.startswith("DNS"),
         "broken": bool(head),
@@ -200,4 +198,4 @@ def _record(domain: str, network: Any) -> Row:
         "open_end": not any(term in ("-all", "~all") or term.startswith("redirect=") for term in top),
         "ok": True,
     }
-    return say("spf_record", faults, domain, head or "; ".join(filter(None, says)))
+    return say("spf_record", faults, domain, head or "; ".join(says))
