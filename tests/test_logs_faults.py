@@ -434,3 +434,12 @@ def test_exim_s_own_stamp_is_enough_behind_any_front(front: str, tmp_path: Path)
     (tmp_path / "log").write_text(f"{front}exim[12]: {line}\n")
     read = sk.read_log(tmp_path / "log", "exim")
     assert (read.mx_ip.tolist(), str(read.started_at[0])) == (["192.0.2.1"], "2026-03-02 09:14:05+00:00")
+
+
+def test_a_quoted_word_in_a_reply_does_not_hide_a_container_s_line(tmp_path: Path) -> None:
+    """What begins with two underscores was taken for the mark of journald's records."""
+    said = 'said: 550 5.7.1 see "__policy" (in reply to RCPT TO command))'
+    line = "Mar  2 09:14:05 relay1 postfix/smtp[4]: 4XkP2q3Zr1z9tQ: to=<r@d.example>, relay=mx.d.example[192.0.2.1]:25, "
+    line += f"delay=1, delays=0/0/0/1, dsn=5.7.1, status=bounced (host mx.d.example[192.0.2.1] {said}"
+    (tmp_path / "log").write_text(json.dumps({"log": f"{line}\n", "stream": "stdout"}) + "\n")
+    assert sk.read_log(tmp_path / "log", year=2026).reply.tolist() == ['550 5.7.1 see "__policy"']

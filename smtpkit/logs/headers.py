@@ -99,7 +99,7 @@ def canonical(line: str, clock: Clock) -> Iterator[str]:
     ['2026-03-02T00:14:05+00:00 relay1 postfix[4121]: 4Xk: removed']
     """
     line = re.sub("\x1b\\[[0-9;]*m", "", line.lstrip("\0\ufeff"))  # colours
-    line = _docker(line) if line.startswith("{") and '"__' not in line else line
+    line = _docker(line) if line.startswith("{") and '"__REALTIME_TIMESTAMP"' not in line else line
     plain = _5424.match(line) or _OTHER.match(line)
     found = plain.groups("")[-5:] if plain else _journal(line)
     if not found:
