@@ -373,7 +373,8 @@ class Worker:
         self._live[ip] -= 1
         self._messages -= job.live * sum(v.outcome not in ("accepted", "unknown") for v in verdicts)
         said = [v for v in verdicts if v.outcome in ("deferred", "rejected")]
-        stop = any(v.reply and too_often(v.reply.text, v.reply.code, job.server_name) for v in said)
+        texts = {(v.reply.text, v.reply.code) for v in said if v.reply}  # many recipients may share one
+        stop = any(too_often(*one, job.server_name) for one in texts)
         self.run.refused += bool(said)
         if said or ip in self._refusals:
             self._refusals[ip] = self._refusals.get(ip, 0) + 1

@@ -15,6 +15,8 @@ from smtpkit.errors import listed, refuse
 
 Z95 = 1.959963984540054
 READ = "sk.read_table(df, columns={...}) reads them"
+BRIEF = 600
+"""Seconds: a frame that lasts no longer has its times told with their seconds, in verdicts and in charts."""
 OURS = ("guard", "paced", "interrupted", "stopped")
 """Errors that we made ourselves: such a row says nothing about a server."""
 _EARLY = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail")

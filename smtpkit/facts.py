@@ -50,7 +50,7 @@ class Facts:
             others = rows.told(self.view.facts, apart)
             self.rate, fast, slow = hurried(table, f.attempt_id[f.told], f.attempt_id[others])
             mine, like = (f.counted & f.attempt_id.isin(ids) for ids in (fast, slow))
-        after = f.counted & mine & (f["at"] >= f.back)  # who stopped refusing is a sibling from then on
+        after = mine & (f["at"] >= f.back)  # who stopped refusing is a sibling from then on
         mine, like = mine & ~after, like | after
         self.mine, self.bad = f[mine], f[mine & f.hit]
         self.rest, last = f[like], len(self.bad) - 1

@@ -304,9 +304,10 @@ _OFTEN = re.compile(
 
 def too_often(text: str, code: int | None = None, mx_host: str | None = None) -> bool:
     """Whether a refusal says that we come too often: then its whole receiver should rest."""
+    if _OFTEN.search(text):
+        return True
     told = classify(text, code, mx_host=mx_host)
-    limited = (told.reason, told.scope, told.confidence) == ("rate_limited", "source_ip", "high")
-    return limited or bool(_OFTEN.search(text))
+    return (told.reason, told.scope, told.confidence) == ("rate_limited", "source_ip", "high")
 
 
 def reply_host(text: str, mx_host: str | None = None) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from smtpkit.address import ip_or_none, is_told
-from smtpkit.counts import endings, moments, sessions, unfinished, wilson
+from smtpkit.counts import BRIEF, endings, moments, sessions, unfinished, wilson
 from smtpkit.drawing import CROSS, WORDS, inert
 from smtpkit.errors import refuse
 from smtpkit.voices import hear
@@ -59,7 +59,7 @@ class Rows:
             made &= f.theirs
             self.foot += f" \u00b7 counted: {', '.join(sorted(set(f.domain[made].dropna().astype('str'))))}"
         self.turns = self._turns(f[made])
-        short = f["at"].max() - f["at"].min() < pd.Timedelta("10min")
+        short = f["at"].max() - f["at"].min() < pd.Timedelta(BRIEF, "s")
         self.clock = "%H:%M:%S" if short else "%H:%M" if f["at"].dt.date.nunique() < 2 else "%d %b %H:%M"
         f["counted"], self.since = self._window(made)
         known = {ip: at for cause in self.causes for ip, at in cause.recoveries.items()}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import rel_entr
 
-from smtpkit.counts import percent
+from smtpkit.counts import BRIEF, percent
 from smtpkit.escape import one_line
 from smtpkit.hypotheses import Array, Found
 from smtpkit.reading import Reading
@@ -185,7 +185,7 @@ def _others(read: Reading, f: Found, rest: Array) -> str:
     return f"the other {what}" if m == 1 else f"the {m} other {what}s"
 
 
-def _clock(read: Reading, at: pd.Timestamp, few: float = 600) -> str:
+def _clock(read: Reading, at: pd.Timestamp, few: float = BRIEF) -> str:
     """UTC; with the date where the frame has several days, with seconds where it has `few` of them."""
     first, last = (pd.Timestamp(t, unit="s", tz="UTC").date() for t in (read.t[0], read.t[-1]))
     form = "%H:%M:%S" if read.t[-1] - read.t[0] < few else "%H:%M"

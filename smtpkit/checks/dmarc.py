@@ -20,6 +20,8 @@ WEAKER = {"reject": "quarantine", "quarantine": "none", "none": "none"}  # t=y, 
 Told = tuple[str, str]
 """A result of SPF or DKIM, and the domain that it holds for."""
 _LEAKS = (dkim.DKIMException, ValueError, LookupError, TypeError, AssertionError)  # what dkimpy's parsers raise
+_KEYLESS = "the key is "
+"""So begins why a signature fails that has no key to be held against: the message may be as it was sent."""
 _SERVICES = re.compile(r"(?i);\s*s\s*=[^;]*|^\s*s\s*=[^;]*;")  # dkimpy knows no list of services
 _VERSION = re.compile(r"\s*[vV]\s*=\s*DMARC1\s*(;|$)")  # RFC 9989 4.8: the value exactly so
 
@@ -71,7 +73,7 @@ def verify(octets: bytes, network: Any) -> Iterator[tuple[str, str, str, str]]:
         answer = network.resolve(f"{selector}._domainkey.{domain}", "TXT")
         (finding, _), unfit = key(answer), _unfit(tag, tags(answer.rows[0])) if answer.rows else ""
         if finding in ("missing", "revoked", "broken"):  # of several records the first is one or the other
-            unfit = f"the key is {finding}: see dkim_key"
+            unfit = f"{_KEYLESS}{finding}: see dkim_key"
         found = ("fail", unfit) if unfit else _verified(octets, index, answer)
         if found[0] == "pass" and "l" in tag:
             found = "pass", f"verified, but l={tag['l']}: text may be appended unseen (RFC 6376 8.2)"
@@ -173,7 +175,7 @@ def rows(who: Sender) -> Iterator[Row]:
     if who.octets is not None and not signed:
         yield say("dkim", "none", who.domain, "the message has no DKIM-Signature")
     for domain, name, result, why in signed:
-        yield say("dkim", "keyless" if why.startswith("the key is ") else result, f"d={domain} s={name}", why)
+        yield say("dkim", "keyless" if why.startswith(_KEYLESS) else result, f"d={domain} s={name}", why)
     yield _record(who.domain, who.network)
     yield _judged(who, [(result, domain) for domain, _, result, _ in signed])
 

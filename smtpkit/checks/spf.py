@@ -17,7 +17,7 @@ from spftrace import Evaluator, Limits, SpfPermError, parse
 
 from smtpkit.address import as_ip
 from smtpkit.checks.found import Row, Sender, near, say, silent
-from smtpkit.network import chosen
+from smtpkit.network import Answer, chosen
 
 _NOBODY = "255.255.255.255", "ffff::ffff"  # no term names them, so the whole record is read
 MOST_TERMS, MOST_RECORDS = 10, 60  # RFC 7208 4.6.4; read for one tree: a hostile zone may include for ever
@@ -140,10 +140,14 @@ def _walk(domain: str, depth: int, above: tuple[str, ...], network: Any, left: l
     return made
 
 
+def _records(answer: Answer) -> list[str]:
+    return [row for row in answer.rows if row.lower().split(" ")[0] == "v=spf1"]
+
+
 def _terms(domain: str, network: Any) -> tuple[list[Any], str]:
     """The record's terms, or none and why."""
     answer = network.resolve(domain, "TXT")
-    found = [row for row in answer.rows if row.lower().split(" ")[0] == "v=spf1"]
+    found = _records(answer)
     if len(found) != 1:
         several = f"{len(found)} SPF records: {' | '.join(found)}"
         return [], silent(answer) or (several if found else f"no SPF record{near(answer, 'SPF')}")
@@ -175,7 +179,7 @@ def _record(domain: str, network: Any) -> Row:
     cost = tree(domain, network=network)
     ends = {f"IPv{as_ip(ip).version}": check_host(ip, f"a@{domain}", "", network) for ip in _NOBODY}
     passing = [f"anybody passes by {made.term}" for made in ends.values() if made.result == "pass"]
-    text = next((row for row in network.resolve(domain, "TXT").rows if row.lower().startswith("v=spf1")), "")
+    text = next(iter(_records(network.resolve(domain, "TXT"))), "")
     head, total = cost.note[0], cost.total[0]
     top = [term.lower().lstrip("+") for term in cost.term[cost.depth == 1]]
     notes = [f"{row.term}: {row.note}" for row in cost.itertuples() if row.note]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from smtpkit.logs import headers
-from smtpkit.logs.plain import Bare, Head, octal
+from smtpkit.logs.plain import Bare, Head, octal, today
 from smtpkit.logs.rows import SHIFT
 from smtpkit.words import ending
 
@@ -95,8 +95,7 @@ class Reader(Bare):
             self.odd(head)
 
     def _event(self, head: Head, qid: str, text: str) -> None:
-        for old, new in _OLD if "[" in text and " H=" not in text else ():
-            text = re.sub(old, new, text, count=1)
+        text = today(text, _OLD) if "[" in text and " H=" not in text else text
         if text.startswith("<= "):
             sender, size, message_id = text.split(" ")[1], _SIZE.search(text), _ID.search(text)
             self.messages[head[2], qid] = {

@@ -5,10 +5,9 @@ many mails; a name in `relay=` is the address's PTR; a refused greeting names no
 """
 
 import re
-from functools import reduce
 from typing import Any, ClassVar
 
-from smtpkit.logs.plain import Head, Lines
+from smtpkit.logs.plain import Head, Lines, today
 from smtpkit.logs.rows import SHIFT
 from smtpkit.words import answer, ending
 
@@ -51,7 +50,7 @@ class Reader(Lines):
 
     def line(self, head: Head) -> None:
         old = _OLD if head[4].startswith(("smtp-out: ", "relay: ")) else []
-        found = _LINE.match(reduce(lambda text, pair: re.sub(pair[0], pair[1], text, count=1), old, head[4]))
+        found = _LINE.match(today(head[4], old))
         if not found:
             self._odd += [(head[0], head[4])] * (", stat=" in head[4])
             return

@@ -4,7 +4,7 @@ Belongs here: the loop, sessions, problems. Not here: one MTA's lines (a module 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,13 @@ Head = tuple[int, datetime | None, str | None, str | None, str]
 def octal(text: str) -> str:
     """The text whose octets outside ASCII Exim and Sendmail write in octal."""
     return re.sub(r"(?:\\[0-7]{3})+", lambda m: decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])), text)
+
+
+def today(text: str, old: Iterable[tuple[str, str]]) -> str:
+    """What older versions of an MTA wrote, as later ones say it; `old`: pairs of a pattern and what replaces it."""
+    for written, said in old:
+        text = re.sub(written, said, text, count=1)
+    return text
 
 
 def _ours(ip: str, host: str | None) -> bool:
