@@ -424,6 +424,7 @@ def test_without_its_casebook_nothing_more_is_said(tmp_path: Path) -> None:
         assert bytes(server.settled()[0].clear) == b"EHLO client.example\r\n"
 
 
+@pytest.mark.slow
 def test_a_kill_loses_neither_whom_nor_what(tmp_path: Path) -> None:
     """SIGKILL while the dot is not answered: the row says to whom, and that it is not known."""
     source = """
@@ -554,6 +555,7 @@ SNEAKY += [
     codes=st.fixed_dictionaries({p: st.sampled_from([250, 354, 500]) for p in ("mail", "rcpt", "noop", "other")}),
     live=st.booleans(),
 )
+@pytest.mark.slow
 def test_whatever_is_typed_nothing_reaches_whom_the_guard_does_not_name(
     lines: list[str], codes: dict[str, int], live: bool, tmp_path: Path
 ) -> None:

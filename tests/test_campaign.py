@@ -47,6 +47,7 @@ class TestBackground:
         assert set(frame["error"]) == {"stopped"}
         assert frame.attrs["smtpkit"]["stopped"]
 
+    @pytest.mark.slow
     def test_waiting_may_end_before_the_run(self, tmp_path: Path) -> None:
         with FaultServer({"ehlo": SILENT}) as server:
             run = probe(server, network(tmp_path), background=True, rounds=1)

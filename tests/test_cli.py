@@ -17,6 +17,8 @@ from jupyter_client import BlockingKernelClient
 from smtpkit.cli import main
 from tests.ports import free_port
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,8 +131,9 @@ ENDED = "These sessions ended at EHLO"
 @pytest.mark.parametrize("scenario", ["mx_dead", "stale_421", "tls_broken", "healthy"])
 def test_a_search_that_ends_at_ehlo_says_so(scenario: str) -> None:
     with sk.Lab(scenario) as lab:
-        found = sk.locate(lab.domain, network=lab.network)
-        deeper = sk.locate(lab.domain, lab.recipient, lab.sender, network=lab.network)
+        soon = sk.Timeouts(connect=0.1)
+        found = sk.locate(lab.domain, network=lab.network, timeouts=soon)
+        deeper = sk.locate(lab.domain, lab.recipient, lab.sender, network=lab.network, timeouts=soon)
     assert found.verdict.count(ENDED) == 1
     assert ENDED not in deeper.verdict
     assert "so" not in found.table

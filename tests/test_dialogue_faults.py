@@ -299,6 +299,7 @@ def test_recipients_asked_at_once_wait_once(net: Any) -> None:
     assert made.rcpt_s.max() < made.latency_s.max() < 1.5
 
 
+@pytest.mark.slow
 def test_what_another_run_serves_says_so(net: Any) -> None:
     with FaultServer({"data": (Wait(1), b"354 go\r\n")}) as server:
         first = sent(net(), server, A, background=True)

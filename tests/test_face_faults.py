@@ -13,6 +13,8 @@ from smtpkit.diagnosis import diagnose
 from smtpkit.styling import style
 from tests.frames import only, rounds
 
+pytestmark = pytest.mark.slow
+
 BEGUN = pd.Timestamp("2026-01-20 00:30", tz="UTC")
 V6 = [f"2001:db8:1234:5678:9abc:def0:1111:100{n}" for n in range(3)]
 

@@ -58,7 +58,12 @@ PROXY = {
 @pytest.mark.parametrize(
     ("scenario", "want"),
     [
-        pytest.param("local_path", "fail warn unknown unknown pass pass unknown", id="port 25 blocked"),
+        pytest.param(
+            "local_path",
+            "fail warn unknown unknown pass pass unknown",
+            id="port 25 blocked",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("no_ipv6", "pass warn pass pass pass pass pass", id="no IPv6"),
         pytest.param("middlebox", "pass unknown unknown pass pass pass fail", id="masked"),
         pytest.param(PROXY, "pass pass pass pass pass pass fail", id="one banner for all"),
@@ -73,6 +78,7 @@ def test_each_world_is_told_as_it_is(scenario: object, want: str) -> None:
     assert status(told(scenario)) == dict(zip(names, want.split(), strict=True))
 
 
+@pytest.mark.slow
 def test_what_is_not_known_says_why() -> None:
     for scenario in ("local_path", "middlebox", "null_mx"):
         frame = told(scenario)
@@ -204,8 +210,9 @@ def test_another_address_than_we_named(tmp_path: Path) -> None:
                      "warn", id="nobody offers STARTTLS"),
         pytest.param({"banner": b"554 5.7.1 a.example no\r\n"}, {"banner": b"554 5.7.1 b.example no\r\n"},
                      "pass", id="refusals are answers"),
-        pytest.param({"banner": SILENT}, {"banner": CLOSE}, "unknown", id="no banner"),
-        pytest.param({"banner": SILENT}, {}, "unknown", id="one banner"),
+        pytest.param({"banner": SILENT}, {"banner": CLOSE}, "unknown", id="no banner",
+                     marks=pytest.mark.slow),
+        pytest.param({"banner": SILENT}, {}, "unknown", id="one banner", marks=pytest.mark.slow),
         pytest.param({"banner": b"\x1b[2J\xff\xfe garbage\r\n"}, {}, "unknown", id="garbage"),
     ],
 )  # fmt: skip

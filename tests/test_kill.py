@@ -16,6 +16,8 @@ import pytest
 import smtpkit as sk
 from tests.faultserver import GOOD, FaultServer, Session
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 POINTS = ("connect", "ehlo", "mail", "rcpt", "data", "body", "dot", "replied", "quit")
 AFTER_MARK = ("body", "dot", "replied", "quit")

@@ -938,6 +938,7 @@ class TestScenarios:
             ips = lab.network.resolve(lab.domain, "A").rows
             assert {ip: walk(lab.network, lab, ip) for ip in ips} == {"192.0.2.11": 250, "192.0.2.12": 250}
 
+    @pytest.mark.slow
     def test_a_slow_server_is_slow(self) -> None:
         with Lab("mx_slow") as lab:
             for ip in ("192.0.2.11", "192.0.2.12"):

@@ -25,6 +25,8 @@ from smtpkit.network import Answer
 from smtpkit.packet import report
 from smtpkit.rows import Rows
 
+pytestmark = pytest.mark.slow
+
 OURS = [f"198.51.100.{n}" for n in range(7, 11)]
 
 

@@ -13,6 +13,8 @@ from smtpkit.packet import report
 from smtpkit.rows import Rows
 from tests.frames import Cause, Diagnosis, staircase
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _no_charts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,7 +247,9 @@ def test_a_check_says(check: str, octets: bytes, expected: str, value: str) -> N
 
 @pytest.mark.parametrize(
     ("size", "limit", "expected"),
-    [(21 << 20, None, "warn"), (26 << 20, None, "fail"), (26 << 20, 50 << 20, "fail"),
+    [pytest.param(21 << 20, None, "warn", marks=pytest.mark.slow),
+     pytest.param(26 << 20, None, "fail", marks=pytest.mark.slow),
+     pytest.param(26 << 20, 50 << 20, "fail", marks=pytest.mark.slow),
      (1000, 999, "fail"), (1000, 1000, "pass"), (1000, 0, "pass")],
 )  # fmt: skip
 def test_size_after_encoding_against_25_mb_and_the_receivers_size(

@@ -93,6 +93,7 @@ def test_simulated_errors_and_sessions():
     assert np.median(ratios) <= 0.65
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("servers", "q"), [(4, 0.0), (4, 0.05), (12, 0.05)])
 def test_where_none_is_stale_nobody_is_named(servers, q):
     named, done, _ = simulate(np.full((600, servers), q), seed=3)

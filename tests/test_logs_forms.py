@@ -410,6 +410,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         sk.read_log([])
 
 
+@pytest.mark.slow
 def test_an_empty_or_broken_file_is_a_counted_problem(tmp_path: Path) -> None:
     empty = read(tmp_path / "empty.log", b"")
     assert len(empty) == 0

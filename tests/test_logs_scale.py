@@ -109,6 +109,7 @@ class Mortal(Executor):
         self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
 
 
+@pytest.mark.slow
 def test_a_lost_worker_costs_no_file(week: list[Path]) -> None:
     with Mortal() as pool:
         table = sk.read_log(week, executor=pool)

@@ -22,6 +22,8 @@ from tests.test_cli import _nbformat, notebook
 from tests.test_house import READMES, ROOT, blocks
 from tests.test_notebooks import cells, source, walked
 
+pytestmark = pytest.mark.slow
+
 Said = pytest.CaptureFixture[str]
 
 

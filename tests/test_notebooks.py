@@ -14,6 +14,8 @@ import pytest
 
 from smtpkit.running import _awake, run_notebook, shipped
 
+pytestmark = pytest.mark.slow
+
 NAMES = sorted(shipped())
 SCENARIOS = {"healthy": 5, "balancer": 12, "mx_dead": 5, "provider_block": 5, "stale_421": 5}
 

@@ -102,6 +102,7 @@ def test_two_notebooks_one_after_the_other(clock: FastTime, tmp_path: Path) -> N
     assert "passed" in set(third["outcome"]), "after its rest the receiver is asked again"
 
 
+@pytest.mark.slow
 def test_gaps_hold_for_a_receiver_and_for_an_ip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nobody refuses: 20 sessions, one at a time, 5 s apart, and 20 s apart at each IP."""
     clock = FastTime(100).install(monkeypatch)

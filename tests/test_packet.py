@@ -22,6 +22,8 @@ from smtpkit.network import Answer
 from smtpkit.packet import FILES, KINDS, Packet, report
 from tests.frames import OURS, OURS2, Cause, Diagnosis, join, only, pairs, rounds, simpson, staircase
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parent / "data"
 ONSET = pd.Timestamp("2026-11-24 00:31:00", tz="UTC")
 STALE = Diagnosis(

@@ -368,7 +368,9 @@ def test_a_bare_table_is_enough(chart):
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({"started_at": stale().started_at.where(stale().index > 3)}, id="some without a time"),
+        pytest.param(
+            {"started_at": stale().started_at.where(stale().index > 3)}, id="some without a time", marks=SLOW
+        ),
         pytest.param({"started_at": TIME}, id="all at once", marks=SLOW),
         pytest.param({"started_at": stale().started_at.dt.tz_convert("Asia/Seoul")}, id="in Seoul", marks=SLOW),
         pytest.param({"started_at": stale().started_at.astype("str")}, id="times as text"),

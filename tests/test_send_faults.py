@@ -132,6 +132,7 @@ def test_an_address_we_may_not_ask_does_not_end_the_search(net: Callable[..., An
 
 
 # ---- interrupts and deadlines -----------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_an_interrupt_before_the_casebook_opens_sends_nothing(net: Callable[..., Any]) -> None:
     with FaultServer({}) as server:
         net, book = net(server), net().casebook
@@ -148,6 +149,7 @@ def test_an_interrupt_before_the_casebook_opens_sends_nothing(net: Callable[...,
         lock.close()
 
 
+@pytest.mark.slow
 def test_commands_sent_together_have_a_deadline_each(net: Callable[..., Any]) -> None:
     slow: Script = {"ehlo": offers("PIPELINING"), "rcpt": (Wait(0.25), b"250 ok\r\n")}
     to = [f"r{n}@rcv.example" for n in range(5)]
@@ -247,6 +249,7 @@ def asked(net: Any, *ips: str, **more: Any) -> pd.DataFrame:
     return sk.probe(MxRoute("rcv.example", "mx", hosts), network=net, rounds=1, **more)
 
 
+@pytest.mark.slow
 def test_a_proxy_that_is_silent_about_one_server_delays_no_other(net: Callable[..., Any]) -> None:
     with FaultServer({}) as server, Proxy(server.address, mute=IPS[1]) as proxy:
         net = net(socks=proxy.name, allow_networks=["192.0.2.0/24"], reroute={})

@@ -25,6 +25,8 @@ from smtpkit.errors import StoreError
 from smtpkit.limits import Pace
 from tests.faultserver import CLOSE, DEAF, GOOD, RESET, SILENT, Drip, FaultServer, Flood, Script, Wait
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 TO, SENDER = "r@fault.example", "me@ours.example"
 HASTY = sk.Timeouts(connect=1, handshake=1, reply=1, final=1, quit=0.3)

@@ -522,6 +522,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
     assert [words(row) for row in frame.to_dict("records")] == ["failed connect - - refused"]
 
 
+@pytest.mark.slow
 def test_nobody_answers_the_syn(tmp_path: Path) -> None:
     begun = time.monotonic()
     with faultserver.dead_port() as address:

@@ -14,6 +14,8 @@ from smtpkit.checks import dnsbl
 from smtpkit.errors import InvalidInput
 from smtpkit.network import Answer, Internet
 
+pytestmark = pytest.mark.slow
+
 ZEN = "zen.spamhaus.org"
 
 

@@ -14,6 +14,8 @@ from smtpkit.network import Answer
 from tests.fasttime import FastTime
 from tests.tallies import tallies
 
+pytestmark = pytest.mark.slow
+
 IPS = {f"192.0.2.{n}" for n in (11, 12, 13, 14)}
 
 

@@ -13,6 +13,8 @@ import pytest
 
 import smtpkit as sk
 
+pytestmark = pytest.mark.slow
+
 START, HOUR, DAY = pd.Timestamp("2026-03-02", tz="UTC"), 3600.0, 86400.0
 HOSTS = {"relay1": "198.51.100.7", "relay2": "198.51.100.8"}
 LISTED = "554 5.7.1 Client host [{us}] blocked using zen.spamhaus.org"

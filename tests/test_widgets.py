@@ -17,6 +17,8 @@ from smtpkit.widgets import Console, ProbeForm, SendForm
 from tests.faultserver import SILENT, FaultServer
 from tests.truth import network
 
+pytestmark = pytest.mark.slow
+
 EVIL = "<img src=x onerror=alert(1)>"
 
 
