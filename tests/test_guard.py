@@ -1,6 +1,7 @@
 """The gate: what may leave, whoever wrote the step, octet for octet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pytest
 
@@ -12,6 +13,7 @@ from smtpkit.steps import Ask, Connect, Effect, Got, Lost, MarkDot, Step, Verdic
 
 OK, GO = [Reply(250, b"250 ok\r\n")], [Reply(354, b"354 go\r\n")]
 TO = "r@daum.example"
+TO_X = b"body\r\nRCPT TO:<x@y.example>\r\n"
 
 
 def typed(lines: Sequence[bytes], answers: list[Got]) -> Step:
@@ -24,9 +26,13 @@ def typed(lines: Sequence[bytes], answers: list[Got]) -> Step:
 
 
 def played(
-    lines: Sequence[bytes], guard: Guard, live: bool, named: Sequence[str] = (TO,)
+    lines: Sequence[bytes],
+    guard: Guard,
+    live: bool,
+    named: Sequence[str] | None = (TO,),
+    says: Mapping[bytes, Got] = MappingProxyType({}),
 ) -> tuple[list[bytes], list[Got]]:
-    """What really left, and what the step was answered."""
+    """What really left, and what the step was answered; `says`: what the server answers but 250, or 354 to DATA."""
     answers: list[Got] = []
     left: list[bytes] = []
     gated = gate(typed(lines, answers), guard, live, named)
@@ -36,7 +42,8 @@ def played(
         while True:
             if isinstance(effect, Ask):
                 left.append(effect.data)
-                got = GO if effect.data.strip().upper() == b"DATA" else OK
+                usual = GO if effect.data.strip().upper() == b"DATA" else OK
+                got = says.get(effect.data, usual)
             else:
                 got = [] if isinstance(effect, MarkDot) else None
             effect = gated.send(got)
@@ -64,6 +71,8 @@ BARRED = {
         True,
         b"RCPT TO: <x@y.example>\r\n",
     ),
+    "the mark before the dot, without live": ([rcpt(TO), b"MARK"], ALLOW, False, b"MARK"),
+    "the mark before anybody is named": ([b"MARK"], ALLOW, True, b"MARK"),
     "ETRN": ([b"ETRN daum.example\r\n"], ALLOW, False, b"ETRN daum.example\r\n"),
 }
 
@@ -92,8 +101,44 @@ def test_one_barred_recipient_bars_the_message() -> None:
 
 
 def test_the_text_of_a_message_is_not_read_as_commands() -> None:
-    lines = [rcpt(TO), b"DATA\r\n", b"body: RCPT TO:<x@y.example>\r\nDATA\r\n"]
+    lines = [rcpt(TO), b"DATA\r\n", TO_X, TO_X]
     assert played(lines, ALLOW, True)[0] == lines
+
+
+NO = [Reply(554, b"554 no\r\n")]
+NO_MESSAGE: dict[str, tuple[list[bytes], dict[bytes, Got]]] = {
+    "DATA was refused": ([rcpt(TO), b"DATA\r\n", TO_X], {b"DATA\r\n": NO}),
+    "DATA was lost": ([rcpt(TO), b"DATA\r\n", TO_X], {b"DATA\r\n": Lost("reset")}),
+    "DATA was not waited for": ([rcpt(TO), b"DATA\r\n", TO_X], {b"DATA\r\n": []}),
+    "the server says 354 to another command": ([rcpt(TO), b"NOOP\r\n", TO_X], {b"NOOP\r\n": GO}),
+    "the server says 354 and means a recipient": ([rcpt(TO), TO_X], {rcpt(TO): GO}),
+    "the message is over": ([rcpt(TO), b"DATA\r\n", b"body", b"MARK", b".\r\n", TO_X], {}),
+}
+
+
+@pytest.mark.parametrize("name", NO_MESSAGE)
+def test_what_no_server_takes_as_a_message_is_read_as_commands(name: str) -> None:
+    lines, says = NO_MESSAGE[name]
+    left, answers = played(lines, ALLOW, True, says=says)
+    assert left == [line for line in lines[:-1] if line != b"MARK"]
+    assert isinstance(answers[-1], Lost)
+    assert answers[-1].text == "x@y.example is not named and not in allow_to"
+
+
+def test_who_is_on_the_list_may_be_named_too() -> None:
+    assert played([rcpt(TO)], ALLOW, False, ["x@daum.example"])[0] == [rcpt(TO)]
+    assert played([rcpt("x@DAUM.example")], ALLOW, False, ["x@Daum.example"])[0] == [rcpt("x@DAUM.example")]
+
+
+def test_none_at_all_is_a_count() -> None:
+    assert Guard(max_messages=0, max_connections=0).max_messages == 0
+
+
+def test_whoever_types_a_recipient_names_it_and_may_not_reach_it() -> None:
+    left, answers = played([rcpt("x@y.example"), b"DATA\r\n"], ALLOW, True, None)
+    assert left == [rcpt("x@y.example")]
+    assert isinstance(answers[-1], Lost)
+    assert "x@y.example not in allow_to" in answers[-1].text
 
 
 @pytest.mark.parametrize(("value", "may"), [("1", False), ("yes", False), ("0", True), ("", True)])
@@ -120,7 +165,13 @@ def test_entries(entry: str, to: str, may: bool) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"allow_to": ["daum.example"]}, {"allow_to": ["@"]}, {"max_messages": -1}, {"max_connections": 1.5}],
+    [
+        {"allow_to": ["daum.example"]},
+        {"allow_to": ["@"]},
+        {"allow_to": [5]},
+        {"max_messages": -1},
+        {"max_connections": 1.5},
+    ],
 )
 def test_a_wrong_guard_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
