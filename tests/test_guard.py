@@ -155,6 +155,7 @@ def test_the_environment_overrides_everything(value: str, may: bool, monkeypatch
         ("@daum.example", "x@daum.example", True),
         ("@daum.example", "x@sub.daum.example", False),
         ("@daum.example", "x@notdaum.example", False),
+        ("@daum.example", "x%y.example@daum.example", False),
         ("@도메인.example", "x@xn--hq1bm8jm9l.example", True),
     ],
 )
