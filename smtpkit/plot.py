@@ -46,7 +46,7 @@ def grid(frame: pd.DataFrame, diagnosis: "Diagnosis | None" = None, *, ax: Axes 
 
 
 def forest(frame: pd.DataFrame, diagnosis: "Diagnosis | None" = None, *, ax: Axes | None = None) -> Figure:
-    """Share of refusals per MX IP (per recipient if one is the cause) with its Wilson 95 % interval and k/n.
+    """Share of refusals per MX IP (per recipient if one is the first cause) with its Wilson 95 % interval and k/n.
 
     Highest first; dashed: the others' rate. Parameters and errors as `grid`.
 
@@ -188,7 +188,7 @@ def _axis(view: Rows, ax: Axes, room: float, edges: Iterable[Any] = ()) -> tuple
 
 
 def heatmap(frame: pd.DataFrame, diagnosis: "Diagnosis | None" = None, *, ax: Axes | None = None) -> Figure:
-    """MX IP x kind of reply; x sender IP, if there are several; x recipient, if one is the cause.
+    """MX IP x kind of reply; x sender IP, if there are several; x recipient, if one is the first cause.
 
     A pair that never met stays blank. Parameters and errors as `grid`.
 
@@ -197,7 +197,7 @@ def heatmap(frame: pd.DataFrame, diagnosis: "Diagnosis | None" = None, *, ax: Ax
     """
     view = rows.Rows(frame, diagnosis, unit="ip")
     by = "sender" if view.facts.sender.nunique() > 1 else "kind"
-    by = "recipient" if any(cause.dimension == "recipient" for cause in view.causes) else by
+    by = "recipient" if view.about("recipient") else by
     kind = f"{'Replies' if by == 'kind' else view.word.capitalize()} by MX IP and {by}"
     return _chart(kind, view, ax, 0.32, 1.0, lambda view, ax: cells.matrix(view, ax, by))
 

@@ -19,8 +19,8 @@ from smtpkit.voices import hear
 if TYPE_CHECKING:
     from smtpkit.diagnosis import Cause, Diagnosis
 
-MOST, FILL = 20, 12
-"""Rows drawn one by one, at most; how many are left where there are more, if the accused need no more."""
+MOST, FILL, TALL = 20, 12, 40
+"""Rows drawn one by one, at most; how many are left where there are more, and if the accused need more of them."""
 _READ = """started_at mx_pref code mx_ip mx_host sender_ip seen_ip local_ip outcome error reason domain source asked
 attempt_id reply_host banner_host ehlo_host recipient recipient_domain""".split()
 _WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS[:4], strict=True))
@@ -80,12 +80,16 @@ class Rows:
     def _unit(self, order: str) -> list[str]:
         """What one row is: an MX IP, with the sender IP or the back end beside it where a cause needs that."""
         asked = {name for cause in self.causes for name in (cause.dimension, *cause.only_for)}
-        if "recipient" in asked and order == "rate":
+        if order == "rate" and self.about("recipient"):
             return ["recipient"]
         if "sender_ip" in asked and not asked & {"mx_ip", "backend"}:
             return ["sender"]
         pairs = self.facts.sender.nunique() > 1 and ("sender_ip" in asked or not self.causes)
         return ["ip", *["sender"] * pairs, *["backend"] * ("backend" in asked)]
+
+    def about(self, dimension: str) -> bool:
+        """Is that what the first cause, and so the title, is about?"""
+        return any(cause.dimension == dimension for cause in self.causes[:1])
 
     def _turns(self, made: pd.DataFrame) -> dict[str, tuple[pd.Timestamp, pd.Timestamp]]:
         """Onset and recovery as the two attempts on the accused rows that lie around them, if a time is known."""
@@ -189,7 +193,8 @@ def ip_order(text: str) -> tuple[int, int, str]:
 
 
 def _lines(f: pd.DataFrame, keys: Sequence[str], order: str) -> tuple[pd.DataFrame, str]:
-    """The drawn rows, in order; beyond 20 the accused, their neighbours and the worst, the rest in one. Sets y."""
+    """The drawn rows, in order; beyond 20 the accused, their neighbours and the worst; what is left in one, or in
+    two if some of it is accused. Sets y."""
     table = _sums(f, f.key).assign(rate=lambda t: -t.k / t.n, shut=lambda t: t.k > 0)
     table["place"] = [tuple(map(ip_order, key.split(" "))) for key in table.index]
     first = {"rate": ["rate"], "back": ["shut", "back"]}.get(order, [])
@@ -197,11 +202,13 @@ def _lines(f: pd.DataFrame, keys: Sequence[str], order: str) -> tuple[pd.DataFra
     keep = np.ones(len(table), bool)
     if len(table) > MOST:
         near = np.convolve(table.accused, np.ones(5), "same") > 0.5
-        chosen = np.lexsort((-(table.k + table.other), ~near))[: max(FILL, near.sum())]
+        chosen = np.lexsort((-(table.k + table.other), ~near, ~table.accused))[: min(TALL, max(FILL, near.sum()))]
         keep = np.isin(np.arange(len(table)), chosen)
-    f["y"] = f.key.map(pd.Series(np.where(keep, keep.cumsum() - 1, keep.sum()), table.index)).astype("int64")
-    labels, top = _labels(table[keep], keys)
-    labels += [f"  {(~keep).sum()} more"] * (not keep.all())
+    y, (labels, top) = keep.cumsum() - 1, _labels(table[keep], keys)
+    for mark, folded in (CROSS, ~keep & table.accused), (" ", ~keep & ~table.accused):
+        y[folded] = len(labels)
+        labels += [f"{mark} {folded.sum():,} more"] * bool(folded.any())
+    f["y"] = f.key.map(pd.Series(y, table.index)).astype("int64")
     lines = _sums(f, f.y).assign(label=labels)
     lines["low"], lines["high"] = wilson(lines.k.to_numpy(), lines.n.to_numpy())
     return lines, top
