@@ -86,6 +86,8 @@ def sessions(frame: pd.DataFrame) -> pd.DataFrame:
     >>> len(sessions(pd.DataFrame({"session": ["a", "a", "b"], "stage": ["banner", "banner", "rcpt"]})))
     2
     """
+    for name in frame.columns[frame.columns.duplicated()]:
+        raise refuse("column", name, "is there twice", "keep one of them")
     if {"attempt_id", "mx_ip"} <= set(frame):
         again = frame.duplicated(["attempt_id", "mx_ip"]) & frame.attempt_id.notna()
         frame = frame[~again] if again.any() else frame

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from smtpkit import __version__, attempts, escape, parts, plot
+from smtpkit import __version__, attempts, escape, parts, plot, rows
 from smtpkit.address import as_ip, is_told, mailbox_or_none
 from smtpkit.catalogue import render
 from smtpkit.counts import sessions
@@ -123,8 +123,8 @@ def report(
     tz : second time zone beside UTC; by default Asia/Seoul for "ko", this machine's for "en".
     which : the cause to write about, if the diagnosis has several.
 
-    Raises InvalidInput: no attempts at hand; another language, zone or ending; `path` asks for a letter
-    alone, but no receiver can mend the cause, or the confidence is below 0.8.
+    Raises InvalidInput: no attempts at hand; times without a zone; another language, zone or ending; `path` asks
+    for a letter alone, but no receiver can mend the cause, or the confidence is below 0.8.
 
     >>> at = pd.date_range("2026-11-24", periods=32, freq="5s", tz="UTC")
     >>> frame = pd.DataFrame({"started_at": at, "mx_ip": [f"192.0.2.{11 + n % 4}" for n in range(32)]})
@@ -169,12 +169,14 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
     known = frame if frame is not None else getattr(evidence, "frame", None)
     if known is None or not len(known):
         raise refuse("diagnosis", evidence.verdict, "brings no attempts", "give them as frame=")
+    if "started_at" in known:
+        rows.zoned(known.started_at)
     known = sessions(known if known.index.is_unique else known.reset_index(drop=True))  # as diagnose numbers them
     table = attempts.conform(known.reset_index(drop=True))
     if table.attempt_id.isna().any() or not table.attempt_id.is_unique:
         table["attempt_id"] = [f"row {label}" for label in known.index]
         made = {n: one.evidence for n, one in enumerate(evidence.causes) if one.evidence is not None}
-        named = {n: rows.assign(attempt_id=[f"row {label}" for label in rows.index]) for n, rows in made.items()}
+        named = {n: some.assign(attempt_id=[f"row {label}" for label in some.index]) for n, some in made.items()}
         causes = (replace(one, evidence=named.get(n)) for n, one in enumerate(evidence.causes))
         evidence = replace(evidence, causes=tuple(causes))
     return evidence, table

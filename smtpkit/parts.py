@@ -80,21 +80,22 @@ def is_table(thing: Any) -> bool:
 def on_text(table: Any, how: Callable[[str], str]) -> Any:
     """A copy of a DataFrame with every text in cells, columns and index put through `how`; dtypes stay.
 
-    Octets are texts as well: what is no UTF-8 in them stays as it is.
+    Octets are texts as well (what is no UTF-8 in them stays as it is), and so is what lists and dicts hold.
     """
     known, odd = cache(how), ("utf-8", "surrogateescape")
 
     def safe(thing: Any) -> Any:
         if isinstance(thing, bytes):
             return known(thing.decode(*odd)).encode(*odd)
+        if type(thing) in (list, tuple, set):
+            return type(thing)(map(safe, thing))
+        if isinstance(thing, dict):
+            return {safe(key): safe(value) for key, value in thing.items()}
         return known(thing) if isinstance(thing, str) else thing
 
     def labels(index: Any) -> Any:
-        names = [safe(name) for name in index.names]
-        if index.nlevels == 1:
-            return index.map(safe).set_names(names)
-        levels = [labels(index.get_level_values(n)) for n in range(index.nlevels)]
-        return type(index).from_arrays(levels, names=names)
+        made = index.map(safe) if len(index) and index.dtype.kind not in "iuf" else index
+        return made.set_names([safe(name) for name in index.names])
 
     if not is_table(table):
         raise refuse("frame", type(table).__name__, "is no DataFrame", "give one")

@@ -34,7 +34,7 @@ class Reading:
     def __init__(self, frame: pd.DataFrame) -> None:
         if lacking := [name for name in ("started_at", "mx_ip") if name not in frame]:
             raise refuse("columns", list(frame), f"lack {' and '.join(lacking)}", counts.READ)
-        rows = counts.sessions(frame.loc[:, ~frame.columns.duplicated()])
+        rows = counts.sessions(frame)
         if not {"outcome", "code"} & set(rows) and "error" in rows:  # no error: it got through
             rows = rows.assign(outcome=np.where(rows.error.isna(), "accepted", "failed"))
         at = counts.moments(rows.started_at)

@@ -25,6 +25,7 @@ _READ = """started_at mx_pref code mx_ip mx_host sender_ip seen_ip local_ip outc
 attempt_id reply_host banner_host ehlo_host recipient recipient_domain""".split()
 _WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS[:4], strict=True))
 _KEY = {"mx_ip": "ip", "sender_ip": "sender", "backend": "backend", "recipient": "recipient"}
+_BARE = r"\d{4}-\d\d-\d\d([ T][\d:.]*)?"
 _HEAD = {"ip": "MX IP", "sender": "from", "backend": "back end", "recipient": "recipient"}
 
 
@@ -121,11 +122,10 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
         raise refuse("frame", type(frame).__name__, "is no frame", "give the attempts first, then the diagnosis")
     if "mx_ip" not in frame:
         raise refuse("columns", list(frame), "have no mx_ip", "sk.read_table(df, columns={...}) names it")
-    frame = sessions(frame[~unfinished(frame).to_numpy()])
+    frame = sessions(frame)
+    frame = frame[~unfinished(frame).to_numpy()]
     f = frame.reindex(columns=_READ).assign(row=frame.index, voice=hear(frame)[0]).reset_index(drop=True)
-    if f.started_at.dtype.kind == "M" and f.started_at.dt.tz is None and f.started_at.notna().any():
-        instead = 'started_at.dt.tz_localize("Asia/Seoul") names it'
-        raise refuse("started_at", f.started_at.iloc[0], "has no time zone", instead)
+    zoned(f.started_at)
     f["at"], text = moments(f.started_at), f[_READ[3:]].astype("str")
     word, tls = endings(frame).map(_WORD).fillna("withheld"), text.error.isin(["tls_handshake", "tls_verify"])
     f["word"] = np.where(word.eq("no answer").to_numpy() & tls, "TLS failed", word)
@@ -144,6 +144,14 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     f["kind"] = kind.where(kind.eq(said), kind + " " + said).where(f.says.ne("TLS"), said)
     f["pref"] = pd.to_numeric(f.mx_pref, errors="coerce").astype("float64")
     return f.sort_values("at", kind="stable", ignore_index=True)
+
+
+def zoned(at: pd.Series) -> None:
+    """Raise InvalidInput for times without a zone: shown as UTC, as charts and letters do, they are hours off."""
+    text = at.dropna().head(99).astype("str")
+    if (bare := text[text.str.fullmatch(_BARE)]).any():
+        instead = 'pd.to_datetime(started_at).dt.tz_localize("Asia/Seoul") names it'
+        raise refuse("started_at", bare.iloc[0], "has no time zone", instead)
 
 
 def told(f: pd.DataFrame, causes: Sequence["Cause"]) -> pd.Series:
@@ -266,7 +274,7 @@ def _title(made: pd.DataFrame, held: int, verdict: str) -> str:
 
 def _foot(f: pd.DataFrame, made: pd.DataFrame) -> str:
     """Domain, number of attempts, source, depth, time range in UTC, our address, what was not counted."""
-    named = [f[name].dropna().astype("str").unique() for name in ("domain", "source", "asked", "sender")]
+    named = [f[name].dropna().astype("str").unique() for name in ("domain", "source", "asked", "us")]
     domain, source, depth, us = (", ".join(one[:3]) + " \u2026" * (len(one) > 3) for one in named)
     how = ", ".join(filter(None, [source, f"up to {depth}" * bool(depth)]))
     said = f"{domain}, " * bool(domain) + f"{len(made):,} attempt{'s' * (len(made) != 1)}"

@@ -29,7 +29,7 @@ _BOX = re.compile(  # a Korean particle behind a domain is no part of it
 _CODED = re.compile(r"(?i)([\w.+-]{1,64})(?:%40|=40|&#64;)([\w-]+(?:\.[\w-]+)+)")  # in the URL of a refusal
 _IP = re.compile(  # IPv6 first: it may end in an IPv4 address
     r"(?:(?<=IPv6:)|(?<=[^\W\d_]:)|(?<![A-Za-z0-9_.:]))(?:[0-9A-Fa-f]{0,4}:){2,}[0-9A-Fa-f.:]*"
-    r"|(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?!\d|\.\d)"
+    r"|(?<![\d.])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\d|\.\d)|(?<!\d-)\d{1,3}(?:-\d{1,3}){3}(?!\d|-\d))"
 )
 _SECRET = secrets.token_bytes(16)
 
@@ -68,8 +68,9 @@ def redact(
     """A copy to share: local parts of all mail addresses, in every text, become tokens such as `u-3f9a21c4`.
 
     keep: addresses that stay, such as your own. ips: IP addresses become tokens too (`ip-77ab01f3`), the MX hosts'
-    as well. key: with the same one an address has the same token next time; without, it is new in each process and
-    nobody can try names against the tokens. Domains stay; Message-IDs look like mail addresses and go, too.
+    and those in names (192-0-2-1.dyn.example) as well. key: with the same one an address has the same token next
+    time; without, it is new in each process and nobody can try names against the tokens. Domains stay; Message-IDs
+    look like mail addresses and go, too.
 
     >>> redact(pd.DataFrame({"reply": ["550 5.1.1 <jo@daum.example> unknown", None]}), key="k").reply.tolist()
     ['550 5.1.1 <u-29eceb8a@daum.example> unknown', nan]
@@ -86,7 +87,7 @@ def redact(
 
     def ip(found: re.Match[str]) -> str:
         for address in (found[0].rstrip("."), found[0].rstrip(".:")):
-            if known := ip_or_none(address):
+            if known := ip_or_none(address.replace("-", ".")):
                 return f"ip-{token(str(known))}{found[0][len(address) :]}"
         return found[0]
 

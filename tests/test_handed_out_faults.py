@@ -3,7 +3,12 @@
 import pandas as pd
 import pytest
 
-from smtpkit import plot, rows
+from smtpkit import packet, plot, rows
+from smtpkit.counts import by_ip
+from smtpkit.diagnosis import diagnose
+from smtpkit.errors import InvalidInput
+from smtpkit.packet import report
+from smtpkit.styling import redact
 from tests.frames import Cause, Diagnosis, join, only, rounds, row
 
 TIME = pd.Timestamp("2026-11-24 00:30", tz="UTC")
@@ -35,3 +40,61 @@ def test_many_dead_mailboxes_fit_into_a_picture():
     assert view.lines.label.tolist()[-2:] == ["\u2718 60 more", "  100 more"]
     assert view.lines.iloc[-2:][["k", "n", "accused"]].to_numpy().tolist() == [[60, 60, True], [0, 100, False]]
     assert len(view.lines) == 42
+
+
+SEOUL = rounds(4, 5, only(1)).assign(
+    started_at=lambda f: f.started_at.dt.tz_convert("Asia/Seoul").dt.tz_localize(None)
+)
+
+
+@pytest.mark.parametrize("kind", ["datetime64[us]", "str", "object"])
+def test_a_letter_takes_no_times_without_a_zone(kind):
+    """A table of Seoul's clock gave a letter nine hours off that said UTC; as text, charts as well."""
+    frame = SEOUL.assign(started_at=SEOUL.started_at.astype(kind))
+    for made in (report, lambda some: report(diagnose(some), frame=some), plot.lanes):
+        with pytest.raises(InvalidInput, match="09:30:00' has no time zone"):
+            made(frame)
+    assert report(frame.assign(started_at=pd.to_datetime(frame.started_at).dt.tz_localize("Asia/Seoul"))).letter
+
+
+@pytest.mark.parametrize("made", [diagnose, report, plot.grid, by_ip])
+@pytest.mark.parametrize("name", ["code", "mx_ip", "started_at"])
+def test_a_column_that_is_there_twice_is_refused_by_name(made, name):
+    """The first of the two was believed by verdicts; charts and letters fell over pandas' words."""
+    frame = rounds(4, 5, only(1))[["started_at", "mx_ip", "code"]]
+    with pytest.raises(InvalidInput, match=f"column '{name}' is there twice"):
+        made(pd.concat([frame[[name]], frame], axis=1))
+
+
+@pytest.mark.parametrize(
+    "held", [["jo@daum.example"], ("jo@daum.example", 1), {"jo@daum.example"}, {"to": ["jo@daum.example"]}]
+)
+def test_addresses_in_lists_are_redacted(held):
+    assert "jo" not in str(redact(pd.DataFrame({"to": [held, None]})).to_dict()).replace("to", "")
+
+
+DASHED = {
+    "192-0-2-1.dyn.example": "ip-{}.dyn.example",
+    "host-192-0-2-1-static": "host-ip-{}-static",
+    "c192-0-2-1": "cip-{}",
+    "7-192.0.2.1-9": "7-ip-{}-9",
+    "2026-11-24 1-2-3-4-5 192-0-2-1-7 300-1-1-1": "2026-11-24 1-2-3-4-5 192-0-2-1-7 300-1-1-1",
+}
+
+
+@pytest.mark.parametrize("text", DASHED)
+def test_addresses_in_host_names_are_redacted_with_the_others(text):
+    token = redact(pd.DataFrame({"a": ["192.0.2.1"]}), ips=True, key="k").a[0].removeprefix("ip-")
+    assert redact(pd.DataFrame({"a": [text]}), ips=True, key="k").a[0] == DASHED[text].format(token)
+
+
+def test_the_table_of_a_letter_has_its_columns_and_no_number_beside_them():
+    """A column without a name, 0, 1, 2 ..., stood before them."""
+    octets = packet._csv(pd.DataFrame({"line": ["R1"], "reply": ["554 no"]}))
+    assert octets.decode("utf-8-sig").split() == ["line,reply", "R1,554", "no"]
+
+
+def test_the_foot_of_a_chart_names_no_private_address_of_ours():
+    frame = rounds(4, 5, only(1)).assign(sender_ip=None, seen_ip=None, local_ip="10.1.2.3")
+    assert "10.1.2.3" not in plot.lanes(frame).alt
+    assert "from 198.51.100.7" in plot.lanes(frame.assign(seen_ip="198.51.100.7")).alt
