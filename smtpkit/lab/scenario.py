@@ -4,6 +4,7 @@ Belongs here: finding, reading and checking. The keys, their defaults and what t
 data/scenario_keys.toml; data/scenarios/README.md explains them to people. Not here: what a rule does (rules).
 """
 
+import fnmatch
 import re
 import tomllib
 from collections.abc import Mapping
@@ -68,6 +69,13 @@ def _whole(raw: dict[str, Any], where: str) -> SimpleNamespace:
     lab.recipients = lab.recipients or (f"r@{lab.domain}",)
     for mx in lab.mx:
         mx.texts, mx.domains = usual | lab.texts | mx.texts, mx.domains or lab.domains
+    here = {"ip": [ip for mx in lab.mx for ip in mx.ips]}
+    here["host"] = [name.lower() for mx in lab.mx for name in mx.backends or [mx.name]]
+    for n, rule in enumerate(lab.rule, 1):
+        for key, pattern in [(name, one) for name in here for one in getattr(rule, name)]:
+            if not fnmatch.filter(here[key], pattern.lower()):
+                why = f"is no server's; there are: {', '.join(here[key])}"
+                raise _bad(f"{where}, [[rule]] {n}", key, pattern, why)
     return lab
 
 
