@@ -29,6 +29,7 @@ KINDS = "mx_block delist_propagation sender_ip_block provider_block rate_limit m
 """Causes that a receiver's postmaster can mend; for the others there is a page and no letter."""
 MOST, SHOWN = 20_000, 200
 """Attempts that still go into the draft (of more, only those quoted do); those that the page lists."""
+_OFFICE = re.compile(r"(?i)\b(?:abuse|hostmaster|noc|postmaster|security|support)@[\w.-]*\w")  # RFC 2142: no person
 FILES = {".md": "letter.md", ".html": "report.html", ".eml": "letter.eml", ".csv": "attempts.csv"}
 
 
@@ -89,6 +90,7 @@ class Packet:
         self.files = (path,) if path.suffix in FILES else whole
         for file in self.files:
             file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o600)  # who wrote to whom, and what was said, is nobody else's on this machine
             file.write_bytes(made[file.suffix]())
 
     def __repr__(self) -> str:
@@ -185,7 +187,8 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
 def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tuple[Diagnosis, Any]:
     """Recipients as tokens in the attempts, in what servers said of them, and in the diagnosis, senders or not."""
     to = set(table.recipient.dropna().str.strip("<> ").str.lower())
-    keep = [*own, *(one for one in table.sender.dropna().unique() if one.strip("<> ").lower() not in to)]
+    offices = table.reply.dropna().drop_duplicates().str.findall(_OFFICE).explode().dropna()
+    keep = [*own, *(one for one in {*table.sender.dropna(), *offices} if one.strip("<> ").lower() not in to)]
 
     def hide(*texts: str) -> tuple[str, ...]:
         return tuple(redact(pd.DataFrame({"text": texts}, dtype="str"), keep, key=key).text)

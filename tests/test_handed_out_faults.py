@@ -1,5 +1,7 @@
 """What is handed out (pictures, letters, files) and said something wrong, or too much; one row a fault."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -98,3 +100,26 @@ def test_the_foot_of_a_chart_names_no_private_address_of_ours():
     frame = rounds(4, 5, only(1)).assign(sender_ip=None, seen_ip=None, local_ip="10.1.2.3")
     assert "10.1.2.3" not in plot.lanes(frame).alt
     assert "from 198.51.100.7" in plot.lanes(frame.assign(seen_ip="198.51.100.7")).alt
+
+
+def test_the_files_of_a_letter_are_their_owner_s_alone(tmp_path):
+    """Casebook and recordings were 0600, what is exported from them was everybody's."""
+    packet.Packet("none", "", None, pd.DataFrame({"line": ["R1"]}), None, ()).write(tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        pytest.param("kim@daum.example", "see Postmaster@daum.example or u-", id="no person"),
+        pytest.param("postmaster@daum.example", "see u-", id="whom we wrote to"),
+    ],
+)
+def test_whom_a_refusal_tells_us_to_ask_is_quoted_as_it_is(to, said):
+    """In "verbatim" quotes their own postmaster was a pseudonym, as if we had written to him."""
+    says = "554 5.7.1 <kim@daum.example>: no; see Postmaster@daum.example or jo@daum.example"
+    _, table = packet._pseudonyms(
+        Diagnosis(), pd.DataFrame([row("bad", TIME, 0, recipient=to, reply=says)]), [], "k"
+    )
+    assert said in table.reply[0]
+    assert not re.search("jo@|kim@", table.reply[0])
