@@ -30,16 +30,9 @@ def _parser() -> argparse.ArgumentParser:
         how = {"help": one["about"], "description": one["about"], "formatter_class": text}
         made = commands.add_parser(name, epilog=f"example:\n  {one['example']}", **how)
         for option, more in one["options"].items():
-            _add(made, option, **more)
+            told: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in more.items()}
+            made.add_argument(option, **told | ({"type": int} if isinstance(more.get("default"), int) else {}))
     return parser
-
-
-def _add(parser: argparse.ArgumentParser, option: str, **more: Any) -> None:
-    if isinstance(more.get("default"), int):
-        more["type"] = int
-    if isinstance(more.get("metavar"), list):
-        more["metavar"] = tuple(more["metavar"])
-    parser.add_argument(option, **more)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

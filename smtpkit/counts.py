@@ -114,7 +114,8 @@ def moments(given: pd.Series) -> pd.Series:
     try:
         return pd.to_datetime(given, **how)
     except (ValueError, TypeError) as error:
-        raise refuse("started_at", str(given.iloc[0]), f"is no time ({error})", READ) from None
+        why = f"is no time ({str(error).partition('. You')[0]})"  # then come words on how to call pandas
+        raise refuse(str(given.name or "time"), str(given.iloc[0]), why, READ) from None
 
 
 def wilson(k: Sequence[int] | np.ndarray, n: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from smtpkit import cells, drawing, rows
+from smtpkit.counts import moments
 from smtpkit.drawing import BAD, BARS, INK, MARKS, MUTE, OK, WORDS, inert, ink
-from smtpkit.errors import refuse
 from smtpkit.rows import Rows
 
 if TYPE_CHECKING:
@@ -114,11 +114,9 @@ def timeline(
     'Attempts over time. 1 of 1 attempts at 1 MX IP were accepted (1 at'
     """
     table = notes if isinstance(notes, pd.DataFrame) else pd.DataFrame(list(notes), columns=["at", "text"])
-    said = sorted((pd.Timestamp(at), inert(text)) for at, text in zip(table["at"], table.text, strict=True))
-    if naive := [str(at) for at, _ in said if at.tzinfo is None]:
-        raise refuse("time of a note", naive[0], "has no time zone", "write pd.Timestamp(..., tz='UTC')")
+    rows.zoned(table["at"])
     view = rows.Rows(frame, diagnosis, order="back")
-    view.notes = [(at.tz_convert("UTC"), text) for at, text in said]
+    view.notes = sorted(zip(moments(table["at"]), map(inert, table.text), strict=True))
     if view.lines.back.notna().any():
         return _chart("Recovery of each MX IP", view, ax, 0.27, 0.9, _stairs, timed=True)
     return _chart("Attempts over time", view, ax, 0.0, 2.7, _counts, timed=True)
@@ -197,7 +195,7 @@ def heatmap(frame: pd.DataFrame, diagnosis: "Diagnosis | None" = None, *, ax: Ax
     """
     view = rows.Rows(frame, diagnosis, unit="ip")
     by = "sender" if view.facts.sender.nunique() > 1 else "kind"
-    by = "recipient" if view.about("recipient") else by
+    by = "recipient" if view.about == "recipient" else by
     kind = f"{'Replies' if by == 'kind' else view.word.capitalize()} by MX IP and {by}"
     return _chart(kind, view, ax, 0.32, 1.0, lambda view, ax: cells.matrix(view, ax, by))
 

@@ -4,7 +4,8 @@ Belongs here: which rows, in which order, who is marked, k of n, the words aroun
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,7 @@ class Rows:
         f = self.facts = read(frame)
         made, causes = f.word.ne("withheld"), getattr(diagnosis, "causes", ())
         self.causes = [cause for cause in causes if cause.kind not in ("healthy", "inconclusive")]
+        self.about = next((cause.dimension for cause in self.causes), "")  # what the title is about
         self.title = _title(f[made], int((~made).sum()), str(getattr(diagnosis, "verdict", "") or ""))
         self.foot, self.notes = _foot(f, f[made]), list[tuple[pd.Timestamp, str]]()
         f["dated"] = f["at"].notna() | (diagnosis is None) | f["at"].isna().all()  # diagnoses leave out the others
@@ -81,16 +83,12 @@ class Rows:
     def _unit(self, order: str) -> list[str]:
         """What one row is: an MX IP, with the sender IP or the back end beside it where a cause needs that."""
         asked = {name for cause in self.causes for name in (cause.dimension, *cause.only_for)}
-        if order == "rate" and self.about("recipient"):
+        if order == "rate" and self.about == "recipient":
             return ["recipient"]
         if "sender_ip" in asked and not asked & {"mx_ip", "backend"}:
             return ["sender"]
         pairs = self.facts.sender.nunique() > 1 and ("sender_ip" in asked or not self.causes)
         return ["ip", *["sender"] * pairs, *["backend"] * ("backend" in asked)]
-
-    def about(self, dimension: str) -> bool:
-        """Is that what the first cause, and so the title, is about?"""
-        return any(cause.dimension == dimension for cause in self.causes[:1])
 
     def _turns(self, made: pd.DataFrame) -> dict[str, tuple[pd.Timestamp, pd.Timestamp]]:
         """Onset and recovery as the two attempts on the accused rows that lie around them, if a time is known."""
@@ -149,9 +147,9 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
 def zoned(at: pd.Series) -> None:
     """Raise InvalidInput for times without a zone: shown as UTC, as charts and letters do, they are hours off."""
     text = at.dropna().head(99).astype("str")
-    if (bare := text[text.str.fullmatch(_BARE)]).any():
-        instead = 'pd.to_datetime(started_at).dt.tz_localize("Asia/Seoul") names it'
-        raise refuse("started_at", bare.iloc[0], "has no time zone", instead)
+    for bare in text[text.str.fullmatch(_BARE)]:
+        instead = f'pd.to_datetime({at.name}).dt.tz_localize("Asia/Seoul") names it'
+        raise refuse(str(at.name), bare, "has no time zone", instead)
 
 
 def told(f: pd.DataFrame, causes: Sequence["Cause"]) -> pd.Series:
@@ -246,13 +244,11 @@ def _labels(lines: pd.DataFrame, keys: Sequence[str]) -> tuple[list[str], str]:
     return [text[:-2] for text in texts], top.rstrip()
 
 
-def short_hosts(hosts: Iterable[Sequence[str]]) -> list[str]:
+def short_hosts(hosts: Sequence[Sequence[str]]) -> list[str]:
     """Host names without the part all share; several hosts of one address as "mx1 +1"."""
-    groups = [[name.split(".") for name in names] for names in hosts]
-    ends, same = [name[::-1] for names in groups for name in names], 0
-    while ends and all(len(end) > same + 1 and end[same] == ends[0][same] for end in ends):
-        same += 1
-    short = [[".".join(name[: len(name) - same]) for name in names] for names in groups]
+    ends = [name.split(".")[::-1] for names in hosts for name in names]
+    same = min([len(commonprefix(ends)), *(len(end) - 1 for end in ends)])  # noqa: RUF071  of lists it compares labels
+    short = [[name.rsplit(".", same)[0] for name in names] for names in hosts]
     return [names[0] + f" +{len(names) - 1}" * (len(names) > 1) if names else "" for names in short]
 
 
