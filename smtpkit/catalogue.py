@@ -29,11 +29,7 @@ def data(name: str = "") -> Path:
 
 @cache
 def rows(name: str) -> tuple[dict[str, str], ...]:
-    """The rows of a CSV file in data/ as dicts, in the file's order; read once.
-
-    >>> len(rows("provider_codes.csv")) > 400
-    True
-    """
+    """The rows of a CSV file in data/ as dicts, in the file's order; read once."""
     with data(name).open(encoding="utf-8", newline="") as file:
         return tuple(csv.DictReader(file))
 

@@ -58,17 +58,13 @@ def _say(part: pd.DataFrame, always: bool = True) -> tuple[str, str]:
     return (most or ["mixed" if len(bad) else "accepted"])[0], text
 
 
-def _number(part: pd.DataFrame) -> tuple[str, str]:
-    return part.word.iloc[0], f"{len(part):,}"
-
-
 def matrix(view: Rows, ax: Axes, by: str) -> None:
     """MX IP x kind of reply: how many; x sender IP or recipient: k of n. What failed as a cause says is framed."""
     f = view.facts[view.facts.counted].assign(column=view.facts[by].fillna("unknown").str.replace("_", " "))
     worst = f.groupby("column").hit.agg(["sum", "size"]).sort_values(["sum", "size"], ascending=False).index
     names = sorted(worst[:COLUMNS], key=ip_order)
     x = f.column.map({name: x for x, name in enumerate(names)}).fillna(len(names)).astype("int64")
-    say: Say = _number if by == "kind" else _say
+    say: Say = (lambda part: (part.word.iloc[0], f"{len(part):,}")) if by == "kind" else _say
     side = [f"of {n:,}" for n in view.lines.n] if by == "kind" else view.of()
     right = "attempts" if by == "kind" else view.head()
     room = drawing.heads(ax, view.lines, side, view.top, right)[1]

@@ -80,10 +80,7 @@ def _wide(word: str, size: float, weight: str) -> float:
 
 
 def fill(text: str, width: float, size: float, weight: str = "normal", most: int = 99) -> list[str]:
-    """`text` in lines that are drawn no wider than `width` points; a word wider than that is broken at a sign.
-
-    No more is broken than `most` lines.
-    """
+    """`text` in lines no wider than `width` points; a wider word is broken at a sign, up to `most` lines."""
     lines = [""]
 
     def over(line: str) -> bool:
@@ -161,10 +158,7 @@ def sheet(height: float, ax: Axes | None) -> Axes:
 
 
 def finish(ax: Axes, kind: str, title: str, facts: str, down: float = 40) -> Figure:
-    """Title above, facts (notes in lines before them) at the foot, both as alt text.
-
-    In the user's own figure the foot lies `down` points under `ax`.
-    """
+    """Title above, notes and facts at the foot (`down` points under the user's own axes), both as alt text."""
     fig, own = root(ax), isinstance(root(ax), Chart)
     size = 10.5 if own else 9.5
     title, lines = inert(title, weight="bold"), [inert(line) for line in facts.split("\n")]
@@ -194,10 +188,7 @@ def put(ax: Axes, text: str, at: tuple[Any, Any], by: tuple[float, float], **mor
 
 
 def heads(ax: Axes, lines: pd.DataFrame, side: Sequence[str], top: str, right: str) -> tuple[float, float]:
-    """Left of each row its label, right its counts, monospaced; the accused on a band.
-
-    Returns the points that the labels take, and those left for the axes.
-    """
+    """Left of each row its label, right its counts; gives the points that labels take, and what the axes have."""
     letters = max(map(len, lines.label))
     size = min(8.5 if len(lines) <= 20 else 7, 420 / letters)
     text = ink(mono=True, size=size)
@@ -219,10 +210,7 @@ def heads(ax: Axes, lines: pd.DataFrame, side: Sequence[str], top: str, right: s
 
 
 def clock(ax: Axes, begun: pd.Timestamp, ended: pd.Timestamp, room: float) -> None:
-    """A time axis in UTC with as many ticks as `room` points hold; midnights bear their date.
-
-    What took less than a second has milliseconds, counted from its beginning.
-    """
+    """A time axis in UTC with as many ticks as `room` points hold; below a second in ms from its beginning."""
     most, margin = int(min(9, max(5, room / 45))), (ended - begun) * 0.02
     if ended - begun < pd.Timedelta("1s"):
         steps = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(0, (ended - begun) / pd.Timedelta("1ms"))

@@ -16,11 +16,7 @@ _PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?\Z")
 
 @dataclass(slots=True)
 class Options:
-    """Display options of the kit: `sk.options.html = False` gives plain text everywhere.
-
-    >>> Options().html
-    True
-    """
+    """Display options of the kit: `sk.options.html = False` gives plain text everywhere."""
 
     html: bool = True
     debug: bool = False

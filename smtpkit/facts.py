@@ -110,7 +110,8 @@ class Facts:
         made["otherwise"] = list(self.rest.word[~self.rest.hit & self.rest.word.isin(WORDS[1:])])
         made["ways"] = [word for word in WORDS if bad.word.eq(word).any()]
         made["contact"] = contact(bad.host, bad.domain)
-        made |= {"several": several, "prose": _prose, "quote": _quote, "when": lambda at: when(at, zone)}
+        made |= {"several": several, "quote": _quote, "when": lambda at: when(at, zone)}
+        made["prose"] = lambda text: re.sub(r"[^\w.:(),+ -]", "?", text)  # nothing that Markdown would obey
         made |= {"cause": cause, "mine": self.mine, "rest": self.rest, "bad": bad, "interval": percent}
         return made | {"quoted": self.quoted, "contrast": self.contrast, "rate": self.rate}
 
@@ -136,11 +137,6 @@ def hurried(table: pd.DataFrame, told: pd.Series, others: pd.Series) -> tuple[An
     )
     site[at[best.mask]] = False
     return best.detail, ids.iloc[at[best.mask]], ids[site]
-
-
-def _prose(text: str) -> str:
-    """Names and addresses outside of a verbatim block: nothing that Markdown would obey."""
-    return re.sub(r"[^\w.:(),+ -]", "?", text)
 
 
 def _among(column: pd.Series, known: pd.Series) -> pd.Series:

@@ -78,11 +78,7 @@ class Form(W.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.fields[name] = made.add_class("sk-field").add_class(f"sk-{name}")
 
     def _button(self, name: str, made: W.Button, **_: bool) -> None:
-        def pressed(_button: W.Button) -> None:
-            if not made.disabled:
-                self.begin(getattr(self, name)(), made)
-
-        made.on_click(pressed)
+        made.on_click(lambda _: None if made.disabled else self.begin(getattr(self, name)(), made))
         self.buttons[name] = made
 
     def value(self, name: str) -> Any:

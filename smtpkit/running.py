@@ -29,11 +29,7 @@ class Done:
 
 
 def shipped() -> dict[str, Path]:
-    """The notebooks that come with smtpkit, by name.
-
-    >>> "06_sender_preflight" in shipped()
-    True
-    """
+    """The notebooks that come with smtpkit, by name."""
     inside = Path(str(files("smtpkit"))) / "notebooks"
     folder = inside if inside.is_dir() else Path(__file__).parents[1] / "notebooks"
     return {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
@@ -104,10 +100,7 @@ def _value(text: str, plain: bool) -> Any:
 
 
 def run_notebook(notebook: str, given: dict[str, str], out: str | None, *, page: bool = False) -> Done:
-    """Run a notebook top to bottom in the working directory, with parameters; save it, and a page if asked.
-
-    Raises InvalidInput for a notebook or parameter that is not there; a cell that breaks is told in `.error`.
-    """
+    """Run a notebook top to bottom in the working directory; save it, and a page if asked."""
     path = find(notebook)
     target = Path(out) if out else Path(f"{path.stem}.done.ipynb")
     if target.is_dir() or not target.parent.is_dir():

@@ -20,11 +20,6 @@ def spf_tree(tree: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
 
     Terms that matched are bold and marked, unreached ones grey. Beyond 40 rows the rest is counted in a line.
     `ax`: axes to draw into; by default a new chart.
-
-    >>> import pandas as pd
-    >>> row = {"depth": 0, "domain": "ours.example", "term": "v=spf1", "total": 2, "result": "pass", "note": ""}
-    >>> spf_tree(pd.DataFrame([row])).alt[:59]
-    'SPF record as a tree. ours.example: pass, 2 of 10 DNS terms'
     """
     root, shown, left = tree.iloc[0], tree.iloc[:MOST_ROWS], len(tree) - MOST_ROWS
     says = f"{root.domain}: {root.result + ', ' if root.result else ''}{root.total} of {MOST_TERMS} DNS terms"

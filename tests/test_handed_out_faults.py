@@ -128,5 +128,5 @@ def test_whom_a_refusal_tells_us_to_ask_is_quoted_as_it_is(to, said):
 @pytest.mark.parametrize("at", [TIME.tz_localize(None), "2026-11-24 00:31", "yesterday"])
 def test_a_note_at_no_sure_time_is_refused_beside_one_that_is(at):
     """Sorting them fell over Python's words."""
-    with pytest.raises(InvalidInput, match="^at '.*' (has no time zone|is no time)"):
+    with pytest.raises(InvalidInput, match=r"^at '.*' (has no time zone|is no time)"):
         plot.timeline(rounds(4, 5, only(1)), notes=[(TIME, "asked"), (at, "told")])

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from smtpkit.catalogue import data
-from smtpkit.errors import InvalidInput
+from smtpkit.errors import InvalidInput, path_of
 
 CONTROL = "control.example"
 """A second, healthy receiver in every lab: whoami needs one before anybody is blamed."""
@@ -42,9 +42,7 @@ def load(scenario: str | Path | Mapping[str, Any], **instead: Any) -> SimpleName
     instead = {key: value for key, value in instead.items() if value is not None}
     if isinstance(scenario, Mapping):
         return _whole({**scenario, **instead}, "scenario")
-    if not isinstance(scenario, str | Path):
-        raise InvalidInput(f"scenario {scenario!r} is none; write a name, the path of a .toml file, or a mapping")
-    path = Path(scenario)
+    path = path_of("scenario", scenario)
     if path.suffix != ".toml":
         if str(scenario) not in names():
             own = "for one of your own give the path of its .toml file"

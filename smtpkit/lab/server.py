@@ -84,9 +84,8 @@ class Session(threading.Thread):
 
     def note(self, stage: str, reply: str) -> None:
         code = int(reply[:3]) if reply[:3].isdigit() else None
-        facts = self.facts | {"at": self.lab.clock.now(), "session": self.name, "command": self.command}
-        facts |= {"stage": stage, "code": code, "reply": reply}
-        self.lab.log.append(Seen(**{name: facts[name] for name in Seen._fields}))
+        at, ip, host, client = self.lab.clock.now(), *map(self.facts.get, ("ip", "host", "client"))
+        self.lab.log.append(Seen(at, self.name, ip, host, client, stage, self.command, code, reply))
 
     def say(self, stage: str, text: str, mail: Mail | None = None) -> bool:
         """Give a reply; True if it is a positive one: then `mail` is ours. 421 ends the session."""
