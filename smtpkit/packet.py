@@ -110,7 +110,7 @@ def report(
     ptr: str | None = None,
     network: Network | None = None,
     tz: str | None = None,
-    which: int = 0,
+    which: int | None = None,
     key: str | bytes | None = None,
 ) -> Packet:
     """The letter to the postmaster: counts and intervals, refusals verbatim, and what the siblings said.
@@ -123,7 +123,7 @@ def report(
     sender : who sends the draft; by default postmaster at the domain of most attempts' senders.
     ptr : the name of our address; asked of DNS if a `network` is given instead.
     tz : second time zone beside UTC; by default Asia/Seoul for "ko", this machine's for "en".
-    which : the cause to write about, if the diagnosis has several.
+    which : the place in `causes` of the one to write about; by default the first that a receiver can mend.
 
     Raises InvalidInput: no attempts at hand; times without a zone; another language, zone or ending; `path` asks
     for a letter alone, but no receiver can mend the cause, or the confidence is below 0.8.
@@ -134,8 +134,6 @@ def report(
     >>> report(frame).subject
     '192.0.2.14: 8 of 8 attempts refused, none of 24 elsewhere'
     """
-    if not isinstance(which, int):
-        raise refuse("which", which, "is no number", "write 0 for the first cause, 1 for the second")
     if lang not in ("en", "ko"):
         raise refuse("lang", lang, "is not there", 'write "en" or "ko"')
     if re.fullmatch(r"\.[a-z]{2,5}", ending := path_of("path", path or "").suffix) and ending not in FILES:
@@ -144,8 +142,12 @@ def report(
     zone = attempts.zone(name) if name else "tzlocal()"  # pandas knows this machine's by that name
     shown = listed("own", own or ())
     diagnosis, table = _pseudonyms(*_evidence(evidence, frame), shown, key)
-    causes = [cause for cause in diagnosis.causes if cause.kind in KINDS and cause.confidence >= 0.8]
-    tried = (Facts(table, diagnosis, cause) for cause in causes[which : which + 1 or None])
+    try:
+        causes = diagnosis.causes if which is None else [diagnosis.causes[which]]
+    except (IndexError, TypeError):
+        raise refuse("which", which, f"is none of {len(diagnosis.causes)} causes", "0 is the first") from None
+    sure = (cause for cause in causes if cause.kind in KINDS and cause.confidence >= 0.8)
+    tried = (Facts(table, diagnosis, cause) for cause in sure)
     asked = (one for one in tried if one.bad.ip.ne("no address").any())  # else there is no server to write about
     facts = next(asked, None) or Facts(table, diagnosis, None)
     words: dict[str, Any] = {"lang": lang, "along": Path(path or "").suffix in ("", ".eml")}  # with attempts.csv

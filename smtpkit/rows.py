@@ -62,8 +62,9 @@ class Rows:
             made &= f.theirs
             self.foot += f" \u00b7 counted: {', '.join(sorted(set(f.domain[made].dropna().astype('str'))))}"
         self.turns = self._turns(f[made])
-        short = f["at"].max() - f["at"].min() < pd.Timedelta(BRIEF, "s")
-        self.clock = "%H:%M:%S" if short else "%H:%M" if f["at"].dt.date.nunique() < 2 else "%d %b %H:%M"
+        span, dates = f["at"].max() - f["at"].min(), f["at"].dt.date.nunique()
+        day = "%d %b %Y %H:%M" if span > pd.Timedelta("300D") else "%d %b %H:%M"
+        self.clock = "%H:%M:%S" if span < pd.Timedelta(BRIEF, "s") else "%H:%M" if dates < 2 else day
         f["counted"], self.since = self._window(made)
         known = {ip: at for cause in self.causes for ip, at in cause.recoveries.items()}
         f["back"] = pd.to_datetime(f.ip.map(known), utc=True)
@@ -120,8 +121,7 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
         raise refuse("frame", type(frame).__name__, "is no frame", "give the attempts first, then the diagnosis")
     if "mx_ip" not in frame:
         raise refuse("columns", list(frame), "have no mx_ip", "sk.read_table(df, columns={...}) names it")
-    frame = sessions(frame)
-    frame = frame[~unfinished(frame).to_numpy()]
+    frame = sessions(frame).loc[lambda known: ~unfinished(known).to_numpy()]
     f = frame.reindex(columns=_READ).assign(row=frame.index, voice=hear(frame)[0]).reset_index(drop=True)
     zoned(f.started_at)
     f["at"], text = moments(f.started_at), f[_READ[3:]].astype("str")

@@ -130,3 +130,38 @@ def test_a_note_at_no_sure_time_is_refused_beside_one_that_is(at):
     """Sorting them fell over Python's words."""
     with pytest.raises(InvalidInput, match=r"^at '.*' (has no time zone|is no time)"):
         plot.timeline(rounds(4, 5, only(1)), notes=[(TIME, "asked"), (at, "told")])
+
+
+@pytest.fixture(scope="module")
+def three_causes():
+    """Dead mailboxes first, which no postmaster mends, then a server of each of two receivers."""
+    frame = rounds(4, 5, only(1, 2))
+    frame["domain"] = frame.domain.where(frame.mx_ip.ne("192.0.2.13"), "other.example")
+    ips = {"recipient_bad": "192.0.2.11", "mx_block": "192.0.2.12", "mx_dead": "192.0.2.13"}
+    return frame, tuple(Cause(kind, "mx_ip", (ip,)) for kind, ip in ips.items())
+
+
+@pytest.mark.parametrize(
+    ("which", "about"), [(None, "192.0.2.12"), (1, "192.0.2.12"), (2, "192.0.2.13"), (-1, "192.0.2.13"), (0, None)]
+)
+def test_a_letter_is_about_the_cause_that_was_asked_for(three_causes, which, about):
+    """Causes that no letter can be about were not counted: number 1 wrote to another receiver about number 2."""
+    frame, causes = three_causes
+    letter = report(Diagnosis(causes, "v"), frame=frame, which=which).letter
+    assert about in letter.partition("\n")[0] if about else letter is None
+
+
+@pytest.mark.parametrize("which", [3, -4, "second", 0.5])
+def test_a_cause_that_is_not_there_is_refused(three_causes, which):
+    """It was a page that said that no receiver can mend this."""
+    frame, causes = three_causes
+    with pytest.raises(InvalidInput, match=f"which {which!r} is none of 3 causes"):
+        report(Diagnosis(causes, "v"), frame=frame, which=which)
+
+
+def test_a_turn_within_years_has_its_year():
+    """ "turned 19 Jun" of two Junes."""
+    frame = rounds(2, 20, only(1, since=5000), gap=9 * 24 * 3600)
+    onset = frame.started_at[frame.code.eq(554)].min()
+    view = rows.Rows(frame, Diagnosis((Cause("mx_block", "mx_ip", ("192.0.2.12",), onset=onset),)))
+    assert view.since == f"since {onset:%d %b %Y %H:%M} UTC"
