@@ -165,3 +165,25 @@ def test_a_turn_within_years_has_its_year():
     onset = frame.started_at[frame.code.eq(554)].min()
     view = rows.Rows(frame, Diagnosis((Cause("mx_block", "mx_ip", ("192.0.2.12",), onset=onset),)))
     assert view.since == f"since {onset:%d %b %Y %H:%M} UTC"
+
+
+OVER = {
+    ("mx_block", "en"): "refused our mail while the others accepted it",
+    ("mx_block", "ko"): "거부했고, 나머지 서버는 정상적으로 받았습니다",
+    ("mx_tls", "en"): "failed with one of your mail servers and worked with the others",
+    ("mx_tls", "ko"): "실패했고 나머지 서버에서는 성공했습니다",
+    ("provider_block", "en"): "refused our mail. Please tell us why we were listed and what we should change. This",
+    ("provider_block", "ko"): "저희 메일을 거부했습니다. 등록되었던 사유와",
+}
+
+
+@pytest.mark.parametrize(("kind", "lang"), OVER)
+def test_a_letter_about_what_is_over_does_not_say_that_it_goes_on(kind, lang):
+    """One of your mail servers refuses our mail ... This seems to be over."""
+    frame = rounds(4, 8, only(1))
+    frame.loc[frame.index[-8:], ["outcome", "code", "reply"]] = ["passed", 250, "250 ok"]
+    bad = frame[frame.code.eq(554)]
+    where = {"provider_block": ("domain", ("daum.example",))}.get(kind, ("mx_ip", ("192.0.2.12",)))
+    cause = Cause(kind, *where, recovery=bad.started_at.max() + pd.Timedelta("10s"), evidence=bad)
+    letter = report(Diagnosis((cause,), "v"), frame=frame, lang=lang).letter
+    assert OVER[kind, lang] in letter.replace("\n", " ")
