@@ -187,3 +187,11 @@ def test_a_letter_about_what_is_over_does_not_say_that_it_goes_on(kind, lang):
     cause = Cause(kind, *where, recovery=bad.started_at.max() + pd.Timedelta("10s"), evidence=bad)
     letter = report(Diagnosis((cause,), "v"), frame=frame, lang=lang).letter
     assert OVER[kind, lang] in letter.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("path", "named"), [("a.html", 0), (None, 1)])
+def test_a_page_that_goes_alone_sends_nobody_to_another_file(monkeypatch, tmp_path, path, named):
+    monkeypatch.setattr(packet, "_charts", lambda *_: [])
+    monkeypatch.setattr(packet, "SHOWN", 3)
+    made = report(rounds(4, 5, only(1)), path and tmp_path / path)
+    assert made.page.partition("<h2>Where")[2].count("attempts.csv") == named
