@@ -146,8 +146,7 @@ def report(
         causes = diagnosis.causes if which is None else [diagnosis.causes[which]]
     except (IndexError, TypeError):
         raise refuse("which", which, f"is none of {len(diagnosis.causes)} causes", "0 is the first") from None
-    sure = (cause for cause in causes if cause.kind in KINDS and cause.confidence >= 0.8)
-    tried = (Facts(table, diagnosis, cause) for cause in sure)
+    tried = (Facts(table, diagnosis, one) for one in causes if one.kind in KINDS and one.confidence >= 0.8)
     asked = (one for one in tried if one.bad.ip.ne("no address").any())  # else there is no server to write about
     facts = next(asked, None) or Facts(table, diagnosis, None)
     words: dict[str, Any] = {"lang": lang, "along": Path(path or "").suffix in ("", ".eml")}  # with attempts.csv

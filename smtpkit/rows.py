@@ -216,6 +216,7 @@ def _lines(f: pd.DataFrame, keys: Sequence[str], order: str) -> tuple[pd.DataFra
         labels += [f"{mark} {folded.sum():,} more"] * bool(folded.any())
     f["y"] = f.key.map(pd.Series(y, table.index)).astype("int64")
     lines = _sums(f, f.y).assign(label=labels)
+    lines["back"] = lines.back.where(~f.back.isna().groupby(f.y).any())  # of several the last, if all are back
     lines["low"], lines["high"] = wilson(lines.k.to_numpy(), lines.n.to_numpy())
     return lines, top
 
@@ -223,7 +224,7 @@ def _lines(f: pd.DataFrame, keys: Sequence[str], order: str) -> tuple[pd.DataFra
 def _sums(f: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
     """Counted attempts of each row: k hits, n, other failures; its address, hosts, preference and so on."""
     f = f.assign(n=f.counted, k=f.counted & f.hit, other=f.counted & ~f.hit & f.word.isin(WORDS[1:]))
-    how = {"n": "sum", "k": "sum", "other": "sum", "accused": "any", "pref": "min", "back": "min"}
+    how = {"n": "sum", "k": "sum", "other": "sum", "accused": "any", "pref": "min", "back": "max"}
     hosts = f.groupby(by).host.agg(lambda names: sorted(set(names.dropna())))
     return f.groupby(by).agg(how | dict.fromkeys(_KEY.values(), "first")).assign(hosts=hosts)
 

@@ -195,3 +195,15 @@ def test_a_page_that_goes_alone_sends_nobody_to_another_file(monkeypatch, tmp_pa
     monkeypatch.setattr(packet, "SHOWN", 3)
     made = report(rounds(4, 5, only(1)), path and tmp_path / path)
     assert made.page.partition("<h2>Where")[2].count("attempts.csv") == named
+
+
+@pytest.mark.parametrize("all_back", [True, False])
+def test_servers_drawn_in_one_row_are_back_when_the_last_one_is(all_back):
+    ips = [f"192.0.2.{11 + n}" for n in range(45)]
+    frame = rounds(45, 2, only(*range(45)))
+    back = {ip: TIME + n * pd.Timedelta("1min") for n, ip in enumerate(ips) if all_back or n != 44}
+    cause = Cause("delist_propagation", "mx_ip", tuple(ips), recoveries=back)
+    lines = rows.Rows(frame, Diagnosis((cause,)), order="back").lines
+    assert (len(lines), lines.back[0], lines.label[40]) == (41, TIME, "\u2718 5 more")
+    assert lines.back[40] is pd.NaT or lines.back[40] == back[ips[44]]
+    assert pd.notna(lines.back[40]) == all_back
