@@ -94,8 +94,8 @@ def on_text(table: Any, how: Callable[[str], str]) -> Any:
         return known(thing) if isinstance(thing, str) else thing
 
     def labels(index: Any) -> Any:
-        made = index.map(safe) if len(index) and index.dtype.kind not in "iuf" else index
-        return made.set_names([safe(name) for name in index.names])
+        plain = index.dtype.kind in "iuf" or (index.nlevels > 1 and not len(index))  # holds no text
+        return (index if plain else index.map(safe)).set_names([safe(name) for name in index.names])
 
     if not is_table(table):
         raise refuse("frame", type(table).__name__, "is no DataFrame", "give one")
