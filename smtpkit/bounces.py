@@ -7,6 +7,7 @@ many languages (data/bounce_subjects.csv).
 import email
 import mailbox
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,7 +15,6 @@ from email import policy
 from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
 from functools import lru_cache
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from smtpkit.address import ip_or_none
 from smtpkit.errors import listed, path_of, refuse
 from smtpkit.escape import decode
 from smtpkit.fields import meaning
-from smtpkit.parts import parsed
+from smtpkit.parts import parsed, unmarked
 from smtpkit.reasons import classify
 
 _WORDS = [
@@ -37,11 +37,12 @@ _TYPE = re.compile(r"\A(?:(?:x-)?smtp[^;]*|x-[\w-]+);\s*", re.I)
 _SERVER = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f.:]{4,40})[\]),]")
 _BEFORE = re.compile(r"([\w-]+(?:\.[\w-]+)+)\.? ?$")
 _QMAIL = re.compile(r"(?m)^(?:Connected to |Giving up on )?(\d{1,3}(?:\.\d{1,3}){3})\b")
-_CODED = re.compile(r"(?m)(?:^|[\s:>])([245]\d\d[ -](?:.*\n?)(?:\s*[245]\d\d[ -].*\n?)*)")
+_CODED = re.compile(r"(?m)(?:^|[\s:>#'\"])([245]\d\d[ -](?:.*\n?)(?:\s*[245]\d\d[ -].*\n?)*)")
 _BARE = re.compile(r"\(#([45]\.\d{1,3}\.\d{1,3})\)")
 _FAILED = re.compile(
-    rf"(?im)^[ \t]*(?:\* ?|(?:{_WORDS[1]}) ?: *|.{{0,60}}\bdeliver.{{0,40}}\bto:? )?[\[\"<]?(?:smtp:)?"
-    r"([^\s<>@:\"\[]+@[\w.-]+\w)[>\]\"]?(?::|\.?[ \t]*$|\s*[(\[])"
+    rf"(?im)^[ \t]*(?:\* ?|(?:{_WORDS[1]}) ?: *|(?=.{{0,60}}(?:\bnot\b|n['\u2019]t\b|unable|error|fail|problem))"
+    r".{0,60}\bdeliver.{0,40}\bto:? )?[\[\"<]?(?:smtp:)?"
+    r"([^\s<>@:\"\[]+@[\w.-]+\w)[>\]\"]?(?::|\.?[ \t]*$|\s*[(\[]| because\b)"
 )
 _FOLDED = re.compile(r"(?m)^<[^\s<>]+>: .*(?:\n {4}\S.*)+")
 _AFTER = re.compile(r" \(in reply to|: retry timeout exceeded\s*\Z")
@@ -112,12 +113,17 @@ def _begins(path: Path, octets: bytes) -> bool:
 def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
     """A bounce's rows: its report's, with what its words say of the server, else its words' own; who has none."""
     said = [_ended(row) for row in _plain(message)]
-    known = {row["recipient"].lower(): row for row in said}
-    known |= {(row["recipient"].lower(), row.get("code")): row for row in said}
-    for row in (made := [_ended(row) for row in _reported(message)]):
+    known: dict[Any, dict[str, Any]] = {}
+    for row in said:
+        who, code = row["recipient"].lower(), row.get("code")
+        known |= {who: row, (who, code): row, (who, str(code)[:1]): row}
+    made = [_ended(row) for row in _reported(message)]
+    times = Counter(row["recipient"].lower() for row in made if row["outcome"] != "accepted")
+    for row in made:
         who, code = row["recipient"].lower(), row.get("code")
         mute = not (row["reply"] or row["error"])  # OpenSMTPD's report has no Diagnostic-Code
-        more = known.get(who if mute else (who, code), {})
+        alone = known.get(who, {}) if row["outcome"] != "accepted" and times[who] == 1 else {}
+        more = known.get((who, str(row["dsn_log"])[:1]), alone) if mute else known.get((who, code), {})
         row |= {name: row[name] or more.get(name) for name in ("mx_ip", "mx_host", "stage")}
         words_own = ("code", "enhanced", "reply", "error") + ("outcome",) * ("code" in more) if mute else ()
         row |= {name: more[name] for name in words_own if name in more}
@@ -211,7 +217,7 @@ def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
     """A bounce in free words: each address at the start of a line, with the text up to the next."""
     body = message.get_body(("plain", "html"))
     text = _content(body) if body and not body.is_multipart() else ""
-    text = unescape(re.sub(r"<[^<>]*>", "\n", text)) if body and body.get_content_subtype() == "html" else text
+    text = unmarked(text) if body and body.get_content_subtype() == "html" else text
     text = _FOLDED.sub(lambda folded: folded[0].replace("\n    ", " "), _COPY.split(text)[0])  # as Postfix folds
     text = _INDENTED.sub(lambda said: said[1] + said[2].replace("\n    ", " "), text)  # and Exim, under an address
     text, *session = _SESSION.split(text)
@@ -227,7 +233,8 @@ def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
         said, bare = _CODED.search(piece), _BARE.search(piece)
         own = re.sub(r":\n{2,}\s*", ":\n", piece.strip()).partition("\n\n")[0] if start and not said else ""
         why = "" if bare or classify(own).confidence != "high" else own  # of the MTA that gave up
-        reply = _AFTER.split(said[1])[0].strip() if said else why
+        mark = piece[max(0, said.start(1) - 1)] if said else ""
+        reply = _AFTER.split(said[1])[0].strip().rstrip(mark if mark in "'\"#" else None) if said else why
         yield {"recipient": who, "said": re.sub(r"\s*\n\s*", "\n", reply), "text": piece, "action": "failed",
                "dsn_log": bare[1] if bare else None, "started_at": _when(_field(message, "Date"))}  # fmt: skip
 
