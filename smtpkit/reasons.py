@@ -304,9 +304,9 @@ _OFTEN = re.compile(
 
 def too_often(text: str, code: int | None = None, mx_host: str | None = None) -> bool:
     """Whether a refusal says that we come too often: then its whole receiver should rest."""
-    if _OFTEN.search(text):
-        return True
     told = classify(text, code, mx_host=mx_host)
+    if _OFTEN.search(text):  # too many hops, too large a message and a full box are no word about us
+        return told.scope not in ("recipient", "message") and told.reason != "routing"
     return (told.reason, told.scope, told.confidence) == ("rate_limited", "source_ip", "high")
 
 
