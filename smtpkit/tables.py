@@ -4,6 +4,7 @@ Belongs here: which column is what, replies as people write them. Not here: time
 (logs), the schema (attempts).
 """
 
+import ast
 import csv
 import io
 import re
@@ -32,6 +33,8 @@ _SAID = re.compile(
     r"|rcpt|host|server|응답|오류|거부|반송)[^;\n]*?:(?!\s*2))\s*([245]\d\d)[ :-]\s*"
 )
 """A reply behind the words of a log, or a report's type: `host mx said: 550 no`, `smtp; 550 no`."""
+_PYTHON = re.compile(r"""(?:\(([2-5]\d\d), |\A)(b'(?:[^'\\]|\\.)*'|b"(?:[^"\\]|\\.)*")""")
+"""What smtplib says, as Python writes it: `(550, b'5.1.1 no')`, `b'5.1.1 no'`."""
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
@@ -42,7 +45,8 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     in a warning and in `.attrs["guessed"]`. "550 5.7.1 text" becomes code, enhanced and reply; outcome, domain
     and MX host follow from what is there. `tz` is the zone of times that have none (else UTC, with a note).
 
-    `.attrs["problems"]` names the rows (by position) whose time, code, IP, reply or outcome cannot be read.
+    `.attrs["problems"]` names the rows (by position) whose time, code, IP, reply or outcome cannot be read, or
+    whose outcome the reply belies (the reply counts).
     Raises InvalidInput if a column is not there, or if there is nothing like a reply or code.
 
     >>> made = pd.DataFrame({"when": ["2026-03-02 09:00"], "ip": ["192.0.2.1"], "reply": ["550 5.7.1 no"]})
@@ -58,6 +62,10 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
         raise refuse("columns", columns, "is no mapping", 'write columns={"their name": "reply"}')
     if isinstance(table.index, pd.DatetimeIndex) or set(filter(None, table.index.names)) - set(table):
         table = table.reset_index()
+    table = table.copy(deep=False)
+    for name in table:
+        if pd.api.types.infer_dtype(table[name]) in ("bytes", "mixed"):  # as smtplib gives them
+            table[name] = table[name].map(lambda said: decode(said) if isinstance(said, bytes) else said)
     given = dict(columns or {})
     odd = [name for name in given if name not in table] + [n for n in given.values() if n not in attempts.COLUMNS]
     if odd:
@@ -80,18 +88,28 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     written = named.reindex(columns=["reply", "code", "enhanced"]).astype(object)
     firsts, number = reasons.each_once(written, _told, written.astype("str"))
     told = pd.DataFrame(firsts, dtype=object).take(number).set_axis(named.index)
-    vague = named.get("outcome", pd.Series(None, named.index, dtype=object)).eq("failed")  # a reply says how
-    for name in told:
-        stays = name in named and name not in ("reply", "code")
-        given = named[name].mask(vague) if name == "outcome" and stays else named.get(name)
-        named[name] = given.astype(object).fillna(told[name]) if stays else told[name]
-    if "outcome" in named:
-        named["outcome"] = named["outcome"].mask(vague & named["outcome"].isna(), "failed")
+    _decide(named, told, problems)
     mute = written.notna().any(axis=1) & named.reindex(columns=["outcome", "error"]).isna().all(axis=1)
     _note("reply", written["reply"], mute, problems)
     made = attempts.classified(attempts.conform(_joined(named)))
     made.attrs = {"smtpkit": {"source": "table"}, "guessed": guessed, "problems": problems, "notes": notes}
     return made
+
+
+def _decide(named: pd.DataFrame, told: pd.DataFrame, problems: list[dict[str, Any]]) -> None:
+    """The deciding columns, as the table has them or as its replies say; a reply counts more than a `sent`."""
+    given = named.get("outcome", pd.Series(None, named.index, dtype=object))
+    code = pd.to_numeric(told.reindex(columns=["code"])["code"])
+    clash = given.isin(("accepted", "passed")) & (code >= 400)
+    clash |= given.isin(("deferred", "rejected")) & code.between(200, 299)
+    _note("outcome", given, clash, problems, "is not what the reply says, which counts")
+    vague = given.eq("failed") | clash
+    for name in told:
+        stays = name in named and name not in ("reply", "code")
+        own = named[name].mask(vague) if name == "outcome" and stays else named.get(name)
+        named[name] = own.astype(object).fillna(told[name]) if stays else told[name]
+    if "outcome" in named:
+        named["outcome"] = named["outcome"].mask(vague & named["outcome"].isna(), "failed")
 
 
 def _opened(path: Path) -> pd.DataFrame:
@@ -238,10 +256,12 @@ def _part_servers(named: pd.DataFrame) -> None:
             named["mx_ip"] = named.get("mx_ip", ip).astype(object).fillna(ip)
 
 
-def _note(name: str, column: pd.Series, bad: pd.Series, problems: list[dict[str, Any]]) -> None:
+def _note(
+    name: str, column: pd.Series, bad: pd.Series, problems: list[dict[str, Any]], why: str = "cannot be read"
+) -> None:
     rows, first = list(column.index[bad]), str(next(iter(column[bad]), ""))[:100]
     if rows:
-        problems.append({"why": f"{name} cannot be read", "count": len(rows), "lines": rows[:20], "text": first})
+        problems.append({"why": f"{name} {why}", "count": len(rows), "lines": rows[:20], "text": first})
 
 
 def _outcomes(column: pd.Series) -> pd.Series:
@@ -262,6 +282,9 @@ def _numbers(column: pd.Series, kind: str) -> pd.Series:
 def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str, Any]:
     """What a reply, or a code and its words, say: the deciding columns."""
     text = re.sub(r"^(\d{3})\.0$", r"\1", str(reply or "").strip().replace("\r\n", "\n"))
+    if python := _PYTHON.search(text):
+        with suppress(SyntaxError, ValueError):
+            text = " ".join(filter(None, (python[1], decode(ast.literal_eval(python[2])))))
     found = None if words.answer(text) else _SAID.search(text[:2000])  # time grows with its square
     if found and (code is None or int(code) == int(found[1])):
         told = words.ending(text, f"{found[1]} {text[found.end() :].partition(' (in reply to ')[0]}")
