@@ -9,7 +9,7 @@ import csv
 import io
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -231,6 +231,8 @@ def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, A
         "started_at": lambda column: times(column, tz, notes),
         "outcome": _outcomes,
         "mx_ip": lambda column: column.astype("str").map(lambda text: words.server(text)[1], na_action="ignore"),
+        "error": lambda column: _listed(column, "error", lambda text: words.ending(text)["error"]),
+        "stage": lambda column: _listed(column, "stage", lambda text: words.stage(f"after {text.upper()}")),
     }
     for name in [name for name in named if name in attempts.COLUMNS]:
         kind = attempts.COLUMNS[name]
@@ -262,6 +264,14 @@ def _note(
     rows, first = list(column.index[bad]), str(next(iter(column[bad]), ""))[:100]
     if rows:
         problems.append({"why": f"{name} {why}", "count": len(rows), "lines": rows[:20], "text": first})
+
+
+def _listed(column: pd.Series, name: str, read: Callable[[str], str | None]) -> pd.Series:
+    """A column of the schema's words, in any letters; others as logs have them: `RCPT TO`, `Connection refused`."""
+    own, texts = attempts.CATEGORIES[name], column.astype("str").str.strip()
+    return texts.map(lambda text: text.lower() if text.lower() in own else read(text), na_action="ignore").astype(
+        object
+    )
 
 
 def _outcomes(column: pd.Series) -> pd.Series:
@@ -296,7 +306,7 @@ def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
         return {}
     if "code" in told:
         return told | {"stage": None}
-    ending = _ENDS.get(re.sub(r"\s", "", text).lower())
+    ending = _ENDS.get(re.sub(r"\s", "", text).lower(), words.OUTCOMES.get((enhanced or "")[:1]))
     unread = {"reply": text, "code": code, "outcome": ending, "maybe_delivered": None}
     return {"reply": None, "code": None, "text": text} | told if told["error"] else unread
 

@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from smtpkit.address import ip_or_none
+from smtpkit.address import ip_or_none, sending_ip
 from smtpkit.catalogue import rows
 from smtpkit.escape import visible
 from smtpkit.reply import Reply
@@ -59,7 +59,7 @@ def server(text: str) -> tuple[str | None, str | None]:
     alone = re.sub(r"^(\d+(?:\.\d+){3}):\d+$", r"\1", text)
     ip = ip_or_none(found[2] if found else alone)
     host = found[1] if found and ip else "" if ip else re.split(r"[\s\[(:]", alone)[0].rstrip(".")
-    return host or None, str(ip) if ip else None
+    return host or None, str(sending_ip(str(ip))) if ip else None
 
 
 def stage(text: str) -> str | None:

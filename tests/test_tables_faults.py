@@ -412,3 +412,52 @@ def test_columns_of_well_known_makers_are_known(head: str, row: str, tmp_path: P
     assert values(sk.read_table(tmp_path / "t.csv"), "recipient", "mx_ip", "code") == [
         ["r@d.example", "192.0.2.9", 550]
     ]
+
+
+WORDED = {
+    "errors, ours and others'": (
+        {"error": ["timeout", "Connection refused", "ECONNRESET", "?"]},
+        ["error", "outcome"],
+        [["timeout", None], ["refused", None], ["reset", None], [None, None]],
+        [3],
+    ),
+    "stages": (
+        {"stage": ["RCPT TO", "rcpt", "Data", "end of DATA", "?"], "code": [550] * 5},
+        ["stage"],
+        [["rcpt"], ["rcpt"], ["data"], ["body"], [None]],
+        [4],
+    ),
+    "words beside an enhanced code": (
+        {"enhanced": ["5.7.1", "2.0.0", None], "reply": ["blocked", "Ok: queued", "later"]},
+        ["outcome", "code"],
+        [["rejected", None], ["accepted", None], [None, None]],
+        [2],
+    ),
+    "IPv4 in IPv6": (
+        {"ip": ["::ffff:192.0.2.1"], "relay": ["mx[::ffff:192.0.2.1]"], "code": [550]},
+        ["mx_ip", "mx_host"],
+        [["192.0.2.1", "mx"]],
+        [],
+    ),
+    "Korean states": (
+        {"발송상태": ["실패", "성공"], "에러메시지": ["550 차단", None], "처리일시": ["2026-03-02 09:14"] * 2},
+        ["outcome", "started_at"],
+        [[what, pd.Timestamp("2026-03-02 09:14", tz="UTC")] for what in ("rejected", "accepted")],
+        [],
+    ),
+    "seconds": (
+        {"ts": [1772411645], "code": [550]},
+        ["started_at"],
+        [[pd.Timestamp(1772411645, unit="s", tz="UTC")]],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("table", "names", "rows", "odd"), WORDED.values(), ids=WORDED)
+def test_words_of_others_are_read_or_told(
+    table: dict[str, list[Any]], names: list[str], rows: list[list[Any]], odd: list[int]
+) -> None:
+    read = sk.read_table(pd.DataFrame(table))
+    assert values(read, *names) == rows
+    assert [at for one in read.attrs["problems"] for at in one["lines"]] == odd
