@@ -36,7 +36,9 @@ _POLICY = policy.default.clone(header_factory=lru_cache(64)(policy.default.heade
 _TYPE = re.compile(r"\A(?:(?:x-)?smtp[^;]*|x-[\w-]+);\s*", re.I)
 _SERVER = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f.:]{4,40})[\]),]")
 _BEFORE = re.compile(r"([\w-]+(?:\.[\w-]+)+)\.? ?$")
-_QMAIL = re.compile(r"(?m)^(?:Connected to |Giving up on )?(\d{1,3}(?:\.\d{1,3}){3})\b")
+_QMAIL = re.compile(r"(?m)^(Connected to |Giving up on )?(\d{1,3}(?:\.\d{1,3}){3})\b")
+_OURS = re.compile(r"(?i)\b(?:your|client|sending|sender)\b[^\n\[(]*$")
+"""What stands before an address that is the sender's."""
 _CODED = re.compile(r"(?m)(?:^|[\s:>#'\"])([245]\d\d[ -](?:.*\n?)(?:\s*[245]\d\d[ -].*\n?)*)")
 _BARE = re.compile(r"\(#([45]\.\d{1,3}\.\d{1,3})\)")
 _FAILED = re.compile(
@@ -259,8 +261,10 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
         told |= {"outcome": _OUTCOMES.get(row["action"], "failed"), "reply": said or None, "stage": None}
     if row.pop("action") == "delayed" and told["outcome"] == "failed":
         told["outcome"] = "deferred"
-    named, bare = _SERVER.search(before), _QMAIL.search(text)
-    ip = ip_or_none(named[1] if named else bare[1] if bare else "")
+    servers = (m for m in _SERVER.finditer(before) if not _OURS.search(before[max(0, m.start() - 80) : m.start()]))
+    named = next(servers, None)  # in a reply a line may begin with our address
+    bare = next((m for m in _QMAIL.finditer(text) if m[1] or m.start() < len(before)), None)
+    ip = ip_or_none(named[1] if named else bare[2] if bare else "")
     called = _BEFORE.search(before[max(0, named.start() - 256) : named.start()]) if named else None
     domain = row["recipient"].rpartition("@")[2].lower()
     host = row.get("mx_host") or (called[1] if called else None)

@@ -452,3 +452,26 @@ def test_a_reply_in_quotes_is_one(said: str, read: Any) -> None:
     assert read(f"{HEAD}\nr@d.example\n{said}\n", "code", "outcome", "reply") == [
         [550, "rejected", "550 5.1.10 RESOLVER; not found"]
     ]
+
+
+OURS = {
+    "a reply's second line": (f"{HEAD}\n<r@d.example>:\n550 5.7.1 Blocked:\n198.51.100.7 is listed\n", None),
+    "and qmail's server": (
+        f"{HEAD}\n<r@d.example>:\nRemote host said: 550 no:\n198.51.100.7 is listed\nGiving up on 192.0.2.1.\n",
+        "192.0.2.1",
+    ),
+    "a reason without a code": (
+        report(ONE.replace("550 5.1.1 no such user", "Your address [198.51.100.7] is blocked")),
+        None,
+    ),
+    "our host": (f"{HEAD}\nr@d.example\n Your host mail.ours.example [198.51.100.7] was told:\n 550 no\n", None),
+    "our host, then theirs": (
+        f"{HEAD}\nr@d.example\n Your host [198.51.100.7] asked mx [192.0.2.1]:\n 550 no\n",
+        "192.0.2.1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "ip"), OURS.values(), ids=OURS)
+def test_our_address_is_no_server_of_theirs(text: str, ip: str | None, read: Any) -> None:
+    assert read(text, "mx_ip") == [[ip]]
