@@ -475,3 +475,13 @@ OURS = {
 @pytest.mark.parametrize(("text", "ip"), OURS.values(), ids=OURS)
 def test_our_address_is_no_server_of_theirs(text: str, ip: str | None, read: Any) -> None:
     assert read(text, "mx_ip") == [[ip]]
+
+
+def test_a_letter_that_was_cut_costs_itself_only(read: Any) -> None:
+    head = f"{HEAD}MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n"
+    cut = "Content-Type: multipart/related; boundary=c\n\nThis was cut\n--b\n"
+    text = f"{head}{cut}Content-Type: text/plain\n\nr@d.example\n550 no\n--b--\n"
+    assert read(text, "recipient") == [["r@d.example"]]
+    fields = f"{WHOLE}\nContent-Type: multipart/mixed; boundary=\ufffd\n\n\ufffd\n"
+    text = report().replace(f"{WHOLE}\n{ONE}", fields)
+    assert read(text, "recipient") == []
