@@ -16,7 +16,6 @@ from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -32,13 +31,9 @@ from smtpkit.reasons import classify
 _WIRE = policy.compat32.clone(linesep="\r\n", max_line_length=0)
 _POLICY = policy.default.clone(header_factory=lru_cache(64)(policy.default.header_factory))
 """The email package parses a field at each look: a Content-Type dozens of times."""
-_WORDS = catalogue.rows("bounce_subjects.csv")
-_MARKS = {f"<{name}>": "|".join(row[name] for row in _WORDS if row[name]) for name in ("words", "to")}
-_PATTERNS = {
-    row["name"]: re.sub("<words>|<to>", lambda mark: _MARKS[mark[0]], row["pattern"])
-    for row in catalogue.rows("bounce_patterns.csv")
-}
-_SAYS = SimpleNamespace(**{name: re.compile(pattern, re.I | re.M) for name, pattern in _PATTERNS.items()})
+_SAYS = catalogue.patterns("bounces")
+_FAILURE = re.compile("|".join(row["words"] for row in catalogue.rows("bounce_subjects.csv")), re.I)
+"""What a bounce's Subject says."""
 _REPORTS = ("message/delivery-status", "message/global-delivery-status")
 _RETURNED = ("message/rfc822", "message/global", "text/rfc822-headers")
 _OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
@@ -116,7 +111,7 @@ def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
         row |= {name: more[name] for name in words_own if name in more}
     marks = [_field(message, name) for name in ("From", "Return-Path", "Auto-Submitted")]
     sure = "X-Failed-Recipients" in message or not marks[0] or bool(_SAYS.daemon.search(marks[0]))
-    sure = sure or bool(_SAYS.subject.search(_field(message, "Subject")))  # <> may be said by somebody away, too
+    sure = sure or bool(_FAILURE.search(_field(message, "Subject")))  # <> may be said by somebody away, too
     said = said if sure or any(map(_SAYS.daemon.search, marks)) else []
     told = [row for row in said if row.get("code") or row["error"] or row["dsn_log"] or (sure and row["reply"])]
     return made or told, [row["recipient"] for row in said if not made and row not in told]

@@ -28,13 +28,7 @@ _KNOWN = {
     w.replace("_", ""): r["column"] for r in catalogue.rows("table_columns.csv") for w in r["written"].split()
 }
 _ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
-_SAID = re.compile(
-    r"(?is)(?:^|;|:(?=\s*[45]\d\d[ -]#?[45]\.\d)|(?:said|error|reason|repl|respon|reject|refus|fail|bounc|return"
-    r"|rcpt|host|server|응답|오류|거부|반송)[^;\n]*?:(?!\s*2))\s*([245]\d\d)[ :-]\s*"
-)
-"""A reply behind the words of a log, or a report's type: `host mx said: 550 no`, `smtp; 550 no`."""
-_PYTHON = re.compile(r"""(?:\(([2-5]\d\d), |\A)(b'(?:[^'\\]|\\.)*'|b"(?:[^"\\]|\\.)*")""")
-"""What smtplib says, as Python writes it: `(550, b'5.1.1 no')`, `b'5.1.1 no'`."""
+_SHAPES = catalogue.patterns("tables")
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
@@ -292,10 +286,10 @@ def _numbers(column: pd.Series, kind: str) -> pd.Series:
 def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str, Any]:
     """What a reply, or a code and its words, say: the deciding columns."""
     text = re.sub(r"^(\d{3})\.0$", r"\1", str(reply or "").strip().replace("\r\n", "\n"))
-    if python := _PYTHON.search(text):
+    if python := _SHAPES.python.search(text):
         with suppress(SyntaxError, ValueError):
             text = " ".join(filter(None, (python[1], decode(ast.literal_eval(python[2])))))
-    found = None if words.answer(text) else _SAID.search(text[:2000])  # time grows with its square
+    found = None if words.answer(text) else _SHAPES.said.search(text[:2000])  # time grows with its square
     if found and (code is None or int(code) == int(found[1])):
         told = words.ending(text, f"{found[1]} {text[found.end() :].partition(' (in reply to ')[0]}")
         return told | {"stage": told["stage"] if "in reply to" in text else None}
