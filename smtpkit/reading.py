@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from smtpkit import counts
 from smtpkit.errors import refuse
@@ -103,15 +105,10 @@ class Reading:
         """A number for each row's receiver: domains and MX addresses that hang together."""
         domain, ip = self.codes["domain"], self.codes["mx_ip"]
         some = len(self.names["domain"])
-        site = pd.Series(np.where(domain < 0, (some + ip) * (some > 0), domain))
-        keys = [pd.Series(code).where(code >= 0) for code in (ip, domain)]
-        while True:
-            new = site
-            for key in keys:  # the smallest number of all that share an address, of all that share a domain
-                new = new.groupby(key).transform("min").fillna(new)
-            if new.equals(site):
-                return np.asarray(np.unique(site, return_inverse=True)[1])
-            site = new
+        both, many = (domain >= 0) & (ip >= 0), some + len(self.names["mx_ip"])
+        links = coo_array((np.ones(both.sum()), (domain[both], some + ip[both])), shape=(many, many))
+        label = connected_components(links, directed=False)[1] * (some > 0)
+        return np.asarray(np.unique(label[np.where(domain < 0, some + ip, domain)], return_inverse=True)[1])
 
     def _slow(self) -> Array:
         """0 where an attempt that got through took over 4 times its stage's median, and 0.25 s; else -1."""
@@ -148,10 +145,8 @@ class Reading:
         """What narrows an explanation: our addresses (of its pairs), one address family."""
         if f.dimension == "pair":
             return {"sender_ip": self._of_pairs(f, "sender_ip")}
-        return {
-            **f.detail.get("ours", {}),
-            **({"family": (str(f.detail["family"]),)} if "family" in f.detail else {}),
-        }
+        family = {"family": (str(f.detail["family"]),)} if "family" in f.detail else {}
+        return {**f.detail.get("ours", {}), **family}
 
     def _of_pairs(self, f: Found, side: str) -> tuple[str, ...]:
         codes = self.codes[side][self.names["pair"][list(f.values)]]

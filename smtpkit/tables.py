@@ -29,6 +29,10 @@ _KNOWN = {
 }
 _ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
 _SHAPES = catalogue.patterns("tables")
+_BELIED = [(end, first) for end in ("accepted", "passed") for first in "45"] + [
+    ("deferred", "2"),
+    ("rejected", "2"),
+]
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
@@ -56,10 +60,7 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
         raise refuse("columns", columns, "is no mapping", 'write columns={"their name": "reply"}')
     if isinstance(table.index, pd.DatetimeIndex) or set(filter(None, table.index.names)) - set(table):
         table = table.reset_index()
-    table = table.copy(deep=False)
-    for name in table:
-        if pd.api.types.infer_dtype(table[name]) in ("bytes", "mixed"):  # as smtplib gives them
-            table[name] = table[name].map(lambda said: decode(said) if isinstance(said, bytes) else said)
+    table = table.apply(_decoded)
     given = dict(columns or {})
     odd = [name for name in given if name not in table] + [n for n in given.values() if n not in attempts.COLUMNS]
     if odd:
@@ -74,15 +75,18 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     named = table.drop(columns=[n for n in given.values() if n in table and n not in given])
     named = named.rename(columns=given | guessed).reset_index(drop=True)
     if not {"reply", "code", "error", "outcome"} & set(named):
-        raise refuse(
-            "table", list(table), "has no column like a reply or a code", 'name one: columns={"x": "reply"}'
-        )
+        instead = 'name one: columns={"x": "reply"}'
+        raise refuse("table", list(table), "has no column like a reply or a code", instead)
     problems, notes = attempts.Remarks(), list[str]()
     _read_values(named, tz, problems, notes)
-    written = named.reindex(columns=["reply", "code", "enhanced"]).astype(object)
+    written = named.reindex(columns=["reply", "code", "enhanced", "outcome"]).astype(object)
     firsts, number = reasons.each_once(written, _told, written.astype("str"))
-    told = pd.DataFrame(firsts, dtype=object).take(number).set_axis(named.index)
-    _decide(named, told, problems)
+    told = pd.DataFrame(firsts, columns=None if firsts else ["belied"], dtype=object).take(number)
+    told = told.set_axis(named.index)
+    _note("outcome", written["outcome"], told.pop("belied").astype(bool), problems, "is not what the reply says")
+    for name in told:
+        stays = name in named and name not in ("reply", "code", "outcome")
+        named[name] = named[name].astype(object).fillna(told[name]) if stays else told[name]
     mute = written.notna().any(axis=1) & named.reindex(columns=["outcome", "error"]).isna().all(axis=1)
     _note("reply", written["reply"], mute, problems)
     made = attempts.classified(attempts.conform(_joined(named)))
@@ -90,20 +94,10 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     return made
 
 
-def _decide(named: pd.DataFrame, told: pd.DataFrame, problems: list[dict[str, Any]]) -> None:
-    """The deciding columns, as the table has them or as its replies say; a reply counts more than a `sent`."""
-    given = named.get("outcome", pd.Series(None, named.index, dtype=object))
-    code = pd.to_numeric(told.reindex(columns=["code"])["code"])
-    clash = given.isin(("accepted", "passed")) & (code >= 400)
-    clash |= given.isin(("deferred", "rejected")) & code.between(200, 299)
-    _note("outcome", given, clash, problems, "is not what the reply says, which counts")
-    vague = given.eq("failed") | clash
-    for name in told:
-        stays = name in named and name not in ("reply", "code")
-        own = named[name].mask(vague) if name == "outcome" and stays else named.get(name)
-        named[name] = own.astype(object).fillna(told[name]) if stays else told[name]
-    if "outcome" in named:
-        named["outcome"] = named["outcome"].mask(vague & named["outcome"].isna(), "failed")
+def _decoded(column: pd.Series) -> pd.Series:
+    """Octets, as smtplib gives them, as texts."""
+    odd = pd.api.types.infer_dtype(column) in ("bytes", "mixed")
+    return column.map(lambda said: decode(said) if isinstance(said, bytes) else said) if odd else column
 
 
 def _opened(path: Path) -> pd.DataFrame:
@@ -224,6 +218,7 @@ def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, A
     readers: dict[str, Any] = {
         "started_at": lambda column: times(column, tz, notes),
         "outcome": _outcomes,
+        "code": lambda column: (read := _numbers(column, "Int16")).where(read.between(100, 599)).astype("Int16"),
         "mx_ip": lambda column: column.astype("str").map(lambda text: words.server(text)[1], na_action="ignore"),
         "error": lambda column: _listed(column, "error", lambda text: words.ending(text)["error"]),
         "stage": lambda column: _listed(column, "stage", lambda text: words.stage(f"after {text.upper()}")),
@@ -236,7 +231,6 @@ def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, A
             read = read.where(read.isin(attempts.CATEGORIES[name]), None) if name in attempts.CATEGORIES else read
         else:
             read = readers[name](named[name]) if name in readers else _numbers(named[name], kind)
-            read = read.where(read.between(100, 599)).astype("Int16") if name == "code" else read
         blank = named[name].isna() | named[name].astype("str").str.strip().eq("")
         _note(name, named[name], read.isna() & ~blank, problems)
         named[name] = read
@@ -252,9 +246,7 @@ def _part_servers(named: pd.DataFrame) -> None:
             named["mx_ip"] = named.get("mx_ip", ip).astype(object).fillna(ip)
 
 
-def _note(
-    name: str, column: pd.Series, bad: pd.Series, problems: list[dict[str, Any]], why: str = "cannot be read"
-) -> None:
+def _note(name: str, column: pd.Series, bad: pd.Series, problems: list[Any], why: str = "cannot be read") -> None:
     rows, first = list(column.index[bad]), str(next(iter(column[bad]), ""))[:100]
     if rows:
         problems.append({"why": f"{name} {why}", "count": len(rows), "lines": rows[:20], "text": first})
@@ -283,8 +275,16 @@ def _numbers(column: pd.Series, kind: str) -> pd.Series:
     return read.where(whole)
 
 
-def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str, Any]:
-    """What a reply, or a code and its words, say: the deciding columns."""
+def _told(reply: str | None, code: int | None, enhanced: str | None, outcome: str | None) -> dict[str, Any]:
+    """The deciding columns; a reply counts more than what the table calls it."""
+    told = _said(reply, code, enhanced)
+    belied = (outcome, str(told.get("code"))[0]) in _BELIED
+    own = None if belied or outcome == "failed" else outcome
+    return told | {"outcome": own or told.get("outcome") or outcome, "belied": belied}
+
+
+def _said(reply: str | None, code: int | None, enhanced: str | None) -> dict[str, Any]:
+    """What a reply, or a code and its words, say."""
     text = re.sub(r"^(\d{3})\.0$", r"\1", str(reply or "").strip().replace("\r\n", "\n"))
     if python := _SHAPES.python.search(text):
         with suppress(SyntaxError, ValueError):

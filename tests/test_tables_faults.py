@@ -378,9 +378,7 @@ BELIED = {
 def test_a_reply_counts_more_than_what_a_table_calls_it(status: str, reply: str, outcome: str, told: int) -> None:
     read = sk.read_table(pd.DataFrame({"status": [status], "reply": [reply]}))
     assert values(read, "outcome") == [[outcome]]
-    assert [one["why"] for one in read.attrs["problems"]] == [
-        "outcome is not what the reply says, which counts"
-    ] * told
+    assert [one["why"] for one in read.attrs["problems"]] == ["outcome is not what the reply says"] * told
 
 
 PYTHON = {
