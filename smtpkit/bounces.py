@@ -1,7 +1,6 @@
 """bounces: what came back as attempts frames: delivery reports (RFC 3464, 6533), and letters in free words.
 
-Belongs here: mailboxes, reports, the words around a reply. Not here: what a text says of a try (words), subjects in
-many languages (data/bounce_subjects.csv).
+Belongs here: mailboxes, reports, the words around a reply. Not here: what a text says of a try (words).
 """
 
 import email

@@ -62,8 +62,7 @@ def file_part(name: str, octets: bytes, charset: str, cid: str | None = None) ->
 
 
 def gather(subtype: str, parts: Sequence[MIMEPart]) -> MIMEPart:
-    """multipart/`subtype` of `parts`, or the only part itself; the boundary is a digest of what is inside,
-    so that two builds of one message can be known as one."""
+    """multipart/`subtype` of `parts`, or the only part; two builds of one message have one boundary."""
     if len(parts) == 1:
         return parts[0]
     digest = sha256(b"".join([subtype.encode(), *map(written, parts)])).hexdigest()

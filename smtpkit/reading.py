@@ -1,10 +1,9 @@
 """reading: any table of attempts as the arrays that explanations are weighed on, receiver by receiver.
 
-Belongs here: which rows are evidence, columns as numbers, receivers, slow attempts, control answers. Not here:
-voices of replies (voices), explanations (hypotheses), what is said of them (diagnosis, verdicts).
+Belongs here: which rows are evidence, columns as numbers, receivers. Not here: voices, explanations (hypotheses).
 """
 
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import pandas as pd
@@ -64,12 +63,9 @@ class Reading:
 
     def column(self, *names: str) -> pd.Series:
         """The first of these columns as texts, its gaps filled from the next."""
-        found = pd.Series(None, self.rows.index, dtype="str")
-        for name in names:
-            if name in self.rows:
-                given = self.rows[name].astype("str")
-                found = given if found.isna().all() else found.where(found.notna(), given)
-        return found
+        given = [self.rows[name].astype("str") for name in names if name in self.rows]
+        none = [pd.Series(None, self.rows.index, dtype="str")] * (not given)
+        return reduce(lambda found, more: found.where(found.notna(), more), given or none)
 
     def number(self, name: str) -> Array:
         """A column as numbers, NaN where there is none."""

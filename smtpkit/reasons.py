@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 _SHAPES = patterns("reasons")
 _MARKS = "^@#~"
 """A URL, an address, an IP, a host name: each letter becomes its mark, so that a rule's words are no one's name."""
-_SAME = {  # masks for finding equal replies, in RE2's syntax: addresses, IPs, ids and times, small numbers
-    r"[^\s<>()\[\]\"',;:]+@[\w-]+(?:\.[\w-]+)*": "@",
-    r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b(?:[0-9A-Fa-f]{1,4}:){3,7}[0-9A-Fa-f:]+": "#",
-    r"\b[A-Za-z]{0,2}\d[0-9A-Za-z]{9,}\b|\b[A-Za-z]{3,}\d[0-9A-Za-z]{5,}\b|\b[0-9A-F]{9,}\b"
-    r"|\b\w{6}-\w{6,11}-\w{2,4}\b|\b\d\d:\d\d(?::\d\d)?\b": "*",
-    r"\b(?:\d{1,2}|\d{4,})( [smhb%])": r"0\1",
-}
+_SAME = {row["pattern"]: row["name"] for row in rows("patterns.csv") if row["module"] == "same"}
 MOST = 2_000
 """Characters of a reply that are read for its meaning: time grows with their square, as hostile servers know."""
 _OURS = ("guard", "paced", "stopped", "interrupted")
@@ -151,8 +145,7 @@ def _ends(host: str) -> tuple[str, ...]:
 
 @cache
 def _book() -> tuple[list[_Rule], frozenset[str]]:
-    """All rules, and the hosts they ask for. Rows of reply_rules.csv named @ call in another table at their place;
-    those named `<piece>` hold a piece of pattern that others may write."""
+    """All rules, and the hosts they ask for; in reply_rules.csv an @ calls in a table, a `<piece>` a pattern."""
     words, codes = rows("reply_rules.csv"), rows("enhanced_codes.csv")
     pieces = {row["rule"]: row["pattern"] for row in words if row["rule"].startswith("<")}
     tables = {"@providers": rows("provider_codes.csv"), "@enhanced": [row for row in codes if row["reason"]]}

@@ -1,7 +1,6 @@
 """tables: people's own evidence as attempts frames: their CSV, their Excel file or their frame.
 
-Belongs here: which column is what, replies as people write them. Not here: times (dates), bounces, logs of MTAs
-(logs), the schema (attempts).
+Belongs here: which column is what, replies as people write them. Not here: times (dates), bounces, logs.
 """
 
 import ast
@@ -29,10 +28,8 @@ _KNOWN = {
 }
 _ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
 _SHAPES = catalogue.patterns("tables")
-_BELIED = [(end, first) for end in ("accepted", "passed") for first in "45"] + [
-    ("deferred", "2"),
-    ("rejected", "2"),
-]
+_BELIED = "accepted4 accepted5 passed4 passed5 deferred2 rejected2".split()
+"""Outcomes that a code of this class belies."""
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
@@ -278,7 +275,7 @@ def _numbers(column: pd.Series, kind: str) -> pd.Series:
 def _told(reply: str | None, code: int | None, enhanced: str | None, outcome: str | None) -> dict[str, Any]:
     """The deciding columns; a reply counts more than what the table calls it."""
     told = _said(reply, code, enhanced)
-    belied = (outcome, str(told.get("code"))[0]) in _BELIED
+    belied = f"{outcome}{str(told.get('code'))[0]}" in _BELIED
     own = None if belied or outcome == "failed" else outcome
     return told | {"outcome": own or told.get("outcome") or outcome, "belied": belied}
 

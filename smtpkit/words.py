@@ -1,7 +1,6 @@
 """words: what the words of a log, a bounce or somebody's table say about one try, as columns of the schema.
 
-Belongs here: code, enhanced code, lines, stage and error of a text. Not here: the lines around it (logs,
-tables), what a reply means (reasons), which words mean which stage and error (data/log_*.csv).
+Belongs here: code, enhanced code, lines, stage and error of a text. Not here: what a reply means (reasons).
 """
 
 import re
