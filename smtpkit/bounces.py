@@ -77,18 +77,16 @@ def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
             yield from _mails(inner)
     elif not path.is_file():
         raise refuse("paths", str(path), "names no file", "give .eml files, an mbox, a maildir or a folder")
-    elif _is_mbox(path):
+    else:
+        with path.open("rb") as file:
+            first = file.read(5)
+            if first != b"From ":
+                yield str(path), parsed(first + file.read(), _POLICY)
+                return
         box = mailbox.mbox(path, create=False)
         for number, key in enumerate(box.iterkeys(), 1):
             yield f"{path}#{number}", parsed(box.get_bytes(key), _POLICY)
         box.close()
-    else:
-        yield str(path), parsed(path.read_bytes(), _POLICY)
-
-
-def _is_mbox(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(5) == b"From "
 
 
 def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
@@ -242,13 +240,9 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
         told |= {"outcome": _OUTCOMES.get(row["action"], "failed"), "reply": said or None, "stage": None}
     if row.pop("action") == "delayed" and told["outcome"] == "failed":
         told["outcome"] = "deferred"
-    servers = (
-        m
-        for m in _SAYS.server.finditer(before)
-        if not _SAYS.ours.search(before[max(0, m.start() - 80) : m.start()])
-    )
-    named = next(servers, None)  # in a reply a line may begin with our address
     bare = next((m for m in _SAYS.qmail.finditer(text) if m[1] or m.start() < len(before)), None)
+    before = _SAYS.ours.sub("", before)
+    named = _SAYS.server.search(before)
     ip = ip_or_none(named[1] if named else bare[2] if bare else "")
     called = _SAYS.host.search(before[max(0, named.start() - 256) : named.start()]) if named else None
     domain = row["recipient"].rpartition("@")[2].lower()
