@@ -101,7 +101,7 @@ class Reading:
         """A number for each row's receiver: domains and MX addresses that hang together."""
         domain, ip = self.codes["domain"], self.codes["mx_ip"]
         some = len(self.names["domain"])
-        both, many = (domain >= 0) & (ip >= 0), some + len(self.names["mx_ip"])
+        both, many = (domain >= 0) & (ip >= 0), some + len(self.names["mx_ip"]) + 1
         links = coo_array((np.ones(both.sum()), (domain[both], some + ip[both])), shape=(many, many))
         label = connected_components(links, directed=False)[1] * (some > 0)
         return np.asarray(np.unique(label[np.where(domain < 0, some + ip, domain)], return_inverse=True)[1])

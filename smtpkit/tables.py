@@ -252,9 +252,7 @@ def _note(name: str, column: pd.Series, bad: pd.Series, problems: list[Any], why
 def _listed(column: pd.Series, name: str, read: Callable[[str], str | None]) -> pd.Series:
     """A column of the schema's words, in any letters; others as logs have them: `RCPT TO`, `Connection refused`."""
     own, texts = attempts.CATEGORIES[name], column.astype("str").str.strip()
-    return texts.map(lambda text: text.lower() if text.lower() in own else read(text), na_action="ignore").astype(
-        object
-    )
+    return texts.map(lambda text: text.lower() if text.lower() in own else read(text), na_action="ignore")
 
 
 def _outcomes(column: pd.Series) -> pd.Series:
