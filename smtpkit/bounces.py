@@ -183,12 +183,12 @@ def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
 
 def _content(body: Any) -> str:
     """The text of a part; one that is not of the charset it claims is Korean."""
-    try:
-        text = str(body.get_content())
-    except (LookupError, ValueError):  # a charset that Python lacks: unknown-8bit, x-windows-949
-        text = "\ufffd"
     octets = body.get_payload(decode=True)
-    return (decode(octets) if "\ufffd" in text else text).replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        text = octets.decode(body.get_content_charset("ascii"))
+    except (LookupError, ValueError):  # or a charset that Python lacks: unknown-8bit, x-windows-949
+        text = decode(octets)
+    return str(text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:

@@ -119,12 +119,10 @@ def _parsed(path: Path) -> pd.DataFrame:
         return pd.read_json(path, lines=True, dtype=False)
     if path.suffix.lower() == ".parquet":
         return pd.read_parquet(path)
-    octets, text = path.read_bytes().removeprefix(b"\xef\xbb\xbf"), ""
+    octets = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     wide = octets[:2] in (b"\xff\xfe", b"\xfe\xff")  # Excel's "Unicode text"
-    for name in ["utf-16"] if wide else ["utf-8", "euc-kr", "cp949"]:  # CP949: EUC-KR as Korean Excel writes it
-        with suppress(UnicodeError):
-            text = text or octets.decode(name)
-    text = re.sub(r"\Asep=.[\r\n]+", "", text or decode(octets))  # a line for Excel
+    text = octets.decode("utf-16", "replace") if wide else decode(octets)
+    text = re.sub(r"\Asep=.[\r\n]+", "", text)  # a line for Excel
     head = next(filter(str.strip, text.splitlines()), "")
     by = max("\x1f,;\t|", key=re.sub('"[^"]*"', "", head).count)  # a table of one column has no separator
     how: Any = {"sep": by, "engine": "python", "dtype": object, "skipinitialspace": True, "index_col": False}
