@@ -463,7 +463,7 @@ def test_words_of_others_are_read_or_told(
 
 @pytest.mark.parametrize(("charset", "said"), [("cp949", "550 똠방각하 없음"), ("shift-jis", None)])
 def test_what_is_no_hangul_is_not_read_as_such(charset: str, said: str | None, tmp_path: Path) -> None:
-    octets = (said or "550 ユーザー").encode(charset)
+    octets = (said or "550 受信拒否").encode(charset)
     (tmp_path / "t.csv").write_bytes(b"ip,reply\n192.0.2.1," + octets + b"\n")
     reply = sk.read_table(tmp_path / "t.csv").reply[0]
     assert reply == (said or octets.decode("ascii", "backslashreplace"))
