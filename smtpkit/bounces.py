@@ -1,12 +1,12 @@
 """bounces: what came back as attempts frames: delivery reports (RFC 3464, 6533), and letters in free words.
 
-Belongs here: mailboxes, reports, the words around a reply. Not here: what a text says of a try (words), subjects in
-many languages (data/bounce_subjects.csv).
+Belongs here: mailboxes, reports, the words around a reply. Not here: what a text says of a try (words).
 """
 
 import email
 import mailbox
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,7 +14,6 @@ from email import policy
 from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
 from functools import lru_cache
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +24,16 @@ from smtpkit.address import ip_or_none
 from smtpkit.errors import listed, path_of, refuse
 from smtpkit.escape import decode
 from smtpkit.fields import meaning
-from smtpkit.parts import parsed
+from smtpkit.parts import parsed, split, unmarked
 from smtpkit.reasons import classify
 
-_WORDS = [
-    "|".join(row[name] for row in catalogue.rows("bounce_subjects.csv") if row[name]) for name in ("words", "to")
-]
+_WIRE = policy.compat32.clone(linesep="\r\n", max_line_length=0)
 _POLICY = policy.default.clone(header_factory=lru_cache(64)(policy.default.header_factory))
 """The email package parses a field at each look: a Content-Type dozens of times."""
-_TYPE = re.compile(r"\A(?:(?:x-)?smtp[^;]*|x-[\w-]+);\s*", re.I)
-_SERVER = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f.:]{4,40})[\]),]")
-_BEFORE = re.compile(r"([\w-]+(?:\.[\w-]+)+)\.? ?$")
-_QMAIL = re.compile(r"(?m)^(?:Connected to |Giving up on )?(\d{1,3}(?:\.\d{1,3}){3})\b")
-_CODED = re.compile(r"(?m)(?:^|[\s:>])([245]\d\d[ -](?:.*\n?)(?:\s*[245]\d\d[ -].*\n?)*)")
-_BARE = re.compile(r"\(#([45]\.\d{1,3}\.\d{1,3})\)")
-_FAILED = re.compile(
-    rf"(?im)^[ \t]*(?:\* ?|(?:{_WORDS[1]}) ?: *|.{{0,60}}\bdeliver.{{0,40}}\bto:? )?[\[\"<]?(?:smtp:)?"
-    r"([^\s<>@:\"\[]+@[\w.-]+\w)[>\]\"]?(?::|\.?[ \t]*$|\s*[(\[])"
-)
-_FOLDED = re.compile(r"(?m)^<[^\s<>]+>: .*(?:\n {4}\S.*)+")
-_AFTER = re.compile(r" \(in reply to|: retry timeout exceeded\s*\Z")
-_INDENTED = re.compile(r"(?m)^( {4}(?![<>(]|recipient:).*\S)((?:\n {4}(?![<>(]|[245]\d\d[ -])\S.*)+)", re.I)
-_COPY = re.compile(r"(?im)^(?:-+ .*(?:copy|original|returned|below).*|Return-path:|Received:)")
-_SESSION = re.compile(r"(?im)^[ \t]*-+ Transcript of session follows -+")
-_ASKED = re.compile(r"(?i)RCPT To:\s*<([^\s<>]+)>.*((?:\n<<< .*)+)")
-_DAEMON = re.compile(r"mailer-daemon|MicrosoftExchange|postmaster|mail.?delivery|^<>$|^auto-", re.I)
-_FAILURE = re.compile(_WORDS[0], re.I)
-"""What a bounce's From, Return-Path or Auto-Submitted says, and its Subject."""
+_SAYS = catalogue.patterns("bounces")
+_FAILURE = re.compile("|".join(row["words"] for row in catalogue.rows("bounce_subjects.csv")), re.I)
+"""What a bounce's Subject says."""
+_REPORTS = ("message/delivery-status", "message/global-delivery-status")
 _RETURNED = ("message/rfc822", "message/global", "text/rfc822-headers")
 _OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
 """What a report's Action means; any other: failed."""
@@ -95,36 +77,39 @@ def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
             yield from _mails(inner)
     elif not path.is_file():
         raise refuse("paths", str(path), "names no file", "give .eml files, an mbox, a maildir or a folder")
-    elif _begins(path, b"From "):
+    else:
+        with path.open("rb") as file:
+            first = file.read(5)
+            if first != b"From ":
+                yield str(path), parsed(first + file.read(), _POLICY)
+                return
         box = mailbox.mbox(path, create=False)
         for number, key in enumerate(box.iterkeys(), 1):
             yield f"{path}#{number}", parsed(box.get_bytes(key), _POLICY)
         box.close()
-    else:
-        yield str(path), parsed(path.read_bytes(), _POLICY)
-
-
-def _begins(path: Path, octets: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(octets)) == octets
 
 
 def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
     """A bounce's rows: its report's, with what its words say of the server, else its words' own; who has none."""
     said = [_ended(row) for row in _plain(message)]
-    known = {row["recipient"].lower(): row for row in said}
-    known |= {(row["recipient"].lower(), row.get("code")): row for row in said}
-    for row in (made := [_ended(row) for row in _reported(message)]):
+    known: dict[Any, dict[str, Any]] = {}
+    for row in said:
+        who, code = row["recipient"].lower(), row.get("code")
+        known |= {who: row, (who, code): row, (who, str(code)[:1]): row}
+    made = [_ended(row) for row in _reported(message)]
+    times = Counter(row["recipient"].lower() for row in made if row["outcome"] != "accepted")
+    for row in made:
         who, code = row["recipient"].lower(), row.get("code")
         mute = not (row["reply"] or row["error"])  # OpenSMTPD's report has no Diagnostic-Code
-        more = known.get(who if mute else (who, code), {})
+        alone = known.get(who, {}) if row["outcome"] != "accepted" and times[who] == 1 else {}
+        more = known.get((who, str(row["dsn_log"])[:1]), alone) if mute else known.get((who, code), {})
         row |= {name: row[name] or more.get(name) for name in ("mx_ip", "mx_host", "stage")}
         words_own = ("code", "enhanced", "reply", "error") + ("outcome",) * ("code" in more) if mute else ()
         row |= {name: more[name] for name in words_own if name in more}
     marks = [_field(message, name) for name in ("From", "Return-Path", "Auto-Submitted")]
-    sure = "X-Failed-Recipients" in message or not marks[0] or bool(_DAEMON.search(marks[0]))
-    sure = sure or bool(_FAILURE.search(_field(message, "Subject")))  # an answer of somebody away may be said by <>
-    said = said if sure or any(map(_DAEMON.search, marks)) else []
+    sure = "X-Failed-Recipients" in message or not marks[0] or bool(_SAYS.daemon.search(marks[0]))
+    sure = sure or bool(_FAILURE.search(_field(message, "Subject")))  # <> may be said by somebody away, too
+    said = said if sure or any(map(_SAYS.daemon.search, marks)) else []
     told = [row for row in said if row.get("code") or row["error"] or row["dsn_log"] or (sure and row["reply"])]
     return made or told, [row["recipient"] for row in said if not made and row not in told]
 
@@ -162,17 +147,16 @@ def _own(message: Any) -> Iterator[Any]:
 
 
 def _blocks(part: Any) -> list[Any]:
-    """The blocks of fields of a report; one that is encoded, or not of ASCII, the email package does not part."""
-    given, how = part.get_payload() if part.is_multipart() else [], _field(part, "Content-Transfer-Encoding")
-    if how.lower() in ("base64", "quoted-printable") or "global" in part.get_content_type():
-        fields = ("".join(f"{name}: {value}\n" for name, value in one.raw_items()) + "\n" for one in given)
-        bodies = (one.get_payload(decode=True) or b"" for one in given)
-        pairs = zip(fields, bodies, strict=True)
-        octets = b"\n".join(head.encode("utf-8", "surrogateescape") + body for head, body in pairs)
-        whole: Any = email.message_from_bytes(f"Content-Transfer-Encoding: {how}\n\n".encode() + octets)
-        lines = whole.get_payload(decode=True).decode("utf-8", "surrogateescape").replace("\r\n", "\n")
-        given = [email.message_from_string(one) for one in re.split(r"\n(?:[ \t]*\n)+", lines.strip())]
-    return [block for block in given if block.keys()]
+    """The blocks of fields of a report, which the email package parts only if it is not encoded, and of ASCII."""
+    how = _field(part, "Content-Transfer-Encoding")
+    try:
+        _, body = split(part.as_bytes(policy=_WIRE))
+    except UnicodeEncodeError:  # a block that claims to be a mail of many parts
+        return []
+    whole: Any = email.message_from_bytes(f"Content-Transfer-Encoding: {how}\n\n".encode() + body)
+    lines = whole.get_payload(decode=True).decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+    blocks = map(email.message_from_string, re.split(r"\n(?:[ \t]*\n)+", lines.strip()))
+    return [block for block in blocks if block.keys()]
 
 
 def _recipient(fields: Any) -> str:
@@ -182,10 +166,10 @@ def _recipient(fields: Any) -> str:
 def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
     """RFC 3464: the fields about the message, then those about each recipient; blank lines part them."""
     for part in _own(message):
-        blocks = _blocks(part) if part.get_content_type().endswith("delivery-status") else []
+        blocks = _blocks(part) if part.get_content_type() in _REPORTS else []
         whole = next((block for block in blocks if not _recipient(block)), blocks and blocks[0])
         for fields in filter(_recipient, blocks):
-            said = _TYPE.sub("", _field(fields, "Diagnostic-Code"))
+            said = _SAYS.type.sub("", _field(fields, "Diagnostic-Code"))
             server = words.server(_word(fields, "Remote-MTA"))
             known = _field(fields, "Last-Attempt-Date"), _field(message, "Date"), _field(whole, "Arrival-Date")
             yield {
@@ -199,35 +183,39 @@ def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
 
 def _content(body: Any) -> str:
     """The text of a part; one that is not of the charset it claims is Korean."""
-    try:
-        text = str(body.get_content())
-    except (LookupError, ValueError):  # a charset that Python lacks: unknown-8bit, x-windows-949
-        text = "\ufffd"
     octets = body.get_payload(decode=True)
-    return (decode(octets) if "\ufffd" in text else text).replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        text = octets.decode(body.get_content_charset("ascii"))
+    except (LookupError, ValueError):  # or a charset that Python lacks: unknown-8bit, x-windows-949
+        text = decode(octets)
+    return str(text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
     """A bounce in free words: each address at the start of a line, with the text up to the next."""
-    body = message.get_body(("plain", "html"))
-    text = _content(body) if body and not body.is_multipart() else ""
-    text = unescape(re.sub(r"<[^<>]*>", "\n", text)) if body and body.get_content_subtype() == "html" else text
-    text = _FOLDED.sub(lambda folded: folded[0].replace("\n    ", " "), _COPY.split(text)[0])  # as Postfix folds
-    text = _INDENTED.sub(lambda said: said[1] + said[2].replace("\n    ", " "), text)  # and Exim, under an address
-    text, *session = _SESSION.split(text)
-    asked = {said[1].lower(): said[2] for said in reversed([*_ASKED.finditer(session[0])])} if session else {}
-    places = [(place[1], place.start(), place.end()) for place in _FAILED.finditer(text)]
+    shown = (one for one in _own(message) if one.get_content_disposition() != "attachment")
+    leaves = [one for one in shown if not one.is_multipart()]
+    kinds = {one.get_content_type(): one for one in reversed(leaves)}  # get_body fails where a mail is broken
+    text = _content(kinds["text/plain"]) if "text/plain" in kinds else ""
+    text = text or (unmarked(_content(kinds["text/html"])) if "text/html" in kinds else "")
+    text = _SAYS.copy.split(text)[0]
+    for folded in (_SAYS.postfix, _SAYS.exim):
+        text = folded.sub(lambda said: said[1] + said[2].replace("\n    ", " "), text)
+    text, *session = _SAYS.session.split(text)
+    asked = {said[1].lower(): said[2] for said in reversed([*_SAYS.asked.finditer(session[0])])} if session else {}
+    places = [(place[1], place.start(), place.end()) for place in _SAYS.failed.finditer(text)]
     named = [] if places else [who for _, who in getaddresses([_field(message, "X-Failed-Recipients")]) if who]
     places += [(who, 0, 0 if len(named) == 1 else len(text)) for who in named]
     ends = [start for _, start, _ in places[1:]] + [len(text)]
     for (who, _, start), end in zip(places, ends, strict=False):
         piece = text[start : max(start, end)]
-        if session and not _CODED.search(piece):  # Sendmail's dialogue stands behind all its addresses
+        if session and not _SAYS.coded.search(piece):  # Sendmail's dialogue stands behind all its addresses
             piece = asked.get(who.lower()) or (session[0] if len(places) == 1 else piece)
-        said, bare = _CODED.search(piece), _BARE.search(piece)
+        said, bare = _SAYS.coded.search(piece), _SAYS.bare.search(piece)
         own = re.sub(r":\n{2,}\s*", ":\n", piece.strip()).partition("\n\n")[0] if start and not said else ""
         why = "" if bare or classify(own).confidence != "high" else own  # of the MTA that gave up
-        reply = _AFTER.split(said[1])[0].strip() if said else why
+        mark = piece[max(0, said.start(1) - 1)] if said else ""
+        reply = _SAYS.after.split(said[1])[0].strip().rstrip(mark if mark in "'\"#" else None) if said else why
         yield {"recipient": who, "said": re.sub(r"\s*\n\s*", "\n", reply), "text": piece, "action": "failed",
                "dsn_log": bare[1] if bare else None, "started_at": _when(_field(message, "Date"))}  # fmt: skip
 
@@ -245,16 +233,18 @@ def _original(message: EmailMessage) -> dict[str, Any]:
 def _ended(row: dict[str, Any]) -> dict[str, Any]:
     """The deciding columns: from the server's words, else from the report's Action."""
     text, said = row.pop("text"), row.pop("said")
-    before = text[: m.start(1)] if (m := _CODED.search(text)) else text  # a reply names us
-    coded = said if words.answer(said) else (m[1] if (m := _CODED.search(said)) else "")
-    told: dict[str, Any] = {"error": None} | words.ending(text, _AFTER.split(coded)[0])
+    before = text[: m.start(1)] if (m := _SAYS.coded.search(text)) else text  # a reply names us
+    coded = said if words.answer(said) else (m[1] if (m := _SAYS.coded.search(said)) else "")
+    told: dict[str, Any] = {"error": None} | words.ending(text, _SAYS.after.split(coded)[0])
     if "code" not in told and not told["error"]:
         told |= {"outcome": _OUTCOMES.get(row["action"], "failed"), "reply": said or None, "stage": None}
     if row.pop("action") == "delayed" and told["outcome"] == "failed":
         told["outcome"] = "deferred"
-    named, bare = _SERVER.search(before), _QMAIL.search(text)
-    ip = ip_or_none(named[1] if named else bare[1] if bare else "")
-    called = _BEFORE.search(before[max(0, named.start() - 256) : named.start()]) if named else None
+    bare = next((m for m in _SAYS.qmail.finditer(text) if m[1] or m.start() < len(before)), None)
+    before = _SAYS.ours.sub("", before)
+    named = _SAYS.server.search(before)
+    ip = ip_or_none(named[1] if named else bare[2] if bare else "")
+    called = _SAYS.host.search(before[max(0, named.start() - 256) : named.start()]) if named else None
     domain = row["recipient"].rpartition("@")[2].lower()
     host = row.get("mx_host") or (called[1] if called else None)
     server = {"mx_ip": row.get("mx_ip") or (ip and str(ip)), "mx_host": host}

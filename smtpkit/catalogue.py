@@ -1,9 +1,11 @@
 """catalogue: finds, reads and fills in the files of data/. Not here: what the rows mean."""
 
 import csv
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from smtpkit.errors import InvalidInput
@@ -47,3 +49,13 @@ def _template(name: str) -> Any:
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, **more)
     env.filters["visible"] = lambda thing: visible(str(thing))
     return env.from_string(data(f"{name}.j2").read_text("utf-8"))
+
+
+def patterns(module: str) -> SimpleNamespace:
+    """How a module knows texts (data/patterns.csv), compiled, case aside.
+
+    >>> patterns("words").code.match("550 no")[1]
+    '550'
+    """
+    own = {row["name"]: row["pattern"] for row in rows("patterns.csv") if row["module"] == module}
+    return SimpleNamespace(**{name: re.compile(text, re.IGNORECASE | re.MULTILINE) for name, text in own.items()})

@@ -11,19 +11,9 @@ import pandas as pd
 from smtpkit.catalogue import rows
 from smtpkit.errors import refuse
 
-_DAY = (
-    r"(?:\d{2,4}\s?[-/.년]\s?\d\d?\s?[-/.월]\s?\d\d?\s?[.일]?(?: 00:00:00)?"
-    r"|\d\d?([-/.])\d\d?\1(?:\d{4}|\d\d))"
-)
-_CLOCK = r"(?:오전|오후|[AaPp][Mm])?\s*\d\d?(?::\d\d){1,2}(?:\.\d+)?\s*(?:[AaPp][Mm])?"
 _WRITTEN = {row["written"]: row["read"] for row in rows("dates.csv")}
 """What pandas cannot read, in the words that it can."""
-_ODD = r"[^\x00-\x7f]|KST|:0\d\d\b|\)|UTC[+-]|GMT[+-]|:\d\d ?[+-]\d$|T\d\d[+-]"
-_AWARE = r":\d\d(?:[.,]\d+)?(?: ?[AaPp][Mm])? ?(?:[Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)$"
-_NAMED = r":\d\d.* (?!(?:[AaPp][Mm]|UTC|GMT|Z)$)[A-Za-z]+$"
-"""A zone that has many meanings, such as CST or IST."""
-_HOURS = r"\d[+-]\d\d:\d\d$"
-_ORDER = r"^(\d\d?)([/.-])(\d\d?)\2(\d{4}|\d\d)\b"
+_SHAPES = {row["name"]: row["pattern"] for row in rows("patterns.csv") if row["module"] == "dates"}
 _ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
 _SHORT = "dates such as 26.03.04 were read as year.month.day; write them as 2026-03-04 if they are not"
 _DATES = "dates such as {} were read as {}; write them as 2026-03-04 if they are not"
@@ -31,7 +21,9 @@ _DATES = "dates such as {} were read as {}; write them as 2026-03-04 if they are
 
 def whole_times(table: pd.DataFrame, settled: set[Any]) -> pd.DataFrame:
     """A day and a clock in columns of their own, if each is the only one of its kind, as one time."""
-    pair = [[name for name in table if _fits(table[name].dropna(), how)] for how in (_DAY, _CLOCK)]
+    pair = [
+        [name for name in table if _fits(table[name].dropna(), how)] for how in (_SHAPES["day"], _SHAPES["clock"])
+    ]
     if list(map(len, pair)) != [1, 1] or pair[1][0] in settled:
         return table
     (day,), (clock,) = pair
@@ -55,13 +47,15 @@ def times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
     number = number.where(number.between(1e8, 1e10) | number.between(8e11, 1e13))  # seconds; milliseconds
     micros = (number * 1e6).where(number < 1e11, number * 1e3).round().astype("Int64")
     texts = column.where(number.isna()).astype("str").str.strip().str.replace(r"^(\d{8,14})\.0$", r"\1", regex=True)
-    if texts.str.contains(_ODD, na=False).any():
+    if texts.str.contains(_SHAPES["odd"], na=False).any():
         texts = texts.replace(_WRITTEN, regex=True)
     if (short := texts.str.match(r"\d\d\.\s?\d\d?\.\s?\d\d?(?!\d)", na=False)).any():
         texts = texts.where(~short, "20" + texts.str.replace(r"\.\s?", "-", n=2, regex=True))
         notes.append(_SHORT)
-    aware = texts.str.contains(_AWARE, na=False)
-    odd = texts.str.contains(f"{_NAMED}|{_HOURS}", na=False) & ~aware | texts.str.fullmatch(_CLOCK, na=False)
+    aware = texts.str.contains(_SHAPES["aware"], na=False)
+    odd = texts.str.contains(f"{_SHAPES['named']}|{_SHAPES['hours']}", na=False) & ~aware | texts.str.fullmatch(
+        _SHAPES["clock"], na=False
+    )
     texts = texts.mask(odd)
     texts, how = _years_first(texts, notes), {"errors": "coerce", "format": "mixed"}
     parsed = pd.to_datetime(texts.where(aware), utc=True, **how).dt.as_unit("us")
@@ -72,13 +66,13 @@ def times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
 
 def _years_first(texts: pd.Series, notes: list[str]) -> pd.Series:
     """02.03.2026 as 2026-03-02 where dots part all, or where some first number is no month and no second is."""
-    found = texts.str.extract(_ORDER).dropna()
+    found = texts.str.extract(_SHAPES["order"]).dropna()
     first, second = (found[at].astype("int") > 12 for at in (0, 2))
     days = bool(len(found)) and not second.any() and (first.any() or found[1].eq(".").all())
     if len(found) and not first.any() and not second.any():
         shown = re.split(r"[\sT]", texts[found.index[0]])[0]
         notes.append(_DATES.format(shown, "day.month.year" if days else "month/day/year"))
-    return texts.str.replace(_ORDER.replace(r"|\d\d)", ")"), r"\4-\3-\1", regex=True) if days else texts
+    return texts.str.replace(_SHAPES["order"].replace(r"|\d\d)", ")"), r"\4-\3-\1", regex=True) if days else texts
 
 
 def _placed(local: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:

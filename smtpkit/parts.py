@@ -19,6 +19,8 @@ from smtpkit.escape import cell, html, visible
 from smtpkit.fields import FOLD, LINE, check_text, encode
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_HIDDEN = re.compile(r"(?is)<(style|script|title)\b(?:[^<]|<(?!/\1\b))*|<!--(?:[^-]|-(?!->))*(?:-->)?")
+_INLINE = re.compile(r"(?i)</?(?:a|b|i|u|em|strong|font|span|code|tt|wbr|sup|sub|small|big)\b[^<>]*>")
 _POLICY = compat32.clone(linesep="\r\n", max_line_length=FOLD, cte_type="7bit")
 
 
@@ -60,8 +62,7 @@ def file_part(name: str, octets: bytes, charset: str, cid: str | None = None) ->
 
 
 def gather(subtype: str, parts: Sequence[MIMEPart]) -> MIMEPart:
-    """multipart/`subtype` of `parts`, or the only part itself; the boundary is a digest of what is inside,
-    so that two builds of one message can be known as one."""
+    """multipart/`subtype` of `parts`, or the only part; two builds of one message have one boundary."""
     if len(parts) == 1:
         return parts[0]
     digest = sha256(b"".join([subtype.encode(), *map(written, parts)])).hexdigest()
@@ -133,7 +134,14 @@ def piece(thing: Any, cid: str) -> tuple[str, str, bytes | None]:
         return table.to_html(border=1, **how), table.to_string(**how), None
     if not isinstance(thing, str):
         raise refuse("html", type(thing).__name__, "cannot be shown", "give markup, a DataFrame or a figure")
-    return thing, re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", thing))).strip(), None
+    return thing, " ".join(unmarked(thing).split()), None
+
+
+def unmarked(markup: str) -> str:
+    """The text of HTML: what a page hides is left out, words stay whole, each block begins a line."""
+    text = _HIDDEN.sub("", markup)
+    text = text if "<pre" in text.lower() else re.sub(r"\s+", " ", text)
+    return re.sub(r" *\n *", "\n", unescape(re.sub(r"<[^<>]*>", "\n", _INLINE.sub("", text))))
 
 
 def as_file(name: str, content: Any) -> bytes:

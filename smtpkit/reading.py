@@ -1,13 +1,14 @@
 """reading: any table of attempts as the arrays that explanations are weighed on, receiver by receiver.
 
-Belongs here: which rows are evidence, columns as numbers, receivers, slow attempts, control answers. Not here:
-voices of replies (voices), explanations (hypotheses), what is said of them (diagnosis, verdicts).
+Belongs here: which rows are evidence, columns as numbers, receivers. Not here: voices, explanations (hypotheses).
 """
 
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from smtpkit import counts
 from smtpkit.errors import refuse
@@ -62,12 +63,9 @@ class Reading:
 
     def column(self, *names: str) -> pd.Series:
         """The first of these columns as texts, its gaps filled from the next."""
-        found = pd.Series(None, self.rows.index, dtype="str")
-        for name in names:
-            if name in self.rows:
-                given = self.rows[name].astype("str")
-                found = given if found.isna().all() else found.where(found.notna(), given)
-        return found
+        given = [self.rows[name].astype("str") for name in names if name in self.rows]
+        none = [pd.Series(None, self.rows.index, dtype="str")] * (not given)
+        return reduce(lambda found, more: found.where(found.notna(), more), given or none)
 
     def number(self, name: str) -> Array:
         """A column as numbers, NaN where there is none."""
@@ -103,15 +101,10 @@ class Reading:
         """A number for each row's receiver: domains and MX addresses that hang together."""
         domain, ip = self.codes["domain"], self.codes["mx_ip"]
         some = len(self.names["domain"])
-        site = pd.Series(np.where(domain < 0, (some + ip) * (some > 0), domain))
-        keys = [pd.Series(code).where(code >= 0) for code in (ip, domain)]
-        while True:
-            new = site
-            for key in keys:  # the smallest number of all that share an address, of all that share a domain
-                new = new.groupby(key).transform("min").fillna(new)
-            if new.equals(site):
-                return np.asarray(np.unique(site, return_inverse=True)[1])
-            site = new
+        both, many = (domain >= 0) & (ip >= 0), some + len(self.names["mx_ip"]) + 1
+        links = coo_array((np.ones(both.sum()), (domain[both], some + ip[both])), shape=(many, many))
+        label = connected_components(links, directed=False)[1] * (some > 0)
+        return np.asarray(np.unique(label[np.where(domain < 0, some + ip, domain)], return_inverse=True)[1])
 
     def _slow(self) -> Array:
         """0 where an attempt that got through took over 4 times its stage's median, and 0.25 s; else -1."""
@@ -148,10 +141,8 @@ class Reading:
         """What narrows an explanation: our addresses (of its pairs), one address family."""
         if f.dimension == "pair":
             return {"sender_ip": self._of_pairs(f, "sender_ip")}
-        return {
-            **f.detail.get("ours", {}),
-            **({"family": (str(f.detail["family"]),)} if "family" in f.detail else {}),
-        }
+        family = {"family": (str(f.detail["family"]),)} if "family" in f.detail else {}
+        return {**f.detail.get("ours", {}), **family}
 
     def _of_pairs(self, f: Found, side: str) -> tuple[str, ...]:
         codes = self.codes[side][self.names["pair"][list(f.values)]]

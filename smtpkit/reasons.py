@@ -11,37 +11,17 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smtpkit.catalogue import rows
+from smtpkit.catalogue import patterns, rows
 from smtpkit.errors import refuse
 from smtpkit.escape import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_SHAPES = patterns("reasons")
 _MARKS = "^@#~"
 """A URL, an address, an IP, a host name: each letter becomes its mark, so that a rule's words are no one's name."""
-_MASK = re.compile(
-    r"(https?://\S+|www\.\S+)|([^\s<>()\[\]\"',;:]+@(?:\[[^\]\s]*\]|[\w*-]+(?:\.[\w*-]+)*))"
-    r"|((?<![a-z\d_])(?:\d{1,3}|x{1,3}|\*)(?:\.(?:\d{1,3}|x{1,3}|\*)){3}(?![a-z\d_])"  # 가 may follow: no \b
-    r"|\b(?:[0-9a-f]{1,4}:){3,7}[0-9a-f:]+|\bip-[0-9a-f]{8}\b)"  # as styling.redact writes them
-    r"|((?:[\w-]+\.){2,}[a-z]{2,}(?![a-z\d_]))",
-    re.IGNORECASE,
-)
-_SAME = {  # masks for finding equal replies, in RE2's syntax: addresses, IPs, ids and times, small numbers
-    r"[^\s<>()\[\]\"',;:]+@[\w-]+(?:\.[\w-]+)*": "@",
-    r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b(?:[0-9A-Fa-f]{1,4}:){3,7}[0-9A-Fa-f:]+": "#",
-    r"\b[A-Za-z]{0,2}\d[0-9A-Za-z]{9,}\b|\b[A-Za-z]{3,}\d[0-9A-Za-z]{5,}\b|\b[0-9A-F]{9,}\b"
-    r"|\b\w{6}-\w{6,11}-\w{2,4}\b|\b\d\d:\d\d(?::\d\d)?\b": "*",
-    r"\b(?:\d{1,2}|\d{4,})( [smhb%])": r"0\1",
-}
-_HOST = re.compile(r"(?<![@\w.-])(?:[\w-]+\.)+[a-z]{2,}\b|\bgsmtp\b", re.IGNORECASE)
-_LEAD = re.compile(r"\s*(?:[\w-]+;\s*)?(?:([2-5]\d\d)(?![\d.])[- ]*)?(?:\(?#?([245]\.\d{1,3}\.\d{1,3})\b[):]?\s*)?")
-_LATE = re.compile(r"\(#([245]\.\d{1,3}\.\d{1,3})\b")  # qmail writes the enhanced code behind
-_WRAPPED = re.compile(  # a log line's or a bounce's words around the reply
-    r"(?:host|server|MX|to)\s+(?P<host>[\w.-]+) ?\[[^\]]*\](?::\d+)?,? ?(?:said:|refused to talk to me:|:)\s*"
-    r"(?P<reply>[2-5]\d\d.*?)\s*(?:\(in reply to (?P<at>[\w ]+?)(?: command)?\)+)?\s*$",
-    re.DOTALL,
-)
+_SAME = {row["pattern"]: row["name"] for row in rows("patterns.csv") if row["module"] == "same"}
 MOST = 2_000
 """Characters of a reply that are read for its meaning: time grows with their square, as hostile servers know."""
 _OURS = ("guard", "paced", "stopped", "interrupted")
@@ -72,8 +52,6 @@ class Reason(Shown):
     source: str
 
 
-_UNLIKE = re.compile(r"\(\?(?:P|-|[a-z])|\\[xuUN]|[A-Z]-[^A-Z]")
-"""In a pattern: what may not be put into small letters."""
 _Rule = tuple[Mapping[str, str], re.Pattern[str], re.Pattern[str], re.Pattern[str], set[str], frozenset[str]]
 """Its row, pattern, the same for small letters, codes, stages and the ends of hosts that it counts for."""
 _Said = tuple[str, str, str, str, frozenset[str]]
@@ -103,21 +81,21 @@ def classify(
 
 def _said(text: str, code: Any, enhanced: str | None, stage: str | None, mx_host: str | None) -> _Said:
     text = text[:MOST]
-    around = _WRAPPED.search(text) if "[" in text and not text[:3].isdigit() else None
+    around = _SHAPES.wrapped.search(text) if "[" in text and not text[:3].isdigit() else None
     if around:
         text, mx_host = around["reply"], mx_host or around["host"]
         at = (around["at"] or "").lower().split(" ")[0]
         stage = stage or {"end": "body", "helo": "ehlo"}.get(at, at)
-    lines = [(line, head) for line in text.split("\n") if (head := _LEAD.match(line))]
-    late = _LATE.search(text)
+    lines = [(line, head) for line in text.split("\n") if (head := _SHAPES.lead.match(line))]
+    late = _SHAPES.late.search(text)
     digits = str(code or next((head[1] for _, head in lines if head[1]), ""))
     status = enhanced or next((head[2] for _, head in lines if head[2]), "") or (late[1] if late else "")
     body = " ".join(" ".join(line[head.end() :] for line, head in lines).split())
     if digits:  # a log writes a reply's lines as one
         body = re.sub(rf"(?<!\S){digits}(?:-| (?=[245]\.\d))(?:[245]\.\d{{1,3}}\.\d{{1,3}} ?)?", "", body)
     whole = " ".join(filter(None, (digits, status, body)))
-    words = _MASK.sub(lambda m: _MARKS[(m.lastindex or 1) - 1] * len(m[0]), whole)
-    served = frozenset(end for host in {*_HOST.findall(whole), mx_host or ""} for end in _ends(host))
+    words = _SHAPES.mask.sub(lambda m: _MARKS[(m.lastindex or 1) - 1] * len(m[0]), whole)
+    served = frozenset(end for host in {*_SHAPES.host.findall(whole), mx_host or ""} for end in _ends(host))
     return whole, words, digits, stage or "", served
 
 
@@ -167,8 +145,7 @@ def _ends(host: str) -> tuple[str, ...]:
 
 @cache
 def _book() -> tuple[list[_Rule], frozenset[str]]:
-    """All rules, and the hosts they ask for. Rows of reply_rules.csv named @ call in another table at their place;
-    those named `<piece>` hold a piece of pattern that others may write."""
+    """All rules, and the hosts they ask for; in reply_rules.csv an @ calls in a table, a `<piece>` a pattern."""
     words, codes = rows("reply_rules.csv"), rows("enhanced_codes.csv")
     pieces = {row["rule"]: row["pattern"] for row in words if row["rule"].startswith("<")}
     tables = {"@providers": rows("provider_codes.csv"), "@enhanced": [row for row in codes if row["reason"]]}
@@ -185,7 +162,7 @@ def _rule(row: Mapping[str, str]) -> _Rule:
     stages = set(filter(None, row.get("stage", "").split("|")))
     pattern = row["pattern"]  # without IGNORECASE, re leaps to the letters that a fit may begin with
     quick = re.sub(r"\\.|[^\\]+", lambda m: m[0] if m[0][0] == "\\" else m[0].lower(), pattern, flags=re.DOTALL)
-    quick = "" if _UNLIKE.search(pattern) else quick
+    quick = "" if _SHAPES.unlike.search(pattern) else quick
     return row, _compile(pattern, re.IGNORECASE), _compile(quick), code, stages, hosts
 
 
@@ -296,17 +273,11 @@ def _row(*row: Any) -> tuple[str | None, ...]:
     return (told.reason, told.scope, told.rule or None) if told else (None, None, None)
 
 
-_OFTEN = re.compile(
-    r"(?i)\btoo (many|fast|much|often)|slow down|rate limit|limit exceeded|너무 (많|빨)"
-    r"|(접속|연결|발송|전송)\S*\s?.{0,12}초과"
-)
-
-
 def too_often(text: str, code: int | None = None, mx_host: str | None = None) -> bool:
     """Whether a refusal says that we come too often: then its whole receiver should rest."""
-    if _OFTEN.search(text):
-        return True
     told = classify(text, code, mx_host=mx_host)
+    if _SHAPES.often.search(text):  # too many hops, too large a message and a full box are no word about us
+        return told.scope not in ("recipient", "message") and told.reason != "routing"
     return (told.reason, told.scope, told.confidence) == ("rate_limited", "source_ip", "high")
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from smtpkit.escape import charset, decode, options, pre
 
-# RFC 5321 4.2: Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF;
-# Reply-code = %x32-35 %x30-35 %x30-39. Any three ASCII digits pass: 571 and 999 are seen, and what
-# is outside the grammar is noted as `bad_code`, with no class claimed for it.
+# RFC 5321 4.2: Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF.
+# Any three ASCII digits pass: 571 and 999 are seen; what is outside the grammar is noted as `bad_code`.
 _LINE = re.compile(rb"([0-9]{3})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![.0-9]\S*|\w)")  # RFC 3463, RFC 2034
 MAX_LINE, MAX_LINES, MAX_REPLY = 8192, 128, 65536  # octets, lines, octets; RFC 5321 4.5.3.1.5 asks for 512 a line

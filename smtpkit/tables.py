@@ -1,14 +1,14 @@
 """tables: people's own evidence as attempts frames: their CSV, their Excel file or their frame.
 
-Belongs here: which column is what, replies as people write them. Not here: times (dates), bounces, logs of MTAs
-(logs), the schema (attempts).
+Belongs here: which column is what, replies as people write them. Not here: times (dates), bounces, logs.
 """
 
+import ast
 import csv
 import io
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,9 @@ _KNOWN = {
     w.replace("_", ""): r["column"] for r in catalogue.rows("table_columns.csv") for w in r["written"].split()
 }
 _ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
-_SAID = re.compile(
-    r"(?is)(?:^|;|:(?=\s*[45]\d\d[ -]#?[45]\.\d)|(?:said|error|reason|repl|respon|reject|refus|fail|bounc|return"
-    r"|rcpt|host|server|응답|오류|거부|반송)[^;\n]*?:(?!\s*2))\s*([245]\d\d)[ :-]\s*"
-)
-"""A reply behind the words of a log, or a report's type: `host mx said: 550 no`, `smtp; 550 no`."""
+_SHAPES = catalogue.patterns("tables")
+_BELIED = "accepted4 accepted5 passed4 passed5 deferred2 rejected2".split()
+"""Outcomes that a code of this class belies."""
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
@@ -42,7 +40,8 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     in a warning and in `.attrs["guessed"]`. "550 5.7.1 text" becomes code, enhanced and reply; outcome, domain
     and MX host follow from what is there. `tz` is the zone of times that have none (else UTC, with a note).
 
-    `.attrs["problems"]` names the rows (by position) whose time, code, IP, reply or outcome cannot be read.
+    `.attrs["problems"]` names the rows (by position) whose time, code, IP, reply or outcome cannot be read, or
+    whose outcome the reply belies (the reply counts).
     Raises InvalidInput if a column is not there, or if there is nothing like a reply or code.
 
     >>> made = pd.DataFrame({"when": ["2026-03-02 09:00"], "ip": ["192.0.2.1"], "reply": ["550 5.7.1 no"]})
@@ -58,6 +57,7 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
         raise refuse("columns", columns, "is no mapping", 'write columns={"their name": "reply"}')
     if isinstance(table.index, pd.DatetimeIndex) or set(filter(None, table.index.names)) - set(table):
         table = table.reset_index()
+    table = table.apply(_decoded)
     given = dict(columns or {})
     odd = [name for name in given if name not in table] + [n for n in given.values() if n not in attempts.COLUMNS]
     if odd:
@@ -72,26 +72,29 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     named = table.drop(columns=[n for n in given.values() if n in table and n not in given])
     named = named.rename(columns=given | guessed).reset_index(drop=True)
     if not {"reply", "code", "error", "outcome"} & set(named):
-        raise refuse(
-            "table", list(table), "has no column like a reply or a code", 'name one: columns={"x": "reply"}'
-        )
+        instead = 'name one: columns={"x": "reply"}'
+        raise refuse("table", list(table), "has no column like a reply or a code", instead)
     problems, notes = attempts.Remarks(), list[str]()
     _read_values(named, tz, problems, notes)
-    written = named.reindex(columns=["reply", "code", "enhanced"]).astype(object)
+    written = named.reindex(columns=["reply", "code", "enhanced", "outcome"]).astype(object)
     firsts, number = reasons.each_once(written, _told, written.astype("str"))
-    told = pd.DataFrame(firsts, dtype=object).take(number).set_axis(named.index)
-    vague = named.get("outcome", pd.Series(None, named.index, dtype=object)).eq("failed")  # a reply says how
+    told = pd.DataFrame(firsts, columns=None if firsts else ["belied"], dtype=object).take(number)
+    told = told.set_axis(named.index)
+    _note("outcome", written["outcome"], told.pop("belied").astype(bool), problems, "is not what the reply says")
     for name in told:
-        stays = name in named and name not in ("reply", "code")
-        given = named[name].mask(vague) if name == "outcome" and stays else named.get(name)
-        named[name] = given.astype(object).fillna(told[name]) if stays else told[name]
-    if "outcome" in named:
-        named["outcome"] = named["outcome"].mask(vague & named["outcome"].isna(), "failed")
+        stays = name in named and name not in ("reply", "code", "outcome")
+        named[name] = named[name].astype(object).fillna(told[name]) if stays else told[name]
     mute = written.notna().any(axis=1) & named.reindex(columns=["outcome", "error"]).isna().all(axis=1)
     _note("reply", written["reply"], mute, problems)
     made = attempts.classified(attempts.conform(_joined(named)))
     made.attrs = {"smtpkit": {"source": "table"}, "guessed": guessed, "problems": problems, "notes": notes}
     return made
+
+
+def _decoded(column: pd.Series) -> pd.Series:
+    """Octets, as smtplib gives them, as texts."""
+    odd = pd.api.types.infer_dtype(column) in ("bytes", "mixed")
+    return column.map(lambda said: decode(said) if isinstance(said, bytes) else said) if odd else column
 
 
 def _opened(path: Path) -> pd.DataFrame:
@@ -116,12 +119,10 @@ def _parsed(path: Path) -> pd.DataFrame:
         return pd.read_json(path, lines=True, dtype=False)
     if path.suffix.lower() == ".parquet":
         return pd.read_parquet(path)
-    octets, text = path.read_bytes().removeprefix(b"\xef\xbb\xbf"), ""
+    octets = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     wide = octets[:2] in (b"\xff\xfe", b"\xfe\xff")  # Excel's "Unicode text"
-    for name in ["utf-16"] if wide else ["utf-8", "euc-kr", "cp949"]:  # CP949: EUC-KR as Korean Excel writes it
-        with suppress(UnicodeError):
-            text = text or octets.decode(name)
-    text = re.sub(r"\Asep=.[\r\n]+", "", text or decode(octets))  # a line for Excel
+    text = octets.decode("utf-16", "replace") if wide else decode(octets)
+    text = re.sub(r"\Asep=.[\r\n]+", "", text)  # a line for Excel
     head = next(filter(str.strip, text.splitlines()), "")
     by = max("\x1f,;\t|", key=re.sub('"[^"]*"', "", head).count)  # a table of one column has no separator
     how: Any = {"sep": by, "engine": "python", "dtype": object, "skipinitialspace": True, "index_col": False}
@@ -212,7 +213,10 @@ def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, A
     readers: dict[str, Any] = {
         "started_at": lambda column: times(column, tz, notes),
         "outcome": _outcomes,
+        "code": lambda column: (read := _numbers(column, "Int16")).where(read.between(100, 599)).astype("Int16"),
         "mx_ip": lambda column: column.astype("str").map(lambda text: words.server(text)[1], na_action="ignore"),
+        "error": lambda column: _listed(column, "error", lambda text: words.ending(text)["error"]),
+        "stage": lambda column: _listed(column, "stage", lambda text: words.stage(f"after {text.upper()}")),
     }
     for name in [name for name in named if name in attempts.COLUMNS]:
         kind = attempts.COLUMNS[name]
@@ -222,7 +226,6 @@ def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, A
             read = read.where(read.isin(attempts.CATEGORIES[name]), None) if name in attempts.CATEGORIES else read
         else:
             read = readers[name](named[name]) if name in readers else _numbers(named[name], kind)
-            read = read.where(read.between(100, 599)).astype("Int16") if name == "code" else read
         blank = named[name].isna() | named[name].astype("str").str.strip().eq("")
         _note(name, named[name], read.isna() & ~blank, problems)
         named[name] = read
@@ -238,10 +241,16 @@ def _part_servers(named: pd.DataFrame) -> None:
             named["mx_ip"] = named.get("mx_ip", ip).astype(object).fillna(ip)
 
 
-def _note(name: str, column: pd.Series, bad: pd.Series, problems: list[dict[str, Any]]) -> None:
+def _note(name: str, column: pd.Series, bad: pd.Series, problems: list[Any], why: str = "cannot be read") -> None:
     rows, first = list(column.index[bad]), str(next(iter(column[bad]), ""))[:100]
     if rows:
-        problems.append({"why": f"{name} cannot be read", "count": len(rows), "lines": rows[:20], "text": first})
+        problems.append({"why": f"{name} {why}", "count": len(rows), "lines": rows[:20], "text": first})
+
+
+def _listed(column: pd.Series, name: str, read: Callable[[str], str | None]) -> pd.Series:
+    """A column of the schema's words, in any letters; others as logs have them: `RCPT TO`, `Connection refused`."""
+    own, texts = attempts.CATEGORIES[name], column.astype("str").str.strip()
+    return texts.map(lambda text: text.lower() if text.lower() in own else read(text), na_action="ignore")
 
 
 def _outcomes(column: pd.Series) -> pd.Series:
@@ -259,10 +268,21 @@ def _numbers(column: pd.Series, kind: str) -> pd.Series:
     return read.where(whole)
 
 
-def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str, Any]:
-    """What a reply, or a code and its words, say: the deciding columns."""
+def _told(reply: str | None, code: int | None, enhanced: str | None, outcome: str | None) -> dict[str, Any]:
+    """The deciding columns; a reply counts more than what the table calls it."""
+    told = _said(reply, code, enhanced)
+    belied = f"{outcome}{str(told.get('code'))[0]}" in _BELIED
+    own = None if belied or outcome == "failed" else outcome
+    return told | {"outcome": own or told.get("outcome") or outcome, "belied": belied}
+
+
+def _said(reply: str | None, code: int | None, enhanced: str | None) -> dict[str, Any]:
+    """What a reply, or a code and its words, say."""
     text = re.sub(r"^(\d{3})\.0$", r"\1", str(reply or "").strip().replace("\r\n", "\n"))
-    found = None if words.answer(text) else _SAID.search(text[:2000])  # time grows with its square
+    if python := _SHAPES.python.search(text):
+        with suppress(SyntaxError, ValueError):
+            text = " ".join(filter(None, (python[1], decode(ast.literal_eval(python[2])))))
+    found = None if words.answer(text) else _SHAPES.said.search(text[:2000])  # time grows with its square
     if found and (code is None or int(code) == int(found[1])):
         told = words.ending(text, f"{found[1]} {text[found.end() :].partition(' (in reply to ')[0]}")
         return told | {"stage": told["stage"] if "in reply to" in text else None}
@@ -273,7 +293,7 @@ def _told(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
         return {}
     if "code" in told:
         return told | {"stage": None}
-    ending = _ENDS.get(re.sub(r"\s", "", text).lower())
+    ending = _ENDS.get(re.sub(r"\s", "", text).lower(), words.OUTCOMES.get((enhanced or "")[:1]))
     unread = {"reply": text, "code": code, "outcome": ending, "maybe_delivered": None}
     return {"reply": None, "code": None, "text": text} | told if told["error"] else unread
 

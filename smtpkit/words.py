@@ -1,24 +1,18 @@
 """words: what the words of a log, a bounce or somebody's table say about one try, as columns of the schema.
 
-Belongs here: code, enhanced code, lines, stage and error of a text. Not here: the lines around it (logs,
-tables), what a reply means (reasons), which words mean which stage and error (data/log_*.csv).
+Belongs here: code, enhanced code, lines, stage and error of a text. Not here: what a reply means (reasons).
 """
 
 import re
 from functools import lru_cache
 from typing import Any
 
-from smtpkit.address import ip_or_none
-from smtpkit.catalogue import rows
+from smtpkit.address import ip_or_none, sending_ip
+from smtpkit.catalogue import patterns, rows
 from smtpkit.escape import visible
 from smtpkit.reply import Reply
 
-_CODE = re.compile(r"([2-5]\d\d)(?:[ -]|$)")
-_WHEN = re.compile(
-    r"(?:in reply to|in response to|after(?: sending)?|while (?:sending|performing|receiving)(?: the)?)"
-    r" (?:pipelined |initial |server )*([\w -]{3,40})"
-)
-_SERVER = re.compile(r"\s*([\w.-]*?)\.?\s*[\[(](?:IPv6:)?([^\])\s,]+)[\]),]")
+_SHAPES = patterns("words")
 _STAGES = {row["words"]: row["stage"] for row in rows("log_stages.csv")}
 _ERRORS = [
     (re.compile(row["words"], re.IGNORECASE), row["error"], row["stage"] or None) for row in rows("log_errors.csv")
@@ -36,7 +30,7 @@ def answer(text: str) -> dict[str, Any]:
     '550-5.7.26 not\n550 5.7.26 today'
     """
     text = text.strip()
-    found = _CODE.match(text)
+    found = _SHAPES.code.match(text)
     if not found:
         return {}
     code = found[1]
@@ -55,11 +49,11 @@ def server(text: str) -> tuple[str | None, str | None]:
     (('mx1.d.example', '192.0.2.1'), (None, '192.0.2.1'), (None, '2001:db8::1'))
     """
     text = text.strip()[:300]
-    found = _SERVER.match(text)
+    found = _SHAPES.server.match(text)
     alone = re.sub(r"^(\d+(?:\.\d+){3}):\d+$", r"\1", text)
     ip = ip_or_none(found[2] if found else alone)
     host = found[1] if found and ip else "" if ip else re.split(r"[\s\[(:]", alone)[0].rstrip(".")
-    return host or None, str(ip) if ip else None
+    return host or None, str(sending_ip(str(ip))) if ip else None
 
 
 def stage(text: str) -> str | None:
@@ -68,7 +62,7 @@ def stage(text: str) -> str | None:
     >>> stage("lost connection with mx.example[192.0.2.1] while sending RCPT TO")
     'rcpt'
     """
-    phrases = _WHEN.findall(text)
+    phrases = _SHAPES.when.findall(text)
     return _named(phrases[-1]) if phrases else None
 
 

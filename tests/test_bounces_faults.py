@@ -391,3 +391,98 @@ def test_a_letter_of_html_alone_is_read(body: str, read: Any) -> None:
     assert read(f"{HEAD}{kind}\n<html><body>{body}</body></html>\n", "recipient", "reply") == [
         ["r@d.example", "550 5.1.1 no such user"]
     ]
+
+
+HIDDEN = {
+    "a bold code": ("&lt;r@d.example&gt;:<br>550 <b>5.1.1</b> no\n<i>such</i> user", "550 5.1.1 no such user"),
+    "a script": ("<script>\nb@x.example: 550 no\n</script><p>r@d.example<p>550 no", "550 no"),
+    "a style that never ends": ("<p>r@d.example<p>550 no<style>\nb@x.example: 550 no", "550 no"),
+    "a comment": ("<!--\nb@x.example: 550 no\n--><p>r@d.example<p>550 no", "550 no"),
+    "lines as they stand": ("<pre>\nr@d.example\n550-no\n550 user\n</pre>", "550-no\n550 user"),
+    "Google": ("Your message wasn't delivered to <a><b>r@d.example</b></a> because of<p>550 no", "550 no"),
+}
+
+
+@pytest.mark.parametrize(("body", "reply"), HIDDEN.values(), ids=HIDDEN)
+def test_of_html_the_words_are_read_that_a_reader_sees(body: str, reply: str, read: Any) -> None:
+    kind = "MIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n"
+    assert read(f"{HEAD}{kind}\n{body}\n", "recipient", "reply") == [["r@d.example", reply]]
+
+
+@pytest.mark.parametrize("octets", ["<style>", "<!--", "<!---", "<b", "<", "&", "<script>x</", "<pre>\n"])
+def test_hostile_html_ends(octets: str, read: Any) -> None:
+    kind = "MIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n"
+    assert read(f"{HEAD}{kind}\n<p>r@d.example<p>550 no<p>{octets * 9_000}", "code") == [[550]]
+
+
+def test_whom_a_letter_reached_did_not_fail(read: Any) -> None:
+    text = (
+        "We delivered it to a@b.example.\n550 of them.\n\nIt could not be delivered to c@d.example:\n550 5.1.1 no\n"
+    )
+    assert read(f"{HEAD}\n{text}", "recipient") == [["c@d.example"]]
+
+
+TWICE = "Final-Recipient: rfc822; r@d.example\nAction: delayed\nStatus: 4.4.1\n\n"
+TWICE += "Final-Recipient: rfc822; r@d.example\nAction: failed\nStatus: 5.1.1\n"
+SAID = (
+    "<r@d.example>: host mx1[192.0.2.1] said: 450 4.2.0 later\n\n<r@d.example>: host mx2[192.0.2.2] said: 550 no\n"
+)
+
+
+def test_of_a_recipient_named_twice_each_row_has_its_own_words(read: Any) -> None:
+    rows = [["deferred", 450, "192.0.2.1"], ["rejected", 550, "192.0.2.2"]]
+    assert read(report(TWICE, plain=SAID), "outcome", "code", "mx_ip") == rows
+    only = SAID.partition("\n\n")[2]
+    assert read(report(TWICE, plain=only), "outcome", "code") == [["deferred", None], ["rejected", 550]]
+
+
+def test_a_recipient_who_was_reached_keeps_it_whatever_the_words_say(read: Any) -> None:
+    done = "Final-Recipient: rfc822; r@d.example\nAction: delivered\nStatus: 2.0.0\n"
+    assert read(report(done, plain=SAID), "outcome", "code") == [["accepted", None]]
+
+
+QUOTED = {
+    "Exchange Online": "Remote Server returned '550 5.1.10 RESOLVER; not found'",
+    "Exchange 2007": "#550 5.1.10 RESOLVER; not found ##",
+}
+
+
+@pytest.mark.parametrize("said", QUOTED.values(), ids=QUOTED)
+def test_a_reply_in_quotes_is_one(said: str, read: Any) -> None:
+    assert read(f"{HEAD}\nr@d.example\n{said}\n", "code", "outcome", "reply") == [
+        [550, "rejected", "550 5.1.10 RESOLVER; not found"]
+    ]
+
+
+OURS = {
+    "a reply's second line": (f"{HEAD}\n<r@d.example>:\n550 5.7.1 Blocked:\n198.51.100.7 is listed\n", None),
+    "and qmail's server": (
+        f"{HEAD}\n<r@d.example>:\nRemote host said: 550 no:\n198.51.100.7 is listed\nGiving up on 192.0.2.1.\n",
+        "192.0.2.1",
+    ),
+    "a reason without a code": (
+        report(ONE.replace("550 5.1.1 no such user", "Your address [198.51.100.7] is blocked")),
+        None,
+    ),
+    "our host": (f"{HEAD}\nr@d.example\n Your host mail.ours.example [198.51.100.7] was told:\n 550 no\n", None),
+    "our message": (f"{HEAD}\nr@d.example\n We gave your message to mx [192.0.2.1]:\n 550 no\n", "192.0.2.1"),
+    "our host, then theirs": (
+        f"{HEAD}\nr@d.example\n Your host [198.51.100.7] asked mx [192.0.2.1]:\n 550 no\n",
+        "192.0.2.1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "ip"), OURS.values(), ids=OURS)
+def test_our_address_is_no_server_of_theirs(text: str, ip: str | None, read: Any) -> None:
+    assert read(text, "mx_ip") == [[ip]]
+
+
+def test_a_letter_that_was_cut_costs_itself_only(read: Any) -> None:
+    head = f"{HEAD}MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n"
+    cut = "Content-Type: multipart/related; boundary=c\n\nThis was cut\n--b\n"
+    text = f"{head}{cut}Content-Type: text/plain\n\nr@d.example\n550 no\n--b--\n"
+    assert read(text, "recipient") == [["r@d.example"]]
+    fields = f"{WHOLE}\nContent-Type: multipart/mixed; boundary=\ufffd\n\n\ufffd\n"
+    text = report().replace(f"{WHOLE}\n{ONE}", fields)
+    assert read(text, "recipient") == []

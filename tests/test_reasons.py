@@ -548,3 +548,16 @@ def test_a_huge_reply_is_read_in_time() -> None:
 def test_only_text_is_a_reply(text: object) -> None:
     with pytest.raises(InvalidInput, match="is no reply"):
         reasons.classify(text)  # type: ignore[arg-type]  # the caller's mistake is what is tested
+
+
+ELSE = {
+    "a loop": ("554 5.4.6 Too many hops", "routing"),
+    "a box": ("452 4.2.2 Mailbox size limit exceeded", "mailbox_full"),
+    "a box, at length": ("Your recipient has too much mail stored\nin his mailbox.", "mailbox_full"),
+    "a letter": ("552 5.3.4 Message size limit exceeded", "too_big"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), ELSE.values(), ids=ELSE)
+def test_what_exceeds_a_limit_that_is_not_ours_rests_nobody(text: str, reason: str) -> None:
+    assert (reasons.classify(text).reason, reasons.too_often(text)) == (reason, False)

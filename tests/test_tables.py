@@ -301,7 +301,10 @@ def test_no_such_mailbox() -> None:
         sk.read_bounces("/nowhere/box")
 
 
-@pytest.mark.parametrize(("name", "column"), [("dates.csv", "written"), ("bounce_subjects.csv", "words")])
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("dates.csv", "written"), ("bounce_subjects.csv", "words"), ("patterns.csv", "pattern")],
+)
 def test_each_form_in_the_data_is_found_in_its_example(name: str, column: str) -> None:
     assert [row for row in rows(name) if not re.search(row[column], row["example"], re.IGNORECASE)] == []
 

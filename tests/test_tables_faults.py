@@ -364,3 +364,106 @@ def test_what_a_casebook_exports_is_read_back(form: str, tmp_path: Path) -> None
     same = ["source", "started_at", "mx_ip", "outcome", "code", "tls_verified", "maybe_delivered", "attempt_id"]
     pd.testing.assert_frame_equal(read[same], frame.sort_values("attempt_id", ignore_index=True)[same])
     assert sk.diagnose(read).verdict == sk.diagnose(frame).verdict
+
+
+BELIED = {
+    "sent, but refused": ("sent", "550 5.7.1 blocked", "rejected", 1),
+    "bounced later, but taken": ("bounced", "250 ok", "accepted", 1),
+    "a soft bounce of 550": ("soft bounce", "550 no", "deferred", 0),
+    "sent, and no code": ("sent", "ok", "accepted", 0),
+}
+
+
+@pytest.mark.parametrize(("status", "reply", "outcome", "told"), BELIED.values(), ids=BELIED)
+def test_a_reply_counts_more_than_what_a_table_calls_it(status: str, reply: str, outcome: str, told: int) -> None:
+    read = sk.read_table(pd.DataFrame({"status": [status], "reply": [reply]}))
+    assert values(read, "outcome") == [[outcome]]
+    assert [one["why"] for one in read.attrs["problems"]] == ["outcome is not what the reply says"] * told
+
+
+PYTHON = {
+    "octets": (b"550 5.1.1 no", "550 5.1.1 no"),
+    "octets as text": ("b'550 5.1.1 no'", "550 5.1.1 no"),
+    "octets of Korean": ("550 5.1.1 없음".encode("euc-kr"), "550 5.1.1 없음"),
+    "an exception": ("(550, b'5.1.1 no\\n5.1.1 user')", "550 5.1.1 no\n5.1.1 user"),
+    "a dictionary": ("{'r@d.example': (550, b\"5.1.1 can't\")}", "550 5.1.1 can't"),
+    "what is no Python": (r"(550, b'5.1.1 \xzz')", None),
+}
+
+
+@pytest.mark.parametrize(("said", "reply"), PYTHON.values(), ids=PYTHON)
+def test_what_smtplib_answers_is_a_reply(said: object, reply: str | None) -> None:
+    read = sk.read_table(pd.DataFrame({"message": [said]}))
+    rows = [[550, "5.1.1", reply]] if reply else [[None, None, said]]
+    assert values(read, "code", "enhanced", "reply") == rows
+
+
+MAKERS = {
+    "SES": ("destination,diagnosticCode,remoteMtaIp", "r@d.example,smtp; 550 5.1.1 no,192.0.2.9"),
+    "PowerMTA": ("rcpt,dsnDiag,dlvSourceIp,dlvDestinationIp", "r@d.example,smtp;550 no,198.51.100.1,192.0.2.9"),
+}
+
+
+@pytest.mark.parametrize(("head", "row"), MAKERS.values(), ids=MAKERS)
+def test_columns_of_well_known_makers_are_known(head: str, row: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"{head}\n{row}\n")
+    assert values(sk.read_table(tmp_path / "t.csv"), "recipient", "mx_ip", "code") == [
+        ["r@d.example", "192.0.2.9", 550]
+    ]
+
+
+WORDED = {
+    "errors, ours and others'": (
+        {"error": ["timeout", "Connection refused", "ECONNRESET", "?"]},
+        ["error", "outcome"],
+        [["timeout", None], ["refused", None], ["reset", None], [None, None]],
+        [3],
+    ),
+    "stages": (
+        {"stage": ["RCPT TO", "rcpt", "Data", "end of DATA", "?"], "code": [550] * 5},
+        ["stage"],
+        [["rcpt"], ["rcpt"], ["data"], ["body"], [None]],
+        [4],
+    ),
+    "words beside an enhanced code": (
+        {"enhanced": ["5.7.1", "2.0.0", None], "reply": ["blocked", "Ok: queued", "later"]},
+        ["outcome", "code"],
+        [["rejected", None], ["accepted", None], [None, None]],
+        [2],
+    ),
+    "IPv4 in IPv6": (
+        {"ip": ["::ffff:192.0.2.1"], "relay": ["mx[::ffff:192.0.2.1]"], "code": [550]},
+        ["mx_ip", "mx_host"],
+        [["192.0.2.1", "mx"]],
+        [],
+    ),
+    "Korean states": (
+        {"발송상태": ["실패", "성공"], "에러메시지": ["550 차단", None], "처리일시": ["2026-03-02 09:14"] * 2},
+        ["outcome", "started_at"],
+        [[what, pd.Timestamp("2026-03-02 09:14", tz="UTC")] for what in ("rejected", "accepted")],
+        [],
+    ),
+    "seconds": (
+        {"ts": [1772411645], "code": [550]},
+        ["started_at"],
+        [[pd.Timestamp(1772411645, unit="s", tz="UTC")]],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("table", "names", "rows", "odd"), WORDED.values(), ids=WORDED)
+def test_words_of_others_are_read_or_told(
+    table: dict[str, list[Any]], names: list[str], rows: list[list[Any]], odd: list[int]
+) -> None:
+    read = sk.read_table(pd.DataFrame(table))
+    assert values(read, *names) == rows
+    assert [at for one in read.attrs["problems"] for at in one["lines"]] == odd
+
+
+@pytest.mark.parametrize(("charset", "said"), [("cp949", "550 똠방각하 없음"), ("shift-jis", None)])
+def test_what_is_no_hangul_is_not_read_as_such(charset: str, said: str | None, tmp_path: Path) -> None:
+    octets = (said or "550 受信拒否").encode(charset)
+    (tmp_path / "t.csv").write_bytes(b"ip,reply\n192.0.2.1," + octets + b"\n")
+    reply = sk.read_table(tmp_path / "t.csv").reply[0]
+    assert reply == (said or octets.decode("ascii", "backslashreplace"))
