@@ -12,21 +12,9 @@ from smtpkit.logs.rows import SHIFT
 from smtpkit.words import answer, ending
 
 _LINE = re.compile(r"(?:.*?smtpd(?:\[\d+\])?: )?([0-9a-f]{16}) (?:mta|smtp) (?:event=)?(\w+)(?: (.*))?$")
-_ID = r"(\w{16})"
-_OLD = [
-    (rf"^smtp-out: Connecting to (\S+) \((.*?)\) on session {_ID}.*", r"\3 mta connecting address=\1 host=\2"),
-    (rf"^smtp-out: session {_ID}: connecting to (\S+) \((.*?)\)", r"\1 mta connecting address=\2 host=\3"),
-    (rf"^smtp-out: Error on session {_ID}: ", r"\1 mta error reason="),
-    (
-        rf"^(?:smtp-out: session {_ID}: evpid={_ID}, status=(\w+)|relay: (\w+) for {_ID}: session={_ID}), "
-        r"from=<(.*?)>, to=<(.*?)>, rcpt=.*?, source=(.*?), relay=(.*?), delay=.*?, stat=(.*)",
-        r'\1\6 mta delivery evpid=\2\5 from=<\7> to=<\8> source="\9" relay="\10" result="\3\4" stat="\11"',
-    ),
-]
-"""What OpenSMTPD 5 wrote, as later versions say it; 6.0 to 6.3 have `event=` before the verb."""
-_FIELD = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|<([^>]*)>|(\S+))')
+_FIELD = re.compile(r'\b(\w+)=(?:"((?:[^"\\]|\\.)*)"|<([^>]*)>|(\S+))')
 _RELAY = re.compile(r"(?:\[?(?:IPv6:)?)([0-9A-Fa-f:.]+?)\]? \((.*)\)$")
-_ADDRESS = re.compile(r"smtps?(?:\+\w+)?://(?:\[(?:IPv6:)?)?([0-9.]+|[0-9A-Fa-f:.]+(?=\]))\]?:(\d+)")
+_ADDRESS = re.compile(r"smtps?(?:\+\w+)?://(?:\[(?:IPv6:)?)?([0-9.]+|[0-9A-Fa-f:.]+(?=\]))\]?:(\d{1,5})\b")
 
 
 class Reader(Lines):
@@ -49,9 +37,8 @@ class Reader(Lines):
         return queue_id[:8]
 
     def line(self, head: Head) -> None:
-        old = _OLD if head[4].startswith(("smtp-out: ", "relay: ")) else []
-        found = _LINE.match(today(head[4], old))
-        if not found:
+        old = head[4].startswith(("smtp-out: ", "relay: "))
+        if not (found := _LINE.match(today("opensmtpd", head[4]) if old else head[4])):
             self._odd += [(head[0], head[4])] * (", stat=" in head[4])
             return
         session, verb, text = found.groups()
@@ -63,7 +50,8 @@ class Reader(Lines):
             made = (text or "").replace("ciphers=", "").split(":")
             self._peers[session] |= {"tls": made[0], "tls_cipher": made[1] if len(made) > 1 else None}
         elif verb == "message" and "msgid" in fields:
-            self.messages[head[2], fields["msgid"]] = {"size_bytes": int(fields.get("size", 0))}
+            size = re.fullmatch(r"\d{1,18}", fields.get("size", ""))
+            self.messages[head[2], fields["msgid"]] = {"size_bytes": int(size[0]) if size else None}
         elif verb == "delivery":
             self._delivery(head, session, fields)
         elif verb == "error" and session in self._peers:

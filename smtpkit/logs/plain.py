@@ -4,15 +4,19 @@ Belongs here: the loop, sessions, problems. Not here: one MTA's lines (a module 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 
+from smtpkit import catalogue
 from smtpkit.escape import decode
 from smtpkit.logs import headers, rows
 
+_OLDER: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+for _row in catalogue.rows("log_older.csv"):
+    _OLDER.setdefault(_row["mta"], []).append((re.compile(_row["written"]), _row["said"]))
 UNREAD = "a line of a try that cannot be read"
 Head = tuple[int, datetime | None, str | None, str | None, str]
 """Line number, time, host, process, message."""
@@ -23,11 +27,9 @@ def octal(text: str) -> str:
     return re.sub(r"(?:\\[0-7]{3})+", lambda m: decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])), text)
 
 
-def today(text: str, old: Iterable[tuple[str, str]]) -> str:
-    """What older versions of an MTA wrote, as later ones say it; `old`: pairs of a pattern and what replaces it."""
-    for written, said in old:
-        text = re.sub(written, said, text, count=1)
-    return text
+def today(mta: str, text: str) -> str:
+    """What older versions of an MTA wrote, as later ones say it (data/log_older.csv)."""
+    return next((old.sub(said, text, count=1) for old, said in _OLDER[mta] if old.search(text)), text)
 
 
 def _ours(ip: str, host: str | None) -> bool:
