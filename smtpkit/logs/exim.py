@@ -36,8 +36,6 @@ _SURE = re.compile(r" CV=(?:yes|dane)\b")
 _ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d{1,18})\b"), re.compile(r" I=\[([^\]]+)\]")
 _RUN = timedelta(minutes=5)
 """A final line repeats no H= line that lies longer before it: that is of an earlier queue run."""
-_MOST = 500
-"""H= lines of one message that are looked through: time would grow with their square."""
 _TRANSPORT = re.compile(r"\bT=(\S+)")
 _TOLD = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
 _LINK = ("tls", "tls_cipher", "tls_verified", "local_ip")
@@ -72,7 +70,7 @@ class Reader(Bare):
         super().__init__()
         self._early: dict[str, list[dict[str, Any]]] = {}
         self._domains: dict[str, set[str]] = {}
-        self._torn: dict[str, tuple[Any, str]] = {}
+        self._torn: dict[str, Any] = {}
 
     def heads(self, lines: pl.DataFrame, clock: headers.Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
         """Exim's own lines as they are, the others without their front."""
@@ -123,12 +121,11 @@ class Reader(Bare):
             row["open"] = True
             self._early.setdefault(qid, []).append(row)
 
-    def _told(self, head: Head, qid: str, host: re.Match[str], text: str) -> dict[str, Any]:
+    def _told(self, head: Head, qid: str, host: re.Match[str] | None, text: str) -> dict[str, Any]:
         """How it ended. Exim 4.96 sends a text on through the TLS that the server before has cut: our own fault."""
-        told = _ending(text)
-        at, cut = self._torn.get(qid, (head[1], host[2]))
-        if cut != host[2] and head[1] - at < _RUN and told.get("error") == "lost" and "sending data block" in text:
-            told["error"] = "interrupted"
+        told, torn = _ending(text), self._torn.get(qid)
+        if torn and host and torn[1] != host[2] and head[1] - torn[0] < _RUN and "sending data block" in text:
+            told |= {"error": "interrupted"} if told.get("error") == "lost" else {}
         return told
 
     def _close(self, qid: str) -> None:
@@ -149,7 +146,7 @@ class Reader(Bare):
         """The last H= line with these words that is nobody's yet, or that another recipient there has taken."""
         fits = [
             row
-            for row in self._early.get(qid, [])[-_MOST:]
+            for row in self._early.get(qid, [])[-500:]  # of all of them time would grow with the square
             if head[1] - row["started_at"] < _RUN
             and (row.get("code"), row.get("error")) == (told.get("code"), told.get("error"))
             and facts.get("mx_ip") in (None, row["mx_ip"])
@@ -175,10 +172,8 @@ class Reader(Bare):
         self._odd += [(head[0], head[4])] * (not host and " H=" in text)
         facts: dict[str, Any] = {"kind": "final", "recipient": whom, "orig_to": original or None}
         facts |= {"domain": whom.rpartition("@")[2].lower()} | (_server(host) if host else {})
-        if good or not host:
-            told = _success(text) if good else _ending(_FRONT.sub("", text))
-        else:
-            told = self._told(head, qid, host, text[host.end() :])
+        words = text[host.end() :] if host else _FRONT.sub("", text)
+        told = _success(text) if good else self._told(head, qid, host, words)
         if (transport := _TRANSPORT.search(text)) and (host or not good):
             self._domains.setdefault(qid, set()).add(facts["domain"])
             same = {} if good or held else self._same(head, qid, facts, told)

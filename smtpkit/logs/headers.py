@@ -139,11 +139,6 @@ def _journal(line: str) -> tuple[str, str, str, str, str] | None:
     return at.isoformat(), str(entry.get("_HOSTNAME", "-")), tag, pid, text
 
 
-def _odd(lines: pl.DataFrame, clock: Clock) -> pl.DataFrame:
-    pairs = [(n, made) for n, line in lines.iter_rows() for made in canonical(line, clock)]
-    return pl.DataFrame(pairs, schema=lines.schema, orient="row")
-
-
 def _instants(stamps: pl.Series) -> pl.Series:
     """RFC 3339 stamps as instants; rsyslog's own form, of one zone, by its parts: a third of the time."""
     how: Any = {"strict": False, "time_unit": "us", "time_zone": "UTC"}
@@ -186,7 +181,8 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
     """
     began = clock.year, clock.month
     plain, odd = _plain(lines, clock, pl.col("at").is_not_null())
-    mended = _odd(odd, clock)
+    pairs = [(n, made) for n, line in odd.iter_rows() for made in canonical(line, clock)]
+    mended = pl.DataFrame(pairs, schema=odd.schema, orient="row")
     rest = _plain(mended, clock, pl.lit(True))[0].with_columns(pl.col("host").replace("-", None))
     bare = odd.join(mended, on="n", how="anti").with_columns(msg=LINE)
     made = pl.concat([plain, rest, bare], how="diagonal").sort("n") if len(odd) else plain

@@ -32,14 +32,11 @@ def today(mta: str, text: str) -> str:
     return next((old.sub(said, text, count=1) for old, said in _OLDER[mta] if old.search(text)), text)
 
 
-def _ours(ip: str, host: str | None) -> bool:
-    """A hop on this machine (a filter, a submission) is no try; a name that DNS gives to 127.x is a server's."""
-    loopback = ip.startswith("127.") or ip == "::1"
-    return loopback and (not host or host.strip("[]") == ip or host.lower().startswith("localhost"))
-
-
 class Lines:
     """A parser: `line(head)` looks at one message, and calls `add` for each try."""
+
+    letters: int | None = None
+    """So many of a queue id's name its message; the others an envelope."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -77,18 +74,15 @@ class Lines:
         kept = [{"vantage": host, "queue_id": qid, **info} for (host, qid), info in self.messages.items()]
         return pl.DataFrame(kept, schema=rows.KNOWN.schema)
 
-    def message(self, queue_id: str) -> str:
-        """What names the message of this queue id in `messages`."""
-        return queue_id
-
     def add(self, head: Head, queue_id: str | None, **facts: Any) -> dict[str, Any]:
         """One row, with what is known of its message."""
-        n, at, host, _, _ = head
-        base = {"n": n, "started_at": at, "vantage": host, "queue_id": queue_id}
-        row = base | self.messages.get((host, self.message(queue_id or "")), {}) | facts
+        n, at, vantage, _, _ = head
+        base = {"n": n, "started_at": at, "vantage": vantage, "queue_id": queue_id}
+        row = base | self.messages.get((vantage, (queue_id or "")[: self.letters]), {}) | facts
         row["mx_host"] = row.get("mx_host") or None
-        if _ours(row.get("mx_ip") or "", row["mx_host"]):
-            row["kind"] = "local"
+        host, ip = (row["mx_host"] or "localhost").strip("[]").lower(), row.get("mx_ip") or ""
+        if re.match(r"127\.|::1$", ip) and (host == ip or host.startswith("localhost")):
+            row["kind"] = "local"  # a filter, a submission; a name that DNS gives to 127.x is a server's
         self.rows.append(row)
         return row
 

@@ -70,7 +70,8 @@ class Reader(Lines):
             told["outcome"] = OUTCOMES[dsn[0]]  # a refusal whose code was not logged
         if dsn == "4.4.2" and told.get("error"):  # no reply came, to whatever was asked last, be it the final dot
             told |= {"stage": None, "outcome": "unknown", "maybe_delivered": None}
-        facts: dict[str, Any] = {"kind": "final", "dsn_log": dsn, "latency_s": _seconds(took), **told}
+        seconds = pd.Timedelta(took.replace("+", " days ")).total_seconds() if took else None  # "4+06:01:51"
+        facts: dict[str, Any] = {"kind": "final", "dsn_log": dsn, "latency_s": seconds, **told}
         facts["lossy"] = "\n" not in (told.get("reply") or "") and (told.get("reply") or "")[3:4] == "-"
         if server:
             facts |= {"mx_host": server[1], "mx_ip": server[2], **self._link(head, link, server)}
@@ -104,12 +105,6 @@ class Reader(Lines):
         said = said if answer(said) else said.partition(": ")[2]
         handshake = "TLS handshake failed" in said
         told = ending("TLS handshake failed" if handshake else stat, "" if handshake else said)
-        if "code" not in told and not told["error"]:
-            lost = stat.startswith("Deferred")
-            told |= {"error": "lost" if lost else None, "outcome": "failed"}
+        if "code" not in told and not told["error"] and stat.startswith("Deferred"):
+            told["error"] = "lost"
         return told
-
-
-def _seconds(text: str | None) -> float | None:
-    """`4+06:01:51` is four days and more."""
-    return float(pd.Timedelta(text.replace("+", " days ")).total_seconds()) if text else None
