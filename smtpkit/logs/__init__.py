@@ -111,18 +111,18 @@ def _work(
 
 def _by_workers(found: list[str], told: Told, folder: Path | None, executor: Executor) -> list[pl.DataFrame]:
     """Each file on some worker; a file whose worker was lost is read here."""
-    asked: list[tuple[tuple[str, int, Path | None, str | None], Future[Any] | None]] = []
+    asked: list[tuple[tuple[str, int, Path | None, str | None], Future[Any]]] = []
     for number, (path, after) in enumerate(zip(found, [*found[1:], None], strict=True)):
         work = path, number, folder, None if after == "-" else after  # stdin can be read once
+        future: Future[Any] = Future()
         try:
-            asked.append((work, executor.submit(_work, told.blank(), *work)))
-        except BrokenExecutor:
-            asked.append((work, None))
+            future = executor.submit(_work, told.blank(), *work)
+        except BrokenExecutor as why:
+            future.set_exception(why)
+        asked.append((work, future))
     known, parts = rows.KNOWN, []
     for work, future in asked:
         try:
-            if future is None:
-                raise BrokenExecutor("no worker is left")
             theirs, made, open_ = future.result()
         except _LOST as why:
             told.problem(f"a worker was lost ({type(why).__name__}); the file was read here", work[0], 0, "")

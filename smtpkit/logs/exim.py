@@ -26,32 +26,24 @@ _FINAL = re.compile(
     r'(=>|->|>>|\*>|\*\*|==) +("(?:[^"\\]|\\.)*"\S*?|\S+?)(?: \([^()]*\))?(?: <([^>]*)>)?:?(?: (.*))?$'
 )
 _HOST = re.compile(
-    r"\bH=(\S+?)?(?: DS)?(?: \([^)]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d+))?\*?((?: [A-Za-z]+=\S+)*):? ?"
+    r"(?<!\S)H=(\S+?)?(?: DS)?(?: \([^()]*\))? ?\[([0-9A-Fa-f:.]+)\](?::(\d{1,5}))?\*?((?: [A-Za-z]+=\S+)*):? ?"
 )
 _FRONT = re.compile(r"^(?:[A-Z]+=\S+ ?)*(?:defer \(-?\d+\))?")
 _SAID = re.compile(r"SMTP error from remote mail server (after .+?|in response to .+?): (\d{3}(?:[ -].*)?)$", re.S)
 _REPLY = re.compile(r' C="((?:[^"\\]|\\.)*)"')
 _TLS = re.compile(r" X=([^: ]+):(\S+?)(?::\d+)?(?: |$)")
 _SURE = re.compile(r" CV=(?:yes|dane)\b")
-_ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d+)"), re.compile(r" I=\[([^\]]+)\]")
+_ID, _SIZE, _LOCAL_IP = re.compile(r" id=(\S+)"), re.compile(r" S=(\d{1,18})\b"), re.compile(r" I=\[([^\]]+)\]")
 _RUN = timedelta(minutes=5)
 """A final line repeats no H= line that lies longer before it: that is of an earlier queue run."""
-_MOST = 500
-"""H= lines of one message that are looked through: time would grow with their square."""
 _TRANSPORT = re.compile(r"\bT=(\S+)")
 _TOLD = ("stage", "outcome", "maybe_delivered", "code", "enhanced", "reply", "error")
 _LINK = ("tls", "tls_cipher", "tls_verified", "local_ip")
 _ACL = re.compile(
-    r"(?:(?:temporarily )?rejected|Warning:|discarded) |TLS error on connection \((?:recv|send|SSL_read|SSL_write)"
+    r"(?:(?:temporarily )?rejected|Warning:|discarded) |"
+    r"TLS error on connection \((?:recv|send|uncork|SSL_read|SSL_write)"
 )
 """So begins what is said of clients, whose H= looks like a host's, and of servers that end TLS without a word."""
-_IP = r" \[([0-9A-Fa-f:.]+)\]"
-_OLD = [
-    (rf"(SMTP error from remote mail)(?:er| server) (.+?): host (\S+){_IP}(?=: \d)", r"H=\3 [\4]: \1 server \2"),
-    (rf"(Remote host|SMTP timeout)(?: while connected to)? (\S+){_IP}", r"H=\2 [\3]: \1"),
-    (rf"^([\w.-]+{_IP}(?::\d+)? (?:Connection|Operation|No route|Network is))", r"H=\1"),
-]
-"""How Exim named the server up to 4.86: in the words."""
 _HELD = re.compile(r"retry time(?:out exceeded| not reached)|all hosts have been failing")
 
 
@@ -78,6 +70,7 @@ class Reader(Bare):
         super().__init__()
         self._early: dict[str, list[dict[str, Any]]] = {}
         self._domains: dict[str, set[str]] = {}
+        self._torn: dict[str, Any] = {}
 
     def heads(self, lines: pl.DataFrame, clock: headers.Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
         """Exim's own lines as they are, the others without their front."""
@@ -95,7 +88,7 @@ class Reader(Bare):
             self.odd(head)
 
     def _event(self, head: Head, qid: str, text: str) -> None:
-        text = today(text, _OLD) if "[" in text and " H=" not in text else text
+        text = today("exim", text) if "[" in text and " H=" not in text else text
         if text.startswith("<= "):
             sender, size, message_id = text.split(" ")[1], _SIZE.search(text), _ID.search(text)
             self.messages[head[2], qid] = {
@@ -114,9 +107,11 @@ class Reader(Bare):
     def _between(self, head: Head, qid: str, host: re.Match[str]) -> None:
         """A try that another address follows, or whose final line comes next."""
         before, after = host.string[: host.start()], host.string[host.end() :]
+        if after.startswith("TLS error on connection (send)"):
+            self._torn[qid] = head[1], host[2]
         if re.search(" [AFPU]=", host[4]) or _ACL.match(after):
             return
-        told = _ending(before if before.startswith("TLS") else after)
+        told = self._told(head, qid, host, before if before.startswith("TLS") else after)
         if "code" not in told and not told["error"]:
             self.odd(head)
             return
@@ -126,9 +121,16 @@ class Reader(Bare):
             row["open"] = True
             self._early.setdefault(qid, []).append(row)
 
+    def _told(self, head: Head, qid: str, host: re.Match[str] | None, text: str) -> dict[str, Any]:
+        """How it ended. Exim 4.96 sends a text on through the TLS that the server before has cut: our own fault."""
+        told, torn = _ending(text), self._torn.get(qid)
+        if torn and host and torn[1] != host[2] and head[1] - torn[0] < _RUN and "sending data block" in text:
+            told |= {"error": "interrupted"} if told.get("error") == "lost" else {}
+        return told
+
     def _close(self, qid: str) -> None:
         """What is early for this message was a try of its own; its domain is known if the message has but one."""
-        domains = self._domains.pop(qid, set())
+        domains, _ = self._domains.pop(qid, set()), self._torn.pop(qid, None)
         for row in self._early.pop(qid, []):
             row["open"] = False
             if len(domains) == 1:
@@ -144,7 +146,7 @@ class Reader(Bare):
         """The last H= line with these words that is nobody's yet, or that another recipient there has taken."""
         fits = [
             row
-            for row in self._early.get(qid, [])[-_MOST:]
+            for row in self._early.get(qid, [])[-500:]  # of all of them time would grow with the square
             if head[1] - row["started_at"] < _RUN
             and (row.get("code"), row.get("error")) == (told.get("code"), told.get("error"))
             and facts.get("mx_ip") in (None, row["mx_ip"])
@@ -170,7 +172,8 @@ class Reader(Bare):
         self._odd += [(head[0], head[4])] * (not host and " H=" in text)
         facts: dict[str, Any] = {"kind": "final", "recipient": whom, "orig_to": original or None}
         facts |= {"domain": whom.rpartition("@")[2].lower()} | (_server(host) if host else {})
-        told = _success(text) if good else _ending(text[host.end() :] if host else _FRONT.sub("", text))
+        words = text[host.end() :] if host else _FRONT.sub("", text)
+        told = _success(text) if good else self._told(head, qid, host, words)
         if (transport := _TRANSPORT.search(text)) and (host or not good):
             self._domains.setdefault(qid, set()).add(facts["domain"])
             same = {} if good or held else self._same(head, qid, facts, told)

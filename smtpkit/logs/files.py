@@ -51,9 +51,7 @@ def expand(paths: Any) -> list[str]:
         found += files
     if not found:
         raise InvalidInput("no log file was named; give a path such as '/var/log/mail.log*'")
-    once: dict[str, str] = {}
-    for path in found:
-        once.setdefault(os.path.realpath(path), path)
+    once = {os.path.realpath(path): path for path in reversed(found)}
     return sorted(once.values(), key=age)
 
 

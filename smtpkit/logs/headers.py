@@ -23,7 +23,7 @@ _LEVEL = r"mail\.(?:info|notice|warn|err|debug)\w* "
 _OTHER = re.compile(
     rf"(?:\S+ +\| |\[\S+\] |\S+?:(?=\S))?(?:<\d+>)?(?:(?P<day>[A-Z][a-z]{{2}}) (?=\d{{4}}-))?({_ISO}|{_OLD})"
     rf"(?:\.\d+)? (?(day)(?:[A-Z]{{2,5}} )?|)(?:std(?:out|err) [FP] )?(?:(?:{_OLD}|{_ISO})(?:\.\d+)? |<[\w.]+> )?"
-    rf"(?:(?!{_LEVEL})([^\s:\[]+) )?(?:{_LEVEL})?([^\s:\[]+)(?:\[(\d+)\])?: (?:\[ID \d+ [\w.]+\] )?(.*)"
+    rf"(?:(?!{_LEVEL})([^\s:\[]+) )?(?:{_LEVEL})?([^\s:\[]+)(?:\[(\d+)\])?:[ \t]+(?:\[ID \d+ [\w.]+\] )?(.*)"
 )
 """Before and behind the stamp may stand what docker compose, docker logs -t, Kubernetes, grep, busybox,
 journalctl -o short-full and FreeBSD's syslogd -v write."""
@@ -117,7 +117,8 @@ def _docker(line: str) -> str:
     """The line in a record of Docker's log, or of a shipper's; the record itself if it is broken, or holds none."""
     try:
         record = json.loads(line)
-        return str(record.get("log") or record["message"]).rstrip("\n")
+        text = record.get("log")  # an object of Filebeat's, which says where the line stood
+        return str(text if isinstance(text, str) else record["message"]).rstrip("\n")
     except (ValueError, LookupError, AttributeError, RecursionError):
         return line
 
@@ -131,16 +132,11 @@ def _journal(line: str) -> tuple[str, str, str, str, str] | None:
         if isinstance(text, list):
             text = text[0] if isinstance(text[0], str) else decode(bytes(text))
         text = re.sub("\n", " ", text)  # a TypeError if it is no text
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
         return None
     pid = str(entry.get("_PID") or entry.get("SYSLOG_PID") or "")
     tag = str(entry.get("SYSLOG_IDENTIFIER", "-")).replace(" ", "_")
     return at.isoformat(), str(entry.get("_HOSTNAME", "-")), tag, pid, text
-
-
-def _odd(lines: pl.DataFrame, clock: Clock) -> pl.DataFrame:
-    pairs = [(n, made) for n, line in lines.iter_rows() for made in canonical(line, clock)]
-    return pl.DataFrame(pairs, schema=lines.schema, orient="row")
 
 
 def _instants(stamps: pl.Series) -> pl.Series:
@@ -164,7 +160,8 @@ def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFra
     old = old.with_columns(cut(LINE.str.slice(16), " ", "host", "tag", "msg")).unnest("_")
     old = pl.concat([old, clock.stamps(old["line"].str.slice(0, 15))], how="horizontal")
     made = pl.concat([iso, old.select(iso.columns)]) if len(old) else iso
-    odd = pl.col("host").str.ends_with(":") | MSG.str.contains(r"^(?:message repeated |\[ID \d)")
+    odd = pl.col("host").str.ends_with(":") | MSG.str.contains(r"^(?:message repeated |\[ID \d|\s)")
+    odd |= pl.col("tag").str.contains("\t", literal=True)
     made = made.filter(fits & pl.col("tag").str.ends_with(":") & MSG.is_not_null() & ~odd)
     return made, lines.join(made, on="n", how="anti") if len(made) < len(lines) else lines.clear()
 
@@ -184,7 +181,8 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
     """
     began = clock.year, clock.month
     plain, odd = _plain(lines, clock, pl.col("at").is_not_null())
-    mended = _odd(odd, clock)
+    pairs = [(n, made) for n, line in odd.iter_rows() for made in canonical(line, clock)]
+    mended = pl.DataFrame(pairs, schema=odd.schema, orient="row")
     rest = _plain(mended, clock, pl.lit(True))[0].with_columns(pl.col("host").replace("-", None))
     bare = odd.join(mended, on="n", how="anti").with_columns(msg=LINE)
     made = pl.concat([plain, rest, bare], how="diagonal").sort("n") if len(odd) else plain

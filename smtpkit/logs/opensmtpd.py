@@ -12,26 +12,15 @@ from smtpkit.logs.rows import SHIFT
 from smtpkit.words import answer, ending
 
 _LINE = re.compile(r"(?:.*?smtpd(?:\[\d+\])?: )?([0-9a-f]{16}) (?:mta|smtp) (?:event=)?(\w+)(?: (.*))?$")
-_ID = r"(\w{16})"
-_OLD = [
-    (rf"^smtp-out: Connecting to (\S+) \((.*?)\) on session {_ID}.*", r"\3 mta connecting address=\1 host=\2"),
-    (rf"^smtp-out: session {_ID}: connecting to (\S+) \((.*?)\)", r"\1 mta connecting address=\2 host=\3"),
-    (rf"^smtp-out: Error on session {_ID}: ", r"\1 mta error reason="),
-    (
-        rf"^(?:smtp-out: session {_ID}: evpid={_ID}, status=(\w+)|relay: (\w+) for {_ID}: session={_ID}), "
-        r"from=<(.*?)>, to=<(.*?)>, rcpt=.*?, source=(.*?), relay=(.*?), delay=.*?, stat=(.*)",
-        r'\1\6 mta delivery evpid=\2\5 from=<\7> to=<\8> source="\9" relay="\10" result="\3\4" stat="\11"',
-    ),
-]
-"""What OpenSMTPD 5 wrote, as later versions say it; 6.0 to 6.3 have `event=` before the verb."""
-_FIELD = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|<([^>]*)>|(\S+))')
+_FIELD = re.compile(r'\b(\w+)=(?:"((?:[^"\\]|\\.)*)"|<([^>]*)>|(\S+))')
 _RELAY = re.compile(r"(?:\[?(?:IPv6:)?)([0-9A-Fa-f:.]+?)\]? \((.*)\)$")
-_ADDRESS = re.compile(r"smtps?(?:\+\w+)?://(?:\[(?:IPv6:)?)?([0-9.]+|[0-9A-Fa-f:.]+(?=\]))\]?:(\d+)")
+_ADDRESS = re.compile(r"smtps?(?:\+\w+)?://(?:\[(?:IPv6:)?)?([0-9.]+|[0-9A-Fa-f:.]+(?=\]))\]?:(\d{1,5})\b")
 
 
 class Reader(Lines):
     """By session: address and port, line and time they were told, the error that a delivery line may repeat."""
 
+    letters = 8
     marks: ClassVar = (b" mta delivery ", b" mta connecting ", b" mta event=", b"smtp-out: ", b'"MESSAGE"')
     words: ClassVar = (
         " mta delivery | mta connecting | mta error | mta tls | smtp envelope | smtp message | mta disconnected"
@@ -40,45 +29,38 @@ class Reader(Lines):
 
     def __init__(self) -> None:
         super().__init__()
-        self._peers: dict[str, dict[str, Any]] = {}
-        self._begun: dict[str, dict[str, Any]] = {}
+        self._peers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._early: dict[str, dict[str, Any]] = {}
 
-    def message(self, queue_id: str) -> str:
-        """An envelope's id begins with its message's."""
-        return queue_id[:8]
-
     def line(self, head: Head) -> None:
-        old = _OLD if head[4].startswith(("smtp-out: ", "relay: ")) else []
-        found = _LINE.match(today(head[4], old))
-        if not found:
+        old = head[4].startswith(("smtp-out: ", "relay: "))
+        if not (found := _LINE.match(today("opensmtpd", head[4]) if old else head[4])):
             self._odd += [(head[0], head[4])] * (", stat=" in head[4])
             return
         session, verb, text = found.groups()
         fields = _fields(text or "")
         if verb == "connecting" and (at := _ADDRESS.match(fields.get("address", ""))):
-            self._peers[session] = {"mx_ip": at[1], "port": int(at[2]), "mx_host": fields.get("host")}
-            self._begun[session] = {"n": head[0], "started_at": head[1]}
+            peer = {"mx_ip": at[1], "port": int(at[2]), "mx_host": fields.get("host")}
+            self._peers[session] = peer, {"n": head[0], "started_at": head[1]}
         elif verb == "tls" and session in self._peers:
             made = (text or "").replace("ciphers=", "").split(":")
-            self._peers[session] |= {"tls": made[0], "tls_cipher": made[1] if len(made) > 1 else None}
+            self._peers[session][0].update({"tls": made[0], "tls_cipher": made[1] if len(made) > 1 else None})
         elif verb == "message" and "msgid" in fields:
-            self.messages[head[2], fields["msgid"]] = {"size_bytes": int(fields.get("size", 0))}
+            size = re.fullmatch(r"\d{1,18}", fields.get("size", ""))
+            self.messages[head[2], fields["msgid"]] = {"size_bytes": int(size[0]) if size else None}
         elif verb == "delivery":
             self._delivery(head, session, fields)
         elif verb == "error" and session in self._peers:
             self._error(head, session, (text or "").removeprefix("reason="))
         elif verb in ("disconnected", "closed"):
             self._peers.pop(session, None)
-            self._begun.pop(session, None)
             self._early.pop(session, {})["open"] = False
 
     def _error(self, head: Head, session: str, reason: str) -> None:
         """A connection that ended before any mail: a refused greeting, or no answer."""
-        said = reason.partition("rejected: ")[2]
-        told = ending(reason, said, _stage(reason))
+        told = ending(f"after {reason}", reason.partition("rejected: ")[2])
         kind = "connect_fail" if told["stage"] in ("connect", None) else "intermediate"
-        peer, begun = self._peers[session], self._begun[session]
+        peer, begun = self._peers[session]
         if "code" not in told and not told["error"]:
             self.odd(head)
             return
@@ -88,7 +70,7 @@ class Reader(Lines):
 
     def _delivery(self, head: Head, session: str, fields: dict[str, str]) -> None:
         evpid = fields.get("evpid", "")
-        peer = self._peers.get(session, {})
+        peer, _ = self._peers.get(session, ({}, {}))
         facts: dict[str, Any] = {"recipient": fields.get("to"), "sender": fields.get("from"), "kind": "final"}
         facts |= {"session": session, **peer}
         if early := self._early.pop(session, None):
@@ -112,8 +94,3 @@ def _fields(text: str) -> dict[str, str]:
     ours, _, stat = text.partition(' stat="')
     pairs = reversed([(m[1], m[2] or m[3] or m[4] or "") for m in _FIELD.finditer(ours)])
     return dict(pairs) | {"stat": stat.removesuffix('"')}
-
-
-def _stage(reason: str) -> str | None:
-    named = {"BANNER": "banner", "EHLO": "ehlo", "HELO": "ehlo", "STARTTLS": "starttls", "TLS": "starttls"}
-    return next((stage for word, stage in named.items() if word in reason), None)

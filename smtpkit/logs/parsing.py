@@ -135,7 +135,9 @@ def _heads(
         told.lines["all"] = told.lines.get("all", 0) + len(lines)
         again: set[str] = set()
         for mta in _mtas(block, told, readers):
-            made, odd = readers[mta].heads(_wanted(mta, lines), clock)
+            words = "|".join(map(re.escape, ("message repeated ", *READERS[mta].words)))
+            wanted = lines.filter(headers.LINE.str.contains("^[{]|" + words))
+            made, odd = readers[mta].heads(wanted, clock)
             yield mta, made, {why: bad for why, bad in odd.items() if why not in again}
             again |= {headers.UNREAD} & set(odd)  # each reader sees every record
 
@@ -160,12 +162,6 @@ def _mtas(block: bytes, told: Told, readers: dict[str, Any]) -> list[str]:
     if told.mta != "auto" and told.mta not in readers:
         readers[told.mta] = READERS[told.mta]()
     return list(readers)
-
-
-def _wanted(mta: str, lines: pl.DataFrame) -> pl.DataFrame:
-    """The lines that hold a word of the MTA's; one expression is four times as fast as one for each word."""
-    words = map(re.escape, ("message repeated ", *READERS[mta].words))
-    return lines.filter(headers.LINE.str.contains("^[{]|" + "|".join(words)))
 
 
 def _rows(made: pl.DataFrame, mta: str, told: Told) -> pl.DataFrame:

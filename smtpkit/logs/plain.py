@@ -4,15 +4,19 @@ Belongs here: the loop, sessions, problems. Not here: one MTA's lines (a module 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 
+from smtpkit import catalogue
 from smtpkit.escape import decode
 from smtpkit.logs import headers, rows
 
+_OLDER: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+for _row in catalogue.rows("log_older.csv"):
+    _OLDER.setdefault(_row["mta"], []).append((re.compile(_row["written"]), _row["said"]))
 UNREAD = "a line of a try that cannot be read"
 Head = tuple[int, datetime | None, str | None, str | None, str]
 """Line number, time, host, process, message."""
@@ -23,21 +27,16 @@ def octal(text: str) -> str:
     return re.sub(r"(?:\\[0-7]{3})+", lambda m: decode(bytes(int(o, 8) & 255 for o in m[0].split("\\")[1:])), text)
 
 
-def today(text: str, old: Iterable[tuple[str, str]]) -> str:
-    """What older versions of an MTA wrote, as later ones say it; `old`: pairs of a pattern and what replaces it."""
-    for written, said in old:
-        text = re.sub(written, said, text, count=1)
-    return text
-
-
-def _ours(ip: str, host: str | None) -> bool:
-    """A hop on this machine (a filter, a submission) is no try; a name that DNS gives to 127.x is a server's."""
-    loopback = ip.startswith("127.") or ip == "::1"
-    return loopback and (not host or host.strip("[]") == ip or host.lower().startswith("localhost"))
+def today(mta: str, text: str) -> str:
+    """What older versions of an MTA wrote, as later ones say it (data/log_older.csv)."""
+    return next((old.sub(said, text, count=1) for old, said in _OLDER[mta] if old.search(text)), text)
 
 
 class Lines:
     """A parser: `line(head)` looks at one message, and calls `add` for each try."""
+
+    letters: int | None = None
+    """So many of a queue id's name its message; the others an envelope."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -75,18 +74,15 @@ class Lines:
         kept = [{"vantage": host, "queue_id": qid, **info} for (host, qid), info in self.messages.items()]
         return pl.DataFrame(kept, schema=rows.KNOWN.schema)
 
-    def message(self, queue_id: str) -> str:
-        """What names the message of this queue id in `messages`."""
-        return queue_id
-
     def add(self, head: Head, queue_id: str | None, **facts: Any) -> dict[str, Any]:
         """One row, with what is known of its message."""
-        n, at, host, _, _ = head
-        base = {"n": n, "started_at": at, "vantage": host, "queue_id": queue_id}
-        row = base | self.messages.get((host, self.message(queue_id or "")), {}) | facts
+        n, at, vantage, _, _ = head
+        base = {"n": n, "started_at": at, "vantage": vantage, "queue_id": queue_id}
+        row = base | self.messages.get((vantage, (queue_id or "")[: self.letters]), {}) | facts
         row["mx_host"] = row.get("mx_host") or None
-        if _ours(row.get("mx_ip") or "", row["mx_host"]):
-            row["kind"] = "local"
+        host, ip = (row["mx_host"] or "localhost").strip("[]").lower(), row.get("mx_ip") or ""
+        if re.match(r"127\.|::1$", ip) and (host == ip or host.startswith("localhost")):
+            row["kind"] = "local"  # a filter, a submission; a name that DNS gives to 127.x is a server's
         self.rows.append(row)
         return row
 

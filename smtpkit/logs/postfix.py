@@ -131,24 +131,17 @@ class Reader:
 
 def _kind() -> pl.Expr:
     key, rest, queued = pl.col("key"), pl.col("rest"), pl.col("queued")
-    said = "host |lost connection with |conversation with |TLS is required, but |SASL auth|Server cert".split("|")
+    said = "^(?:host |lost connection with |conversation with |TLS is required, but |SASL auth|Server cert)"
     kinds = {
         "final": queued & rest.str.starts_with("to=<"),
         "from": queued & rest.str.starts_with("from=<"),
-        "id": queued & _begins(rest, "message-id=<", "resent-message-id=<"),
+        "id": queued & rest.str.contains("^(?:resent-)?message-id=<"),
         "removed": queued & (rest == "removed"),
-        "intermediate": queued & _begins(rest, *said),
-        "connect_fail": _begins(key, "connect to ", "SSL_connect error to "),
+        "intermediate": queued & rest.str.contains(said),
+        "connect_fail": key.str.contains("^(?:connect to |SSL_connect error to )"),
         "tls": key.str.contains(r"^\w+ TLS connection \w+ to "),
     }
-    chosen: Any = pl
-    for name, test in kinds.items():
-        chosen = chosen.when(test).then(pl.lit(name))
-    return chosen.alias("kind")  # type: ignore[no-any-return]  # polars' chain of when and then
-
-
-def _begins(text: pl.Expr, *words: str) -> pl.Expr:
-    return pl.any_horizontal(text.str.starts_with(word) for word in words)
+    return pl.coalesce(pl.when(test).then(pl.lit(name)) for name, test in kinds.items()).alias("kind")
 
 
 def _finals(seen: pl.DataFrame) -> pl.DataFrame:

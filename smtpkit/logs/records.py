@@ -38,7 +38,7 @@ class Kumo(Bare):
         try:
             record: dict[str, Any] = json.loads(head[4])
             made = _kumo(record)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError):
             self.odd(head)
             return
         for facts in made:

@@ -103,19 +103,15 @@ def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
     again = pl.struct("line", "file").cum_count().over("n") if rows["n"].is_duplicated().any() else pl.lit(1)
     if "source" in rows.columns and rows["source"][0] == "exim":  # two blocks' rows may have the line of one host
         again = pl.format("{}.{}", again, pl.col("recipient").fill_null("").hash())
+    sources = rows.select(pl.concat_str("file", pl.col("vantage").fill_null(""), separator="\0")).to_series()
+    sums = sources.replace_strict({name: f"{crc32(name.encode()):08x}" for name in sources.unique()})
     made = rows.with_columns(
         domain=pl.coalesce(_domain(rows["domain"]), "recipient_domain"),
         session=pl.coalesce("session", pl.format("log-{}", "n")),
-        attempt_id=pl.format("log-{}-{}-{}-{}", begun, _checksum(rows), "line", again),
+        attempt_id=pl.format("log-{}-{}-{}-{}", begun, sums, "line", again),
     )
     few = [pl.col(n).cast(pl.Categorical) for n in _FEW if n in made.columns]
     return compact(made.select(name for name in SCHEMA if name in made.columns).with_columns(few))
-
-
-def _checksum(rows: pl.DataFrame) -> pl.Series:
-    """What tells lines with one number and time apart: of the file's name and of who logged."""
-    sources = rows.select(pl.concat_str("file", pl.col("vantage").fill_null(""), separator="\0")).to_series()
-    return sources.replace_strict({name: f"{crc32(name.encode()):08x}" for name in sources.unique()})
 
 
 def _domain(addresses: pl.Series) -> pl.Series:

@@ -7,18 +7,23 @@ when another MX takes the mail, and of a long reply it keeps the first line: `lo
 import re
 from typing import Any, ClassVar
 
+import pandas as pd
+
 from smtpkit.logs.plain import Head, Lines, octal
 from smtpkit.words import OUTCOMES, answer, ending
 
-_LINE = re.compile(r"([0-9A-Za-z]{12,20}): (.*)", re.S)
-_FROM = re.compile(r"from=<?(.*?)>?, size=(\d+),(?:.*?, msgid=<?(.*?)>?(?:,|$))?")
+_LINE = re.compile(r"([A-Z]{3}\d{5}|[0-9A-Za-z]{12,20}): (.*)", re.S)
+_FROM = re.compile(r"from=<?(.*?)>?, size=(\d{1,18}),(?:.*?, msgid=<?(.*?)>?(?:,|$))?")
 _TO = re.compile(
-    r"to=(.*?)(?:, \[more\])?, (?:ctladdr=.*?, )?delay=([\d:+]+), (?:xdelay=([\d:+]+), )?mailer=([^,]+), "
-    r"((?:(?:tls_\w+|cipher)=[^,]*, )*)(?:pri=\d+, )?"
+    r"to=(.*?)(?:, \[more\])?, (?:ctladdr=.*?, )?delay=[\d:+]+, "
+    r"(?:xdelay=((?:\d{1,5}\+)?\d\d:\d\d:\d\d), )?mailer=([^,]+), ((?:(?:tls_\w+|cipher)=[^,]*, )*)(?:pri=\d+, )?"
     r"(?:relay=(.*?), )?(?:dsn=([\d.]+), )?(?:reply=(.*), )?stat=(.*)"
 )
 _RELAY = re.compile(r"(\S*?)\.? ?\[(?:IPv6:)?([0-9A-Fa-f:.]+)\]")
-_REFUSED = re.compile(r"makeconnection \((\S*?)\.? \[(?:IPv6:)?([0-9A-Fa-f:.]+)\]\.(\d+) \(.*?\)\) failed: (.*)")
+_REFUSED = re.compile(
+    r"makeconnection \((\S*?)\.? \[(?:IPv6:)?([0-9A-Fa-f:.]+)\]\.(\d{1,5}) \(.*?\)\) failed: (.*)"
+)
+_RULE = re.compile(r"ruleset=tls_\w+, .*?relay=(\S{1,255}?)\.?, reject=(?!.*TLS handshake)")
 _TLS = re.compile(r"STARTTLS=client, relay=(\S+?)\.?, version=(\S+), verify=(\S+), cipher=([^,]+)")
 _FIELD = re.compile(r"(tls_verify|tls_version|cipher)=([^,]*)")
 
@@ -50,7 +55,7 @@ class Reader(Lines):
             told = ending(m[4], at="connect")
             row = self.add(head, qid, kind="connect_fail", open=True, **facts, **told)
             self._refused.setdefault(qid, []).append(row)
-        elif m := re.match(r"ruleset=tls_\w+, .*?relay=(\S+?)\.?, reject=(?!.*TLS handshake)", text):
+        elif m := _RULE.match(text):
             self._own[qid, head[3]] = m[1].lower()
         elif m := _TO.match(text):
             self._final(head, qid, m)
@@ -58,12 +63,15 @@ class Reader(Lines):
             self.odd(head)
 
     def _final(self, head: Head, qid: str, m: re.Match[str]) -> None:
-        to, _, took, mailer, link, relay, dsn, reply, stat = m.groups()
+        to, took, mailer, link, relay, dsn, reply, stat = m.groups()
         server = _RELAY.search(relay or "")
         told = self._told(reply, stat)
         if server and "code" not in told and not told.get("error") and (dsn or "")[:1] in ("4", "5"):
             told["outcome"] = OUTCOMES[dsn[0]]  # a refusal whose code was not logged
-        facts: dict[str, Any] = {"kind": "final", "dsn_log": dsn, "latency_s": _seconds(took), **told}
+        if dsn == "4.4.2" and told.get("error"):  # no reply came, to whatever was asked last, be it the final dot
+            told |= {"stage": None, "outcome": "unknown", "maybe_delivered": None}
+        seconds = pd.Timedelta(took.replace("+", " days ")).total_seconds() if took else None  # "4+06:01:51"
+        facts: dict[str, Any] = {"kind": "final", "dsn_log": dsn, "latency_s": seconds, **told}
         facts["lossy"] = "\n" not in (told.get("reply") or "") and (told.get("reply") or "")[3:4] == "-"
         if server:
             facts |= {"mx_host": server[1], "mx_ip": server[2], **self._link(head, link, server)}
@@ -97,16 +105,6 @@ class Reader(Lines):
         said = said if answer(said) else said.partition(": ")[2]
         handshake = "TLS handshake failed" in said
         told = ending("TLS handshake failed" if handshake else stat, "" if handshake else said)
-        if "code" not in told and not told["error"]:
-            lost = stat.startswith("Deferred")
-            told |= {"error": "lost" if lost else None, "outcome": "failed"}
+        if "code" not in told and not told["error"] and stat.startswith("Deferred"):
+            told["error"] = "lost"
         return told
-
-
-def _seconds(text: str | None) -> float | None:
-    """`4+06:01:51` is four days and more."""
-    if not text:
-        return None
-    days, _, clock = text.rpartition("+")
-    hours, minutes, seconds = map(int, clock.split(":"))
-    return float(int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds)

@@ -72,10 +72,8 @@ class LogSet:
             raise refuse("frame", odd, "are no columns of the set", "filter by day, host or columns of the schema")
         for name, value in wanted.items():
             values = value if isinstance(value, list | tuple | set) else [value]
-            days = (
-                [f"{day:%Y-%m-%d}" if isinstance(day, date) else day for day in values] if name == "day" else values
-            )
-            whole = whole.filter(pl.col(name).is_in(list(days)))
+            days = [f"{v:%Y-%m-%d}" if name == "day" and isinstance(v, date) else v for v in values]
+            whole = whole.filter(pl.col(name).is_in(days))
         part = whole.select(list(rows.SCHEMA)).sort(_ORDER).collect()
         made = rows.to_pandas(part.update(self._tries(part), on="attempt_id") if wanted else rows.numbered(part))
         made.attrs = {"smtpkit": {"source": "log"}, **self.attrs}
