@@ -217,7 +217,8 @@ class Worker:
         return max(min([*due, now + 1.0]) - now, 0.0)
 
     def _more(self, result: Result | None) -> None:
-        """Ask the plan for jobs."""
+        """Ask the plan for jobs: it may read the casebook, and wait for DNS, so nothing is left open there."""
+        self.journal.commit()
         try:
             jobs = next(self.plan) if result is None else self.plan.send(result)
         except StopIteration:

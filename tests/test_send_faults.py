@@ -18,7 +18,7 @@ import pytest
 import smtpkit as sk
 from smtpkit.mx import MxHost, MxRoute
 from smtpkit.network import own_ip
-from tests.faultserver import SILENT, FaultServer, Script, Wait, offers
+from tests.faultserver import CLOSE, SILENT, Acts, FaultServer, Script, Wait, offers
 
 ME, A, B, C = "me@ours.example", "a@rcv.example", "b@rcv.example", "c@rcv.example"
 IPS = ("192.0.2.1", "192.0.2.2")
@@ -288,3 +288,32 @@ def test_a_broken_proxy_is_no_servers_refusal(name: str, net: Callable[..., Any]
 
 def test_we_greet_with_the_address_we_speak_from() -> None:
     assert own_ip(sk.internet(source_ip="127.0.0.9"), "127.0.0.1") == "127.0.0.9"
+
+
+# ---- a plan sees what came of its last session, and holds nothing up ---------------------------------------------
+NOT_TAKEN: dict[str, Acts] = {
+    "421": (b"421 4.3.2 shutting down\r\n", CLOSE),
+    "451 and the end": (b"451 4.3.0 no\r\n", CLOSE),
+    "451 and 221 at once": (b"451 4.3.0 no\r\n221 bye\r\n", CLOSE),
+}
+
+
+@pytest.mark.parametrize("name", NOT_TAKEN)
+def test_what_was_deferred_at_the_dot_goes_to_the_next_server(name: str, net: Callable[..., Any]) -> None:
+    with FaultServer({"dot": NOT_TAKEN[name]}) as one, FaultServer({}) as two:
+        frame = sk.send(mail(), A, live=True, domain=route(*IPS), network=net(one, two))
+    assert list(frame.outcome) == ["deferred", "accepted"], "withheld as sent before, and nobody has it"
+
+
+def test_the_casebook_is_free_while_a_plan_waits_for_dns(
+    net: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(*_: Any) -> MxRoute:
+        with closing(sqlite3.connect(tmp_path / "c.sqlite", timeout=0)) as base:
+            base.execute("begin immediate")  # OperationalError: database is locked
+        return route(IPS[0])
+
+    monkeypatch.setattr("smtpkit.watching.find_route", found)
+    with FaultServer({}) as one:
+        frame = sk.watch(route(IPS[0]), network=net(one), every=0.01, rounds=2, clear=3, zones=[])
+    assert list(frame.outcome) == ["passed", "passed"]
