@@ -343,6 +343,9 @@ class Ledger:
         with loud(self.path, "cannot write pacing ledger"):
             self.base.execute("begin immediate")
             self._bury(receiver, ip, now)
+            past = "update visits set at = min(at, ?1), ended = min(ended, ?1) where (receiver = ?2 or ip = ?3)"
+            later = " and at > ?1 - ?4 and max(at, ifnull(ended, 0)) > ?1"  # the clock was set back
+            self.base.execute(past + later, (now, receiver, ip, DAY))  # else they would never grow old
             wait = pace.wait(self.visits(receiver, ip, now), ip, now)
             sql = "insert into visits (receiver, ip, at, pid) values (?, ?, ?, ?)"
             number = self.base.execute(sql, (receiver, ip, now, self._owner)).lastrowid if wait <= 0 else None
@@ -350,13 +353,10 @@ class Ledger:
             return max(wait, 0.0), number
 
     def visits(self, receiver: str, ip: str, now: float) -> list[Visit]:
-        """The last day's visits to either; a clock that was set back counts visits of the future as now."""
+        """The last day's visits to either."""
         sql = "select at, ip, ended, refused, stop from visits where (receiver = ? or ip = ?) and at > ?"
         found = self.base.execute(sql, (receiver, ip, now - DAY)).fetchall()
-        return [
-            Visit(min(at, now), ip, None if ended is None else min(ended, now), _TOLD[refused], bool(stop))
-            for at, ip, ended, refused, stop in found
-        ]
+        return [Visit(at, ip, ended, _TOLD[refused], bool(stop)) for at, ip, ended, refused, stop in found]
 
     def _bury(self, receiver: str, ip: str, now: float) -> None:
         """Open visits whose process is gone end when that is first seen: no earlier end is known to be true."""

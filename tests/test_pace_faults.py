@@ -239,3 +239,12 @@ def test_a_casebook_of_the_older_rule_is_as_sound_as_it_was(book: sk.Casebook) -
     assert book.verify().empty
     change(book, "update attempts set result = replace(result, 'accepted', 'rejected')")
     assert list(book.verify().table) == ["attempts"] * 2
+
+
+@pytest.mark.parametrize("begun", [1e7, 1000.0], ids=["ahead all the time", "set forward meanwhile"])
+def test_visits_of_a_clock_that_was_ahead_grow_old(begun: float, tmp_path: Path) -> None:
+    with closing(Ledger(tmp_path / "l.sqlite")) as ledger:
+        _, number = ledger.ask(Pace(), "fault.example", IP, begun)
+        ledger.end(number or 0, 1e7, refused=False, stop=False)
+        waits = [ledger.ask(Pace(), "fault.example", IP, now)[0] for now in (1001.0, 1011.0, 1021.0)]
+    assert waits == [20, 10, 0], "a wait that never ends"
