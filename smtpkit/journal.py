@@ -229,11 +229,14 @@ class Journal:
         self._begun.update(number for number, _ in rows)
 
     def claim(self, attempt_ids: Sequence[str], keys: Sequence[str]) -> bool:
-        """Mark that the dot is about to leave; False if another attempt has one of these keys already."""
+        """Mark that the dot is about to leave; False if another attempt has one of these keys already.
+
+        A key of 32 signs is for any server; with more behind it, for that one: each bars the other.
+        """
+        rival = "select 1 from claims where key = substr(?1, 1, 32) or key between ?1 and ?1 || ' ~'"
         with loud(self.path, "cannot write casebook"):
             self._begin()
-            found = self.base.execute
-            if any(found("select 1 from claims where key = ?", (key,)).fetchone() for key in filter(None, keys)):
+            if any(self.base.execute(rival, (key,)).fetchone() for key in filter(None, keys)):
                 return False
         pairs = [(k, a) for k, a in zip(keys, attempt_ids, strict=True) if k]
         self._write("insert into claims values (?, ?)", *pairs)

@@ -114,6 +114,17 @@ def test_each_gives_one_copy_to_an_ip_of_two_names(again: bool, net: Callable[..
         assert bodies(server) == 1 + again
 
 
+@pytest.mark.parametrize("ways", [("first", "each"), ("each", "first")])
+def test_of_two_runs_at_once_one_delivers(ways: tuple[str, str], net: Callable[..., Any]) -> None:
+    with FaultServer({"data": (Wait(0.15), b"354 go\r\n")}) as server:
+        call = {"live": True, "domain": route(IPS[0]), "network": net(server)}
+        runs = [sk.send(mail(), **call, mx=mx, background=True) for mx in ways]
+        ends = pd.concat([run.wait() for run in runs])  # type: ignore[union-attr]  # Runs, no frames
+        assert sorted(ends.outcome) == ["accepted", "withheld"]
+        assert set(ends.stage) == {"body"}, "both had come to the message, and one dot was held back"
+        assert bodies(server) == 1
+
+
 # ---- no row is lost ---------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("status", ["null", "nxdomain", "servfail", "timeout"])
 @pytest.mark.parametrize("live", [False, True])
