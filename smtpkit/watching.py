@@ -134,7 +134,7 @@ class _Watch:
                 clean = bool(list(route)) and all(_well(ip, end.outcome, end.error) for ip, end in ended)
                 clean &= told.done() and not any(told.result().get("now", ()))
                 streak, wait = streak + 1 if clean else 0, self.pause(len(got))
-                if any(end.error == "guard" for _, end in ended):
+                if any(end.error in ("guard", "null_mx") for _, end in ended):  # no round will be better
                     return
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -155,7 +155,7 @@ class _Watch:
             well.iloc[-1] &= bool((said.until > last.iloc[:-1].max()).any() if len(last) > 1 else len(said))
         if said is not None and said.holds.any():
             well &= (last > said.until[said.holds].max()).shift(fill_value=False)
-        gone = (datetime.now(UTC) - known.started_at.max()).total_seconds()
+        gone = max(0.0, (datetime.now(UTC) - known.started_at.max()).total_seconds())  # a clock may be set back
         left = max(0.0, self.pause(known.mx_ip.nunique()) - gone)
         return int(well.index.max()), int(well[::-1].cummin().sum()), left
 

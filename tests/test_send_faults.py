@@ -18,6 +18,7 @@ import pytest
 import smtpkit as sk
 from smtpkit.mx import MxHost, MxRoute
 from smtpkit.network import own_ip
+from smtpkit.probing import our_helo
 from tests.faultserver import CLOSE, SILENT, Acts, FaultServer, Script, Wait, offers
 
 ME, A, B, C = "me@ours.example", "a@rcv.example", "b@rcv.example", "c@rcv.example"
@@ -328,3 +329,43 @@ def test_the_casebook_is_free_while_a_plan_waits_for_dns(
     with FaultServer({}) as one:
         frame = sk.watch(route(IPS[0]), network=net(one), every=0.01, rounds=2, clear=3, zones=[])
     assert list(frame.outcome) == ["passed", "passed"]
+
+
+# ---- our own side, and a careless user's ------------------------------------------------------------------------
+def test_a_host_without_ipv4_greets_with_its_ipv6_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpkit.probing.own_ip", lambda _, far="192.0.2.1": "fd00::5" if ":" in far else None)
+    assert our_helo(None, sk.internet()) == "[IPv6:fd00::5]", "servers refuse [127.0.0.1]"
+
+
+def test_a_source_address_that_is_not_ours_is_told(net: Callable[..., Any]) -> None:
+    with FaultServer({}) as server:
+        frame = sk.probe(route(IPS[0]), network=net(server, source_ip="203.0.113.9"), rounds=1)
+    assert list(frame.error) == ["unreachable"]
+    assert "source_ip=203.0.113.9" in frame.why[0]
+
+
+def test_another_working_directory_is_no_other_casebook(
+    net: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    with FaultServer({}) as server:
+        run = sk.probe(route(IPS[0]), network=net(server, casebook="c.sqlite"), rounds=1, background=True)
+        monkeypatch.chdir(tmp_path / "other")
+        assert len(run.wait()) == 1
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_a_watch_ends_where_no_mail_is_taken(net: Callable[..., Any]) -> None:
+    run = sk.watch(route(status="null"), network=net(), every=0.01, zones=[], background=True)
+    assert list(run.wait(5).error) == ["null_mx"]  # type: ignore[union-attr]  # a Run
+
+
+def test_a_watch_does_not_wait_for_a_clock_that_was_ahead(net: Callable[..., Any], tmp_path: Path) -> None:
+    with FaultServer({}) as server:
+        call = {"network": net(server), "every": 0.01, "clear": 9, "rounds": 1, "zones": []}
+        sk.watch(route(IPS[0]), **call)
+        with closing(sqlite3.connect(tmp_path / "c.sqlite")) as base, base:
+            base.execute("update attempts set result = json_set(result, '$.started_at', '2099-01-01T00:00:00Z')")
+        run = sk.watch(route(IPS[0]), **call, background=True)
+        assert len(run.wait(5)) == 1  # type: ignore[union-attr]  # a Run
