@@ -11,7 +11,7 @@ from dataclasses import replace
 from getpass import getpass
 from pathlib import Path
 
-from smtpkit.errors import InvalidInput
+from smtpkit.errors import InvalidInput, refuse
 from smtpkit.reply import Reply
 from smtpkit.steps import Ask, Asking, Over, Verdict, ask
 
@@ -39,7 +39,10 @@ class Secret:
         if text := os.environ.get("SMTPKIT_PASSWORD"):
             return cls(text)
         if path := os.environ.get("SMTPKIT_PASSWORD_FILE"):
-            return cls(Path(path).read_text(encoding="utf-8").rstrip("\r\n"))
+            try:
+                return cls(Path(path).read_text(encoding="utf-8").rstrip("\r\n"))
+            except (OSError, UnicodeDecodeError):  # whose traceback has the octets
+                raise refuse("SMTPKIT_PASSWORD_FILE", path, "is no readable file of UTF-8", "mend it") from None
         return cls(getpass(prompt))
 
     def reveal(self) -> str:

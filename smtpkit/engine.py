@@ -157,8 +157,7 @@ class Engine:
 
     def _opened(self, session: Session, got: socket.socket | Lost) -> Any:
         if isinstance(got, Lost):
-            ours = got.error == "guard" or getattr(self.network, "socks", None)
-            session.problem = got.text if ours else None
+            session.problem = got.text
             return got
         session.sock = got
         self._watch(session, selectors.EVENT_WRITE)

@@ -133,7 +133,7 @@ class Internet:
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # else megabytes wait in the kernel, and nobody sees who reads
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1 << 14)
             if self.source_ip and (":" in self.source_ip) == (":" in target[0]):
-                sock.bind((self.source_ip, 0))
+                _bind(sock, self.source_ip)
             error = sock.connect_ex(target)
             if error not in BEGUN:
                 raise OSError(error, os.strerror(error))
@@ -222,6 +222,13 @@ def internet(
         socks=socks,
         dns_timeout=dns_timeout,
     )
+
+
+def _bind(sock: socket.socket, ip: str) -> None:
+    try:
+        sock.bind((ip, 0))
+    except OSError as error:
+        raise OSError(error.errno, f"source_ip={ip}: {error.strerror}; give an address of this host") from None
 
 
 def why_not(network: Network, ip: str, port: int) -> str:

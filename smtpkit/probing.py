@@ -53,7 +53,7 @@ def our_helo(helo: str | None, net: Network) -> str:
     """The HELO name: given, the network's, our forward-confirmed PTR name, else an address literal."""
     if helo or net.helo:
         return helo_name(helo or net.helo or "")
-    ip = net.sender_ip or own_ip(net) or "127.0.0.1"
+    ip = net.sender_ip or own_ip(net) or own_ip(net, "2001:db8::1") or "127.0.0.1"
     if not net.sender_ip and not is_public(ip):
         return literal(ip)
     for name in net.resolve(as_ip(ip).reverse_pointer, "PTR").rows:

@@ -822,9 +822,15 @@ def test_the_secret_is_found_where_it_should_lie(tmp_path: Path, monkeypatch: py
     (tmp_path / "password").write_text(SECRET + "\n")
     monkeypatch.setenv("SMTPKIT_PASSWORD_FILE", str(tmp_path / "password"))
     assert Secret.find().reveal() == SECRET
+    (tmp_path / "korean").write_bytes("비밀번호".encode("euc-kr"))
+    for wrong in ("korean", "missing", ""):
+        monkeypatch.setenv("SMTPKIT_PASSWORD_FILE", str(tmp_path / wrong))
+        with pytest.raises(InvalidInput, match="SMTPKIT_PASSWORD_FILE") as refused:
+            Secret.find()
+        assert refused.value.__suppress_context__, "the octets of the password are in the decoder's error"
     monkeypatch.setenv("SMTPKIT_PASSWORD", "other")
     assert Secret.find().reveal() == "other"
-    for wrong in ("a\nb", "a\u200bb", 7, ""):
+    for wrong in ("a\nb", "a\u200bb", 7, ""):  # type: ignore[assignment]  # a wrong type is the point
         with pytest.raises(InvalidInput) as refused:
             Secret(wrong)  # type: ignore[arg-type]  # a wrong type is the point
         assert repr(wrong) not in str(refused.value)
