@@ -59,8 +59,6 @@ class Secret:
     def __repr__(self) -> str:
         return "Secret(***)"
 
-    __str__ = __repr__
-
     def __reduce__(self) -> tuple[object, ...]:
         raise InvalidInput("a Secret is not pickled; make it anew where it is needed")
 

@@ -148,7 +148,7 @@ class Worker:
         facts = {"label": run.network.label, "case": run.rules.case, "kit": "smtpkit"}
         self.journal = Journal(run.rules.casebook, facts)
         self.engine = Engine(run.network, self._done)
-        self.engine.on_decided = self._decided
+        self.engine.on_decided = self.keep  # before QUIT is answered
         self._ledger: Ledger | None = None
         self._later: list[tuple[float, int, Job]] = []
         self._ready: dict[str, deque[Job]] = {}
@@ -158,7 +158,6 @@ class Worker:
         self._refusals: dict[str, int] = {}
         self._visits: dict[str, int] = {}
         self._written: dict[str, int] = {}
-        self._decided_already: set[str] = set()
 
     def loop(self) -> None:
         """Until the plan has no more jobs and nothing is live."""
@@ -333,11 +332,6 @@ class Worker:
         session.problem = "another run serves one of these recipients, or did; send again for the others"
         return Lost("guard", text=session.problem)
 
-    def _decided(self, session: Session, verdicts: tuple[Verdict, ...]) -> None:
-        """What is certain is written before QUIT is answered."""
-        self._write(session.result(verdicts))
-        self._decided_already.add(session.name)
-
     def _write(self, result: Result) -> None:
         rows = [(i, evidence.row(result, n)) for n, i in enumerate(result.attempt_ids)]
         self.journal.finish(rows, result.job.keys or ("",) * len(rows))
@@ -349,7 +343,7 @@ class Worker:
         self._written[result.session] = len(result.heard)
 
     def keep(self, session: Session, verdicts: tuple[Verdict, ...] = ()) -> None:
-        """Write what a session that goes on has heard, and with `verdicts` its rows, decided for good."""
+        """Write what a session that goes on has heard, and with `verdicts` its rows: the first to decide stand."""
         (self._write if verdicts else self._hear)(session.result(verdicts))
 
     def plan_row(self, session: Session, number: int) -> None:
@@ -358,11 +352,7 @@ class Worker:
 
     def _done(self, session: Session, verdicts: tuple[Verdict, ...]) -> None:
         result = session.result(verdicts)
-        if session.name in self._decided_already:
-            self._decided_already.discard(session.name)
-            self._hear(result)
-        else:
-            self._write(result)
+        self._write(result)
         self._written.pop(session.name, None)
         self._leave(session.job, session.name, verdicts)
         self.run.done += 1

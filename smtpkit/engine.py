@@ -340,12 +340,10 @@ class Engine:
     def _watch(self, session: Session, mask: int) -> None:
         if session.sock is None or mask == session.mask:
             return
-        if not session.mask:
-            self._selector.register(session.sock, mask, session)
-        elif not mask:
+        if session.mask:
             self._selector.unregister(session.sock)
-        else:
-            self._selector.modify(session.sock, mask, session)
+        if mask:
+            self._selector.register(session.sock, mask, session)
         session.mask = mask
 
     def _until(self, session: Session, deadline: float, total: bool = True) -> None:

@@ -192,7 +192,7 @@ class Hands:
         try:
             end = Verdict("auth", "passed", (yield from login(mechanism, user, secret)))
         except Over as over:
-            end = over.verdicts[0]
+            end = over.args[0]
         self._verdicts = [end if n in rows else old for n, old in enumerate(self._verdicts)]
         return end.reply or Lost(end.error or "lost")
 

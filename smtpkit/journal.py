@@ -192,7 +192,7 @@ class Journal:
 
     def __init__(self, path: Path, facts: Row) -> None:
         self.path, self.run = path.absolute(), new_id()
-        self._lock, self._pid, self._full, self._open = Lock(self.path, self.run), os.getpid(), False, False
+        self._lock, self._pid = Lock(self.path, self.run), os.getpid()
         self._begun = set[str]()
         with loud(self.path, "cannot open casebook"):
             self.base = connect(self.path)
@@ -207,14 +207,13 @@ class Journal:
                 raise
 
     def _begin(self) -> None:
-        if self._open:
+        if self.base.in_transaction:
             return
         if os.getpid() != self._pid:
             raise StoreError(f"casebook {self.path} was opened before a fork; open it anew in this process")
         if os.stat(self.path).st_ino != self._inode:
             raise StoreError(f"casebook {self.path} was moved or replaced while open; nothing more is sent")
         self.base.execute("begin immediate")
-        self._open = True
 
     def _write(self, statement: str, *rows: Sequence[object]) -> None:
         with loud(self.path, "cannot write casebook"):
@@ -270,24 +269,21 @@ class Journal:
 
     def commit(self) -> None:
         """Make what was written last; after `durable` it is on disk when this returns."""
-        if self._open:
+        if self.base.in_transaction:
             with loud(self.path, "cannot write casebook"):
                 self.base.execute("commit")
-            self._open = False
 
     def durable(self) -> None:
         """From now on each commit is synchronous=FULL: for runs that hand messages over."""
-        if not self._full:
-            self.commit()
-            with loud(self.path, "cannot write casebook"):
-                self.base.execute("pragma synchronous=full")
-            self._full = True
+        self.commit()
+        with loud(self.path, "cannot write casebook"):
+            self.base.execute("pragma synchronous=full")
 
     def close(self) -> None:
         """End the run, with how many attempts it made; what was not committed is rolled back."""
         sql = "update runs set facts = json_insert(facts, '$.attempts', ?) where id = ?"  # -1: purged meanwhile
         with suppress(sqlite3.Error):  # without that number `verify` sees less, and nothing else is lost
-            if self._begun and not self._open:
+            if self._begun and not self.base.in_transaction:
                 self.base.execute(sql, (len(self._begun), self.run))
         self.base.close()
         self._lock.drop()
