@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -267,13 +267,15 @@ class Worker:
         session = Session(job, ids[0], ids, step, self.rules.timeouts)
         self._visits[session.name] = self._visits.pop("", 0)
         self._live[job.ip or ""] = self._live.get(job.ip or "", 0) + 1
-        self.journal.begin(session.name, [(i, self._planned(job, n)) for n, i in enumerate(ids)])
+        self.intend(job, ids)
         return session
 
-    def _planned(self, job: Job, number: int) -> Mapping[str, object]:
+    def intend(self, job: Job, ids: Sequence[str], rows: Iterable[int] | None = None) -> None:
+        """Write what is meant with a session's rows (or some), as long as they are not decided."""
         moment = datetime.now(UTC).isoformat(timespec="microseconds")
-        started = {"started_at": moment, "session": None, "case": self.rules.case}
-        return {**started, "vantage": self.run.network.label, **job.fields[number]}
+        base = {"started_at": moment, "session": None, "case": self.rules.case, "vantage": self.run.network.label}
+        chosen = range(len(ids)) if rows is None else rows
+        self.journal.begin(ids[0], [(ids[n], {**base, **job.fields[n]}) for n in chosen])
 
     def _barred(self, job: Job) -> tuple[str, str] | None:
         """The error of a job that must not connect, and why, with what to do about it."""
@@ -317,7 +319,7 @@ class Worker:
         assert job.verdict is not None
         ids = tuple(new_id() for _ in job.fields)
         result = Result(job, ids[0], ids, (job.verdict,) * len(job.fields))
-        self.journal.begin(ids[0], [(i, self._planned(job, n)) for n, i in enumerate(ids)])
+        self.intend(job, ids)
         self._write(result)
         self.run.done += 1
         self._more(result)
@@ -345,10 +347,6 @@ class Worker:
     def keep(self, session: Session, verdicts: tuple[Verdict, ...] = ()) -> None:
         """Write what a session that goes on has heard, and with `verdicts` its rows: the first to decide stand."""
         (self._write if verdicts else self._hear)(session.result(verdicts))
-
-    def plan_row(self, session: Session, number: int) -> None:
-        """Write what is meant now with a row that is not decided yet."""
-        self.journal.begin(session.name, [(session.attempt_ids[number], self._planned(session.job, number))])
 
     def _done(self, session: Session, verdicts: tuple[Verdict, ...]) -> None:
         result = session.result(verdicts)

@@ -327,7 +327,7 @@ class Engine:
 
     def _note(self, session: Session, ask: Ask, reply: Reply) -> None:
         reply = session.hide(reply)
-        stage = ask.stages[len(session.replies)] if len(session.replies) < len(ask.stages) else "body"
+        stage = ask.stages[len(session.replies)]
         latency = time.monotonic() - session.asked_at
         if ask.wait != "quit":
             session.anomalies.extend(reply.anomalies)
@@ -371,8 +371,5 @@ _WAITING, _NONE = object(), object()
 
 def _shown(ask: Ask, number: int) -> str:
     """The command that the reply answers, as one line."""
-    if not ask.data:
-        return ""
-    lines = ask.data.split(b"\r\n")
-    line = lines[number] if len(ask.stages) > 1 and number < len(lines) else lines[0]
+    line = ask.data.split(b"\r\n")[number if len(ask.stages) > 1 else 0]
     return line.decode("utf-8", "backslashreplace")

@@ -92,9 +92,9 @@ def connect(path: Path) -> sqlite3.Connection:
         return base
 
 
-def _to_wal(base: sqlite3.Connection, until: float = 30) -> None:
+def _to_wal(base: sqlite3.Connection) -> None:
     """Turn to WAL; of two that do so at once with a new file, SQLite refuses one without the wait it was given."""
-    end = time.monotonic() + until
+    end = time.monotonic() + 30
     while True:
         try:
             base.execute("pragma journal_mode=wal")

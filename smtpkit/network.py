@@ -233,14 +233,12 @@ def _bind(sock: socket.socket, ip: str) -> None:
 
 def why_not(network: Network, ip: str, port: int) -> str:
     """Why `network` must not connect there; "" if it may, or has no such rule of its own."""
-    rule = getattr(network, "refuses", None)
-    return str(rule(ip, port)) if rule else ""
+    return str(getattr(network, "refuses", lambda *_: "")(ip, port))
 
 
 def in_lab(network: Network, ip: str, port: int) -> bool:
     """Whether Pace.none() is honoured there; a network that does not say is a lab's."""
-    rule = getattr(network, "unpaced", None)
-    return bool(rule(ip, port)) if rule else True
+    return bool(getattr(network, "unpaced", lambda *_: True)(ip, port))
 
 
 def chosen(network: Network | None) -> Network:
