@@ -205,10 +205,9 @@ class Worker:
         self.engine.turn(self._patience() if idle else 0.0)
 
     def _patience(self) -> float:
-        if any(self._may_begin(ip) for ip in self._ready):
+        waits = self.engine.live or self._later or self._ready  # else there are rows only
+        if not waits or any(self._may_begin(ip) for ip in self._ready):
             return 0.0
-        if not self.engine.live and not self._later and not self._ready:
-            return 0.0  # rows only: nobody is waited for
         now = time.monotonic()  # an IP that only waits for a session to end is woken by that session
         due = [at for at, _, _ in self._later[:1]]
         due += [at for ip in self._ready if (at := self._not_before.get(ip, 0.0)) > now]

@@ -308,12 +308,10 @@ def _ask(net: Internet, name: str, kind: Kind) -> Answer:
         return Answer("nxdomain", detail=str(error))
     except (dns.resolver.LifetimeTimeout, dns.exception.Timeout) as error:
         return Answer("timeout", detail=_first_line(error))
-    except (dns.resolver.NoNameservers, dns.resolver.NoResolverConfiguration, OSError, EOFError) as error:
-        return Answer("servfail", detail=_first_line(error))
     except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, UnicodeError) as error:
         return Answer("nxdomain", detail=f"{name!r} is no domain name: {error}")
-    except dns.exception.DNSException as error:  # a lying or broken server
-        return Answer("servfail", detail=f"{type(error).__name__}: {_first_line(error)}")
+    except (dns.exception.DNSException, OSError, EOFError) as error:  # a lying, broken or missing server
+        return Answer("servfail", detail=_first_line(error) or type(error).__name__)
     return _read(plain, found.response, kind)
 
 

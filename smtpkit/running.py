@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from smtpkit.catalogue import render
 from smtpkit.errors import InvalidInput, refuse
 from smtpkit.progress import Progress
 
@@ -204,24 +205,10 @@ def open_lab(scenario: str, port: int, *, browser: bool = True) -> int:
         (startup / "00-smtpkit-lab.py").write_text(code, encoding="utf-8")
         notebook = Path(f"lab_{Path(scenario).stem}.ipynb")
         if not notebook.exists():
-            notebook.write_text(_starter(scenario, about), encoding="utf-8")
+            made = render("lab.ipynb", scenario=scenario, quoted=repr(scenario), about=about)
+            notebook.write_text(made, encoding="utf-8")
         command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.port={port}", str(notebook)]
         command += [] if browser else ["--no-browser"]
         command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # JupyterLab ends with us
         return subprocess.run(command, env=os.environ | {"IPYTHONDIR": folder}, check=False).returncode
-
-
-_FIRST = """import smtpkit as sk
-lab = globals().get("lab") or sk.Lab({scenario!r}).start()  # `smtpkit lab` has started it in this kernel
-frame = sk.probe(lab.domain, lab.recipient, lab.sender, network=lab.network)"""
-
-
-def _starter(scenario: str, about: str) -> str:
-    """A first notebook for a scenario."""
-    import nbformat.v4
-
-    v4: Any = nbformat.v4
-    code = [_FIRST.format(scenario=scenario), "sk.plot.grid(frame)", "sk.diagnose(frame)", "lab.truth"]
-    cells = [v4.new_markdown_cell(f"# {scenario}\n\n{about}"), *map(v4.new_code_cell, code)]
-    return str(v4.writes(v4.new_notebook(cells=cells, metadata={"kernelspec": _KERNEL})))
