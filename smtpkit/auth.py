@@ -73,7 +73,7 @@ class _Wire(bytes):
 def login(mechanism: str, user: str, secret: Secret) -> Asking:
     """The AUTH exchange of one mechanism (RFC 4954); ends the road unless the server says 235.
 
-    A 334 that asks for more than the mechanism has is cancelled with `*`.
+    A 334 that asks for more than the mechanism has, or is no challenge, is cancelled with `*`.
     """
     lines = _lines(mechanism, user, secret)
     data = _Wire(f"AUTH {mechanism} {next(lines)}".strip().encode() + b"\r\n")
@@ -81,7 +81,7 @@ def login(mechanism: str, user: str, secret: Secret) -> Asking:
     while reply.code == 334:
         try:
             data = _Wire(lines.send(reply.text.strip()).encode() + b"\r\n")
-        except StopIteration:
+        except (StopIteration, ValueError):
             got = yield Ask(b"*\r\n", ("auth",))
             cancelled = got[-1] if isinstance(got, list) else None
             raise Over(Verdict("auth", "failed", cancelled, "protocol")) from None
@@ -108,14 +108,8 @@ def _lines(mechanism: str, user: str, secret: Secret) -> Generator[str, str, Non
             yield _b64(secret.reveal())
         case "CRAM-MD5":  # RFC 2195
             challenge = yield ""
-            yield _b64(f"{user} {hmac.new(secret.reveal().encode(), _decoded(challenge), 'md5').hexdigest()}")
+            octets = b64decode(challenge, validate=True)
+            yield _b64(f"{user} {hmac.new(secret.reveal().encode(), octets, 'md5').hexdigest()}")
         case _:  # XOAUTH2
             yield _b64(_bearer(user, secret.reveal()))
             yield ""  # the error details came as a challenge; an empty line ends it
-
-
-def _decoded(challenge: str) -> bytes:
-    try:
-        return b64decode(challenge, validate=True)
-    except ValueError:  # words for people
-        return b""

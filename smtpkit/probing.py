@@ -31,8 +31,6 @@ def checked(tls: str, ca_file: str | Path | None) -> tuple[Tls, Path | None]:
     if tls not in TLS_MODES:
         raise refuse("tls", tls, "is no mode", f"choose one of {', '.join(TLS_MODES)}")
     path = Path(ca_file) if ca_file else None
-    if path and not path.is_file():
-        raise refuse("ca_file", str(path), "is not there", "give the path of a PEM file")
     if path:
         from smtpkit.tls import read_authorities
 

@@ -70,9 +70,7 @@ def watch(
     for name, number in (("clear", clear), ("rounds", 1 if rounds is None else rounds)):
         if not isinstance(number, int) or number < 1:
             raise refuse(name, number, "is no number of rounds", "write a whole number of 1 or more")
-    if not isinstance(every, int | float):
-        raise refuse("every", every, "is no number", "write seconds, such as 1800")
-    if not every > 0 or (every < LEAST and paced):
+    if not isinstance(every, int | float) or not every > 0 or (every < LEAST and paced):
         raise refuse("every", every, "is no polite interval", f"write {LEAST:g} seconds or more")
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
         rules["pace"] = replace(pace, asks_after_refusal=1_000_000, patience=DAY)
