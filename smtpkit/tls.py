@@ -61,7 +61,8 @@ def _context(ca_file: Path | None) -> SSL.Context:
         try:
             context.load_verify_locations(str(ca_file))
         except SSL.Error as error:
-            raise refuse("ca_file", str(ca_file), f"holds no certificates ({_words(error)})", "give a PEM file") from None
+            why = f"holds no certificates ({_words(error)})"
+            raise refuse("ca_file", str(ca_file), why, "give a PEM file") from None
     context.set_verify(SSL.VERIFY_PEER, _note)
     return context
 

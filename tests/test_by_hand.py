@@ -741,6 +741,9 @@ LOGINS = {
     "CRAM-MD5": (
         {"auth": b"334 " + b64encode(b"<1@mx>") + b"\r\n", "other": b"235 ok\r\n"}, "CRAM-MD5", 235
     ),
+    "CRAM-MD5, no challenge": (
+        {"auth": b"334 your turn\r\n", "other": b"501 5.7.0 cancelled\r\n"}, "CRAM-MD5", 501
+    ),
     "XOAUTH2": ({"auth": b"235 ok\r\n"}, "XOAUTH2", 235),
     "XOAUTH2 refused": (
         {"auth": b"334 eyJzdGF0dXMiOiI0MDAifQ==\r\n", "other": b"535 5.7.8 no\r\n"}, "XOAUTH2", 535
@@ -751,6 +754,7 @@ WIRED = {
     "LOGIN": b"AUTH LOGIN\r\n" + b64encode(USER.encode()) + b"\r\n" + b64encode(SECRET.encode()) + b"\r\n",
     # by another tool: printf '<1@mx>' | openssl dgst -md5 -hmac hunter2-s3cret-marker
     "CRAM-MD5": b"AUTH CRAM-MD5\r\n" + b64encode(USER.encode() + b" 7812779ccee62528bed388c873e0f263") + b"\r\n",
+    "CRAM-MD5, no challenge": b"AUTH CRAM-MD5\r\n*\r\n",
     "XOAUTH2": b"AUTH XOAUTH2 " + traces()[3] + b"\r\n",
 }
 
