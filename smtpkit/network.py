@@ -274,12 +274,12 @@ def own_ip(net: Network, far: str = "192.0.2.1") -> str | None:
         return None
     if net.source_ip and (":" in net.source_ip) == (":" in far):
         return net.source_ip
-    with socket.socket(socket.AF_INET6 if ":" in far else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in far else socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((far, 9))
-        except OSError:  # no route there
-            return None
-        return str(probe.getsockname()[0])
+            return str(probe.getsockname()[0])
+    except OSError:  # no route there, or this system does not know the family at all
+        return None
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

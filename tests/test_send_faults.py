@@ -337,6 +337,16 @@ def test_a_host_without_ipv4_greets_with_its_ipv6_address(monkeypatch: pytest.Mo
     assert our_helo(None, sk.internet()) == "[IPv6:fd00::5]", "servers refuse [127.0.0.1]"
 
 
+def test_a_system_without_ipv6_has_no_ipv6_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def without(family: int, *more: Any) -> socket.socket:
+        return real(family if family == socket.AF_INET else 99, *more)  # OSError: no such family
+
+    monkeypatch.setattr("smtpkit.network.socket.socket", without)
+    assert own_ip(sk.internet(), "2001:db8::1") is None
+
+
 def test_a_source_address_that_is_not_ours_is_told(net: Callable[..., Any]) -> None:
     with FaultServer({}) as server:
         frame = sk.probe(route(IPS[0]), network=net(server, source_ip="203.0.113.9"), rounds=1)
