@@ -251,8 +251,9 @@ class Journal:
         self._write("delete from claims where key = ? and attempt_id = ?", *free)
 
     def _finish(self, rows: Iterable[tuple[str, str, Row]]) -> None:
-        """Write state and result of attempts that are not final yet."""
-        sql = "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and state <> 'final'"
+        """Write state and result of attempts that are not final yet, or only because our lock was lost."""
+        sql = "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and "
+        sql += "(state <> 'final' or json_extract(result, '$.error') = 'interrupted')"
         for attempt_id, state, result in rows:
             with loud(self.path, "cannot read casebook"):
                 asked = "select run, session, planned from attempts where attempt_id = ?"

@@ -248,3 +248,17 @@ def test_visits_of_a_clock_that_was_ahead_grow_old(begun: float, tmp_path: Path)
         ledger.end(number or 0, 1e7, refused=False, stop=False)
         waits = [ledger.ask(Pace(), "fault.example", IP, now)[0] for now in (1001.0, 1011.0, 1021.0)]
     assert waits == [20, 10, 0], "a wait that never ends"
+
+
+def test_a_run_that_lost_its_lock_file_still_tells_what_came(tmp_path: Path) -> None:
+    living = Journal(tmp_path / "c.sqlite", {})
+    living.begin("s", [("a", {"recipient": TO})])
+    assert living.claim(["a"], ["key"])
+    living.commit()
+    living._lock.path.unlink()  # somebody tidied the folder
+    Journal(tmp_path / "c.sqlite", {}).close()
+    assert list(sk.Casebook(tmp_path / "c.sqlite").attempts().outcome) == ["unknown"]
+    living.finish([("a", {"stage": "body", "outcome": "accepted", "maybe_delivered": True, "code": 250})], ["key"])
+    living.commit()
+    living.close()
+    assert list(sk.Casebook(tmp_path / "c.sqlite").attempts().outcome) == ["accepted"], "the answer was lost"
