@@ -11,7 +11,7 @@ from dataclasses import replace
 from getpass import getpass
 from pathlib import Path
 
-from smtpkit.errors import InvalidInput
+from smtpkit.errors import InvalidInput, refuse
 from smtpkit.reply import Reply
 from smtpkit.steps import Ask, Asking, Over, Verdict, ask
 
@@ -39,7 +39,10 @@ class Secret:
         if text := os.environ.get("SMTPKIT_PASSWORD"):
             return cls(text)
         if path := os.environ.get("SMTPKIT_PASSWORD_FILE"):
-            return cls(Path(path).read_text(encoding="utf-8").rstrip("\r\n"))
+            try:
+                return cls(Path(path).read_text(encoding="utf-8").rstrip("\r\n"))
+            except (OSError, UnicodeDecodeError):  # whose traceback has the octets
+                raise refuse("SMTPKIT_PASSWORD_FILE", path, "is no readable file of UTF-8", "mend it") from None
         return cls(getpass(prompt))
 
     def reveal(self) -> str:
@@ -56,8 +59,6 @@ class Secret:
     def __repr__(self) -> str:
         return "Secret(***)"
 
-    __str__ = __repr__
-
     def __reduce__(self) -> tuple[object, ...]:
         raise InvalidInput("a Secret is not pickled; make it anew where it is needed")
 
@@ -72,7 +73,7 @@ class _Wire(bytes):
 def login(mechanism: str, user: str, secret: Secret) -> Asking:
     """The AUTH exchange of one mechanism (RFC 4954); ends the road unless the server says 235.
 
-    A 334 that asks for more than the mechanism has is cancelled with `*`.
+    A 334 that asks for more than the mechanism has, or is no challenge, is cancelled with `*`.
     """
     lines = _lines(mechanism, user, secret)
     data = _Wire(f"AUTH {mechanism} {next(lines)}".strip().encode() + b"\r\n")
@@ -80,7 +81,7 @@ def login(mechanism: str, user: str, secret: Secret) -> Asking:
     while reply.code == 334:
         try:
             data = _Wire(lines.send(reply.text.strip()).encode() + b"\r\n")
-        except StopIteration:
+        except (StopIteration, ValueError):
             got = yield Ask(b"*\r\n", ("auth",))
             cancelled = got[-1] if isinstance(got, list) else None
             raise Over(Verdict("auth", "failed", cancelled, "protocol")) from None
@@ -107,14 +108,8 @@ def _lines(mechanism: str, user: str, secret: Secret) -> Generator[str, str, Non
             yield _b64(secret.reveal())
         case "CRAM-MD5":  # RFC 2195
             challenge = yield ""
-            yield _b64(f"{user} {hmac.new(secret.reveal().encode(), _decoded(challenge), 'md5').hexdigest()}")
+            octets = b64decode(challenge, validate=True)
+            yield _b64(f"{user} {hmac.new(secret.reveal().encode(), octets, 'md5').hexdigest()}")
         case _:  # XOAUTH2
             yield _b64(_bearer(user, secret.reveal()))
             yield ""  # the error details came as a challenge; an empty line ends it
-
-
-def _decoded(challenge: str) -> bytes:
-    try:
-        return b64decode(challenge, validate=True)
-    except ValueError:  # words for people
-        return b""

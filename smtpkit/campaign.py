@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -148,7 +148,7 @@ class Worker:
         facts = {"label": run.network.label, "case": run.rules.case, "kit": "smtpkit"}
         self.journal = Journal(run.rules.casebook, facts)
         self.engine = Engine(run.network, self._done)
-        self.engine.on_decided = self._decided
+        self.engine.on_decided = self.keep  # before QUIT is answered
         self._ledger: Ledger | None = None
         self._later: list[tuple[float, int, Job]] = []
         self._ready: dict[str, deque[Job]] = {}
@@ -158,7 +158,6 @@ class Worker:
         self._refusals: dict[str, int] = {}
         self._visits: dict[str, int] = {}
         self._written: dict[str, int] = {}
-        self._decided_already: set[str] = set()
 
     def loop(self) -> None:
         """Until the plan has no more jobs and nothing is live."""
@@ -206,10 +205,9 @@ class Worker:
         self.engine.turn(self._patience() if idle else 0.0)
 
     def _patience(self) -> float:
-        if any(self._may_begin(ip) for ip in self._ready):
+        waits = self.engine.live or self._later or self._ready  # else there are rows only
+        if not waits or any(self._may_begin(ip) for ip in self._ready):
             return 0.0
-        if not self.engine.live and not self._later and not self._ready:
-            return 0.0  # rows only: nobody is waited for
         now = time.monotonic()  # an IP that only waits for a session to end is woken by that session
         due = [at for at, _, _ in self._later[:1]]
         due += [at for ip in self._ready if (at := self._not_before.get(ip, 0.0)) > now]
@@ -217,7 +215,8 @@ class Worker:
         return max(min([*due, now + 1.0]) - now, 0.0)
 
     def _more(self, result: Result | None) -> None:
-        """Ask the plan for jobs."""
+        """Ask the plan for jobs: it may read the casebook, and wait for DNS, so nothing is left open there."""
+        self.journal.commit()
         try:
             jobs = next(self.plan) if result is None else self.plan.send(result)
         except StopIteration:
@@ -267,13 +266,15 @@ class Worker:
         session = Session(job, ids[0], ids, step, self.rules.timeouts)
         self._visits[session.name] = self._visits.pop("", 0)
         self._live[job.ip or ""] = self._live.get(job.ip or "", 0) + 1
-        self.journal.begin(session.name, [(i, self._planned(job, n)) for n, i in enumerate(ids)])
+        self.intend(job, ids)
         return session
 
-    def _planned(self, job: Job, number: int) -> Mapping[str, object]:
+    def intend(self, job: Job, ids: Sequence[str], rows: Iterable[int] | None = None) -> None:
+        """Write what is meant with a session's rows (or some), as long as they are not decided."""
         moment = datetime.now(UTC).isoformat(timespec="microseconds")
-        started = {"started_at": moment, "session": None, "case": self.rules.case}
-        return {**started, "vantage": self.run.network.label, **job.fields[number]}
+        base = {"started_at": moment, "session": None, "case": self.rules.case, "vantage": self.run.network.label}
+        chosen = range(len(ids)) if rows is None else rows
+        self.journal.begin(ids[0], [(ids[n], {**base, **job.fields[n]}) for n in chosen])
 
     def _barred(self, job: Job) -> tuple[str, str] | None:
         """The error of a job that must not connect, and why, with what to do about it."""
@@ -317,7 +318,7 @@ class Worker:
         assert job.verdict is not None
         ids = tuple(new_id() for _ in job.fields)
         result = Result(job, ids[0], ids, (job.verdict,) * len(job.fields))
-        self.journal.begin(ids[0], [(i, self._planned(job, n)) for n, i in enumerate(ids)])
+        self.intend(job, ids)
         self._write(result)
         self.run.done += 1
         self._more(result)
@@ -332,11 +333,6 @@ class Worker:
         session.problem = "another run serves one of these recipients, or did; send again for the others"
         return Lost("guard", text=session.problem)
 
-    def _decided(self, session: Session, verdicts: tuple[Verdict, ...]) -> None:
-        """What is certain is written before QUIT is answered."""
-        self._write(session.result(verdicts))
-        self._decided_already.add(session.name)
-
     def _write(self, result: Result) -> None:
         rows = [(i, evidence.row(result, n)) for n, i in enumerate(result.attempt_ids)]
         self.journal.finish(rows, result.job.keys or ("",) * len(rows))
@@ -348,20 +344,12 @@ class Worker:
         self._written[result.session] = len(result.heard)
 
     def keep(self, session: Session, verdicts: tuple[Verdict, ...] = ()) -> None:
-        """Write what a session that goes on has heard, and with `verdicts` its rows, decided for good."""
+        """Write what a session that goes on has heard, and with `verdicts` its rows: the first to decide stand."""
         (self._write if verdicts else self._hear)(session.result(verdicts))
-
-    def plan_row(self, session: Session, number: int) -> None:
-        """Write what is meant now with a row that is not decided yet."""
-        self.journal.begin(session.name, [(session.attempt_ids[number], self._planned(session.job, number))])
 
     def _done(self, session: Session, verdicts: tuple[Verdict, ...]) -> None:
         result = session.result(verdicts)
-        if session.name in self._decided_already:
-            self._decided_already.discard(session.name)
-            self._hear(result)
-        else:
-            self._write(result)
+        self._write(result)
         self._written.pop(session.name, None)
         self._leave(session.job, session.name, verdicts)
         self.run.done += 1

@@ -157,8 +157,7 @@ class Engine:
 
     def _opened(self, session: Session, got: socket.socket | Lost) -> Any:
         if isinstance(got, Lost):
-            ours = got.error == "guard" or getattr(self.network, "socks", None)
-            session.problem = got.text if ours else None
+            session.problem = got.text
             return got
         session.sock = got
         self._watch(session, selectors.EVENT_WRITE)
@@ -328,7 +327,7 @@ class Engine:
 
     def _note(self, session: Session, ask: Ask, reply: Reply) -> None:
         reply = session.hide(reply)
-        stage = ask.stages[len(session.replies)] if len(session.replies) < len(ask.stages) else "body"
+        stage = ask.stages[len(session.replies)]
         latency = time.monotonic() - session.asked_at
         if ask.wait != "quit":
             session.anomalies.extend(reply.anomalies)
@@ -341,12 +340,10 @@ class Engine:
     def _watch(self, session: Session, mask: int) -> None:
         if session.sock is None or mask == session.mask:
             return
-        if not session.mask:
-            self._selector.register(session.sock, mask, session)
-        elif not mask:
+        if session.mask:
             self._selector.unregister(session.sock)
-        else:
-            self._selector.modify(session.sock, mask, session)
+        if mask:
+            self._selector.register(session.sock, mask, session)
         session.mask = mask
 
     def _until(self, session: Session, deadline: float, total: bool = True) -> None:
@@ -374,8 +371,5 @@ _WAITING, _NONE = object(), object()
 
 def _shown(ask: Ask, number: int) -> str:
     """The command that the reply answers, as one line."""
-    if not ask.data:
-        return ""
-    lines = ask.data.split(b"\r\n")
-    line = lines[number] if len(ask.stages) > 1 and number < len(lines) else lines[0]
+    line = ask.data.split(b"\r\n")[number if len(ask.stages) > 1 else 0]
     return line.decode("utf-8", "backslashreplace")

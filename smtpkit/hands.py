@@ -141,8 +141,7 @@ class Hands:
         for n in rows:
             self._rows[n] |= {"asked": stage, **more}
         self._session.job = replace(self._session.job, fields=tuple(map(dict, self._rows)))
-        for n in rows:
-            self._worker.plan_row(self._session, n)
+        self._worker.intend(self._session.job, self._session.attempt_ids, rows)
         return rows
 
     def _judge(self, stage: str, rows: Sequence[int], got: Any, dot: bool = False) -> Answer:
@@ -192,7 +191,7 @@ class Hands:
         try:
             end = Verdict("auth", "passed", (yield from login(mechanism, user, secret)))
         except Over as over:
-            end = over.verdicts[0]
+            end = over.args[0]
         self._verdicts = [end if n in rows else old for n, old in enumerate(self._verdicts)]
         return end.reply or Lost(end.error or "lost")
 

@@ -139,7 +139,7 @@ class Rules:
             guard=guard or network.guard,
             pace=pace or network.pace,
             timeouts=timeouts or network.timeouts,
-            casebook=path_of("casebook", getattr(casebook, "path", casebook) or network.casebook),
+            casebook=path_of("casebook", getattr(casebook, "path", casebook) or network.casebook).absolute(),
             case=refuse_controls("case", case or "default"),
         )
 

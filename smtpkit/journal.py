@@ -92,9 +92,9 @@ def connect(path: Path) -> sqlite3.Connection:
         return base
 
 
-def _to_wal(base: sqlite3.Connection, until: float = 30) -> None:
+def _to_wal(base: sqlite3.Connection) -> None:
     """Turn to WAL; of two that do so at once with a new file, SQLite refuses one without the wait it was given."""
-    end = time.monotonic() + until
+    end = time.monotonic() + 30
     while True:
         try:
             base.execute("pragma journal_mode=wal")
@@ -192,7 +192,7 @@ class Journal:
 
     def __init__(self, path: Path, facts: Row) -> None:
         self.path, self.run = path.absolute(), new_id()
-        self._lock, self._pid, self._full, self._open = Lock(self.path, self.run), os.getpid(), False, False
+        self._lock, self._pid = Lock(self.path, self.run), os.getpid()
         self._begun = set[str]()
         with loud(self.path, "cannot open casebook"):
             self.base = connect(self.path)
@@ -207,14 +207,13 @@ class Journal:
                 raise
 
     def _begin(self) -> None:
-        if self._open:
+        if self.base.in_transaction:
             return
         if os.getpid() != self._pid:
             raise StoreError(f"casebook {self.path} was opened before a fork; open it anew in this process")
         if os.stat(self.path).st_ino != self._inode:
             raise StoreError(f"casebook {self.path} was moved or replaced while open; nothing more is sent")
         self.base.execute("begin immediate")
-        self._open = True
 
     def _write(self, statement: str, *rows: Sequence[object]) -> None:
         with loud(self.path, "cannot write casebook"):
@@ -229,11 +228,14 @@ class Journal:
         self._begun.update(number for number, _ in rows)
 
     def claim(self, attempt_ids: Sequence[str], keys: Sequence[str]) -> bool:
-        """Mark that the dot is about to leave; False if another attempt has one of these keys already."""
+        """Mark that the dot is about to leave; False if another attempt has one of these keys already.
+
+        A key of 32 signs is for any server; with more behind it, for that one: each bars the other.
+        """
+        rival = "select 1 from claims where key = substr(?1, 1, 32) or key between ?1 and ?1 || ' ~'"
         with loud(self.path, "cannot write casebook"):
             self._begin()
-            found = self.base.execute
-            if any(found("select 1 from claims where key = ?", (key,)).fetchone() for key in filter(None, keys)):
+            if any(self.base.execute(rival, (key,)).fetchone() for key in filter(None, keys)):
                 return False
         pairs = [(k, a) for k, a in zip(keys, attempt_ids, strict=True) if k]
         self._write("insert into claims values (?, ?)", *pairs)
@@ -249,8 +251,9 @@ class Journal:
         self._write("delete from claims where key = ? and attempt_id = ?", *free)
 
     def _finish(self, rows: Iterable[tuple[str, str, Row]]) -> None:
-        """Write state and result of attempts that are not final yet."""
-        sql = "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and state <> 'final'"
+        """Write state and result of attempts that are not final yet, or only because our lock was lost."""
+        sql = "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and "
+        sql += "(state <> 'final' or json_extract(result, '$.error') = 'interrupted')"
         for attempt_id, state, result in rows:
             with loud(self.path, "cannot read casebook"):
                 asked = "select run, session, planned from attempts where attempt_id = ?"
@@ -267,24 +270,21 @@ class Journal:
 
     def commit(self) -> None:
         """Make what was written last; after `durable` it is on disk when this returns."""
-        if self._open:
+        if self.base.in_transaction:
             with loud(self.path, "cannot write casebook"):
                 self.base.execute("commit")
-            self._open = False
 
     def durable(self) -> None:
         """From now on each commit is synchronous=FULL: for runs that hand messages over."""
-        if not self._full:
-            self.commit()
-            with loud(self.path, "cannot write casebook"):
-                self.base.execute("pragma synchronous=full")
-            self._full = True
+        self.commit()
+        with loud(self.path, "cannot write casebook"):
+            self.base.execute("pragma synchronous=full")
 
     def close(self) -> None:
         """End the run, with how many attempts it made; what was not committed is rolled back."""
         sql = "update runs set facts = json_insert(facts, '$.attempts', ?) where id = ?"  # -1: purged meanwhile
         with suppress(sqlite3.Error):  # without that number `verify` sees less, and nothing else is lost
-            if self._begun and not self._open:
+            if self._begun and not self.base.in_transaction:
                 self.base.execute(sql, (len(self._begun), self.run))
         self.base.close()
         self._lock.drop()
@@ -343,6 +343,9 @@ class Ledger:
         with loud(self.path, "cannot write pacing ledger"):
             self.base.execute("begin immediate")
             self._bury(receiver, ip, now)
+            past = "update visits set at = min(at, ?1), ended = min(ended, ?1) where (receiver = ?2 or ip = ?3)"
+            later = " and at > ?1 - ?4 and max(at, ifnull(ended, 0)) > ?1"  # the clock was set back
+            self.base.execute(past + later, (now, receiver, ip, DAY))  # else they would never grow old
             wait = pace.wait(self.visits(receiver, ip, now), ip, now)
             sql = "insert into visits (receiver, ip, at, pid) values (?, ?, ?, ?)"
             number = self.base.execute(sql, (receiver, ip, now, self._owner)).lastrowid if wait <= 0 else None
@@ -350,13 +353,10 @@ class Ledger:
             return max(wait, 0.0), number
 
     def visits(self, receiver: str, ip: str, now: float) -> list[Visit]:
-        """The last day's visits to either; a clock that was set back counts visits of the future as now."""
+        """The last day's visits to either."""
         sql = "select at, ip, ended, refused, stop from visits where (receiver = ? or ip = ?) and at > ?"
         found = self.base.execute(sql, (receiver, ip, now - DAY)).fetchall()
-        return [
-            Visit(min(at, now), ip, None if ended is None else min(ended, now), _TOLD[refused], bool(stop))
-            for at, ip, ended, refused, stop in found
-        ]
+        return [Visit(at, ip, ended, _TOLD[refused], bool(stop)) for at, ip, ended, refused, stop in found]
 
     def _bury(self, receiver: str, ip: str, now: float) -> None:
         """Open visits whose process is gone end when that is first seen: no earlier end is known to be true."""

@@ -36,13 +36,10 @@ class Timeouts:
     """The whole attempt up to the final dot, s; None: only the single limits count."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            wait = getattr(self, field.name)
-            if wait is None and field.name == "total":
-                continue
-            number = isinstance(wait, (int, float)) and not isinstance(wait, bool)
-            if not number or not 0 < wait < float("inf"):
-                raise InvalidInput(f"{field.name}={wait!r}: a wait is a positive number of seconds")
+        for name, wait in ((field.name, getattr(self, field.name)) for field in fields(self)):
+            number = isinstance(wait, int | float) and not isinstance(wait, bool) and 0 < wait < float("inf")
+            if not number and (name, wait) != ("total", None):
+                raise InvalidInput(f"{name}={wait!r}: a wait is a positive number of seconds")
 
 
 @dataclass(frozen=True, slots=True)

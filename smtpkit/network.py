@@ -133,7 +133,7 @@ class Internet:
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # else megabytes wait in the kernel, and nobody sees who reads
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1 << 14)
             if self.source_ip and (":" in self.source_ip) == (":" in target[0]):
-                sock.bind((self.source_ip, 0))
+                _bind(sock, self.source_ip)
             error = sock.connect_ex(target)
             if error not in BEGUN:
                 raise OSError(error, os.strerror(error))
@@ -224,16 +224,21 @@ def internet(
     )
 
 
+def _bind(sock: socket.socket, ip: str) -> None:
+    try:
+        sock.bind((ip, 0))
+    except OSError as error:
+        raise OSError(error.errno, f"source_ip={ip}: {error.strerror}; give an address of this host") from None
+
+
 def why_not(network: Network, ip: str, port: int) -> str:
     """Why `network` must not connect there; "" if it may, or has no such rule of its own."""
-    rule = getattr(network, "refuses", None)
-    return str(rule(ip, port)) if rule else ""
+    return str(getattr(network, "refuses", lambda *_: "")(ip, port))
 
 
 def in_lab(network: Network, ip: str, port: int) -> bool:
     """Whether Pace.none() is honoured there; a network that does not say is a lab's."""
-    rule = getattr(network, "unpaced", None)
-    return bool(rule(ip, port)) if rule else True
+    return bool(getattr(network, "unpaced", lambda *_: True)(ip, port))
 
 
 def chosen(network: Network | None) -> Network:
@@ -269,12 +274,12 @@ def own_ip(net: Network, far: str = "192.0.2.1") -> str | None:
         return None
     if net.source_ip and (":" in net.source_ip) == (":" in far):
         return net.source_ip
-    with socket.socket(socket.AF_INET6 if ":" in far else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in far else socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((far, 9))
-        except OSError:  # no route there
-            return None
-        return str(probe.getsockname()[0])
+            return str(probe.getsockname()[0])
+    except OSError:  # no route there, or this system does not know the family at all
+        return None
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:
@@ -303,12 +308,10 @@ def _ask(net: Internet, name: str, kind: Kind) -> Answer:
         return Answer("nxdomain", detail=str(error))
     except (dns.resolver.LifetimeTimeout, dns.exception.Timeout) as error:
         return Answer("timeout", detail=_first_line(error))
-    except (dns.resolver.NoNameservers, dns.resolver.NoResolverConfiguration, OSError, EOFError) as error:
-        return Answer("servfail", detail=_first_line(error))
     except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, UnicodeError) as error:
         return Answer("nxdomain", detail=f"{name!r} is no domain name: {error}")
-    except dns.exception.DNSException as error:  # a lying or broken server
-        return Answer("servfail", detail=f"{type(error).__name__}: {_first_line(error)}")
+    except (dns.exception.DNSException, OSError, EOFError) as error:  # a lying, broken or missing server
+        return Answer("servfail", detail=_first_line(error) or type(error).__name__)
     return _read(plain, found.response, kind)
 
 

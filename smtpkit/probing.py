@@ -31,8 +31,6 @@ def checked(tls: str, ca_file: str | Path | None) -> tuple[Tls, Path | None]:
     if tls not in TLS_MODES:
         raise refuse("tls", tls, "is no mode", f"choose one of {', '.join(TLS_MODES)}")
     path = Path(ca_file) if ca_file else None
-    if path and not path.is_file():
-        raise refuse("ca_file", str(path), "is not there", "give the path of a PEM file")
     if path:
         from smtpkit.tls import read_authorities
 
@@ -53,7 +51,7 @@ def our_helo(helo: str | None, net: Network) -> str:
     """The HELO name: given, the network's, our forward-confirmed PTR name, else an address literal."""
     if helo or net.helo:
         return helo_name(helo or net.helo or "")
-    ip = net.sender_ip or own_ip(net) or "127.0.0.1"
+    ip = net.sender_ip or own_ip(net) or own_ip(net, "2001:db8::1") or "127.0.0.1"
     if not net.sender_ip and not is_public(ip):
         return literal(ip)
     for name in net.resolve(as_ip(ip).reverse_pointer, "PTR").rows:

@@ -222,7 +222,7 @@ class _Sending:
         served = known if self.each else {key[:32] for key in known}  # one copy to each IP is a copy to somebody
         before = {one for one in who if {plain[one], keys[one], old[one]} & served}
         if self.again:  # a key of its own only for what was sent: a first copy leaves the plain one behind
-            keys |= {one: f"{keys[one]} {self.again}" for one in before}
+            keys |= {one: f"{self.again} {keys[one]}" for one in before}
             before = set()
         done, new = [one for one in who if one in before], [one for one in who if one not in before]
         jobs = [self.withheld(way, done, _SENT)] if done else []

@@ -126,10 +126,7 @@ def _later(stage: str, reply: Reply) -> bool:
 
 
 class Over(Exception):
-    """The road ends here with these verdicts."""
-
-    def __init__(self, *verdicts: Verdict) -> None:
-        self.verdicts = verdicts
+    """The road ends here; its `args` are the verdicts."""
 
 
 def ask(stage: str, data: bytes, *, shown: str | None = None) -> Asking:
@@ -184,7 +181,7 @@ def session(talk: Talk) -> Step:
     try:
         verdicts = yield from _road(talk)
     except Over as over:
-        verdicts = over.verdicts if len(over.verdicts) == count else over.verdicts[:1] * count
+        verdicts = over.args if len(over.args) == count else over.args[:1] * count
     if all(leaves_politely(verdict) for verdict in verdicts):
         yield Ask(b"QUIT\r\n", ("quit",), "quit", decided=verdicts)
     return verdicts
@@ -220,7 +217,7 @@ def greet(helo: str) -> Greeted:
         reply = yield from ask("ehlo", f"EHLO {helo}\r\n".encode())
         return reply, offers(reply)
     except Over as over:
-        end = over.verdicts[0]
+        end = over.args[0]
         if end.error or end.reply is None or end.reply.code not in NO_EHLO:
             raise
     return (yield from ask("ehlo", f"HELO {helo}\r\n".encode())), {}

@@ -61,7 +61,8 @@ def _context(ca_file: Path | None) -> SSL.Context:
         try:
             context.load_verify_locations(str(ca_file))
         except SSL.Error as error:
-            raise refuse("ca_file", str(ca_file), f"holds no certificates ({error})", "give a PEM file") from None
+            why = f"holds no certificates ({_words(error)})"
+            raise refuse("ca_file", str(ca_file), why, "give a PEM file") from None
     context.set_verify(SSL.VERIFY_PEER, _note)
     return context
 
@@ -147,7 +148,7 @@ class TlsLink:
 
 def _words(error: SSL.Error) -> str:
     found = error.args[0] if error.args else ()
-    return "; ".join(str(one[-1]) for one in found) or type(error).__name__
+    return "; ".join(str(one[-1]) for one in found if one[-1]) or type(error).__name__
 
 
 def _readable(certs: Sequence[Any]) -> tuple[Certificate, ...]:

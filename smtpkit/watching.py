@@ -70,9 +70,7 @@ def watch(
     for name, number in (("clear", clear), ("rounds", 1 if rounds is None else rounds)):
         if not isinstance(number, int) or number < 1:
             raise refuse(name, number, "is no number of rounds", "write a whole number of 1 or more")
-    if not isinstance(every, int | float):
-        raise refuse("every", every, "is no number", "write seconds, such as 1800")
-    if not every > 0 or (every < LEAST and paced):
+    if not isinstance(every, int | float) or not every > 0 or (every < LEAST and paced):
         raise refuse("every", every, "is no polite interval", f"write {LEAST:g} seconds or more")
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
         rules["pace"] = replace(pace, asks_after_refusal=1_000_000, patience=DAY)
@@ -134,7 +132,7 @@ class _Watch:
                 clean = bool(list(route)) and all(_well(ip, end.outcome, end.error) for ip, end in ended)
                 clean &= told.done() and not any(told.result().get("now", ()))
                 streak, wait = streak + 1 if clean else 0, self.pause(len(got))
-                if any(end.error == "guard" for _, end in ended):
+                if any(end.error in ("guard", "null_mx") for _, end in ended):  # no round will be better
                     return
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -155,7 +153,7 @@ class _Watch:
             well.iloc[-1] &= bool((said.until > last.iloc[:-1].max()).any() if len(last) > 1 else len(said))
         if said is not None and said.holds.any():
             well &= (last > said.until[said.holds].max()).shift(fill_value=False)
-        gone = (datetime.now(UTC) - known.started_at.max()).total_seconds()
+        gone = max(0.0, (datetime.now(UTC) - known.started_at.max()).total_seconds())  # a clock may be set back
         left = max(0.0, self.pause(known.mx_ip.nunique()) - gone)
         return int(well.index.max()), int(well[::-1].cummin().sum()), left
 

@@ -741,6 +741,9 @@ LOGINS = {
     "CRAM-MD5": (
         {"auth": b"334 " + b64encode(b"<1@mx>") + b"\r\n", "other": b"235 ok\r\n"}, "CRAM-MD5", 235
     ),
+    "CRAM-MD5, no challenge": (
+        {"auth": b"334 your turn\r\n", "other": b"501 5.7.0 cancelled\r\n"}, "CRAM-MD5", 501
+    ),
     "XOAUTH2": ({"auth": b"235 ok\r\n"}, "XOAUTH2", 235),
     "XOAUTH2 refused": (
         {"auth": b"334 eyJzdGF0dXMiOiI0MDAifQ==\r\n", "other": b"535 5.7.8 no\r\n"}, "XOAUTH2", 535
@@ -751,6 +754,7 @@ WIRED = {
     "LOGIN": b"AUTH LOGIN\r\n" + b64encode(USER.encode()) + b"\r\n" + b64encode(SECRET.encode()) + b"\r\n",
     # by another tool: printf '<1@mx>' | openssl dgst -md5 -hmac hunter2-s3cret-marker
     "CRAM-MD5": b"AUTH CRAM-MD5\r\n" + b64encode(USER.encode() + b" 7812779ccee62528bed388c873e0f263") + b"\r\n",
+    "CRAM-MD5, no challenge": b"AUTH CRAM-MD5\r\n*\r\n",
     "XOAUTH2": b"AUTH XOAUTH2 " + traces()[3] + b"\r\n",
 }
 
@@ -822,9 +826,15 @@ def test_the_secret_is_found_where_it_should_lie(tmp_path: Path, monkeypatch: py
     (tmp_path / "password").write_text(SECRET + "\n")
     monkeypatch.setenv("SMTPKIT_PASSWORD_FILE", str(tmp_path / "password"))
     assert Secret.find().reveal() == SECRET
+    (tmp_path / "korean").write_bytes("비밀번호".encode("euc-kr"))
+    for wrong in ("korean", "missing", ""):
+        monkeypatch.setenv("SMTPKIT_PASSWORD_FILE", str(tmp_path / wrong))
+        with pytest.raises(InvalidInput, match="SMTPKIT_PASSWORD_FILE") as refused:
+            Secret.find()
+        assert refused.value.__suppress_context__, "the octets of the password are in the decoder's error"
     monkeypatch.setenv("SMTPKIT_PASSWORD", "other")
     assert Secret.find().reveal() == "other"
-    for wrong in ("a\nb", "a\u200bb", 7, ""):
+    for wrong in ("a\nb", "a\u200bb", 7, ""):  # type: ignore[assignment]  # a wrong type is the point
         with pytest.raises(InvalidInput) as refused:
             Secret(wrong)  # type: ignore[arg-type]  # a wrong type is the point
         assert repr(wrong) not in str(refused.value)

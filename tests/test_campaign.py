@@ -329,7 +329,7 @@ def test_our_helo_name_without_a_given_address(
     own: str | None, names: dict[str, str], helo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The routing table tells our address; a private one is not asked of DNS."""
-    monkeypatch.setattr(probing, "own_ip", lambda _: own)
+    monkeypatch.setattr(probing, "own_ip", lambda *_: own)
     net = sk.internet()
     monkeypatch.setattr(
         type(net), "resolve", lambda _, name, kind: Answer("ok", (names[kind],)) if names else 1 / 0

@@ -1,5 +1,6 @@
 """What a newcomer met who typed what README, help and notebooks say: each fault once, so that it stays mended."""
 
+import ast
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
+from smtpkit.catalogue import render
 from smtpkit.cli import main
 from smtpkit.lab import names
 from smtpkit.running import shipped, values
@@ -281,3 +283,13 @@ def test_a_letter_points_to_its_table_only_where_that_goes_along(lang: str) -> N
         assert "(u-...)" in (packet.letter or "")
     assert "counted_as" in Path("letter/letter.md").read_text("utf-8")
     assert "attempts.csv" not in Path("letter.md").read_text("utf-8")
+
+
+def test_the_first_notebook_of_a_lab_is_sound_whatever_its_name() -> None:
+    name = "C:\\new\\'a\" 한국.toml"
+    text = render("lab.ipynb", scenario=name, quoted=repr(name), about='<b> & "q"\nline')
+    made = _nbformat().reads(text, as_version=4)
+    _nbformat().validate(made)
+    code = ast.parse(made.cells[1].source)
+    assert name in [node.value for node in ast.walk(code) if isinstance(node, ast.Constant)]
+    assert made.cells[0].source.endswith('<b> & "q"\nline')

@@ -239,3 +239,26 @@ def test_a_casebook_of_the_older_rule_is_as_sound_as_it_was(book: sk.Casebook) -
     assert book.verify().empty
     change(book, "update attempts set result = replace(result, 'accepted', 'rejected')")
     assert list(book.verify().table) == ["attempts"] * 2
+
+
+@pytest.mark.parametrize("begun", [1e7, 1000.0], ids=["ahead all the time", "set forward meanwhile"])
+def test_visits_of_a_clock_that_was_ahead_grow_old(begun: float, tmp_path: Path) -> None:
+    with closing(Ledger(tmp_path / "l.sqlite")) as ledger:
+        _, number = ledger.ask(Pace(), "fault.example", IP, begun)
+        ledger.end(number or 0, 1e7, refused=False, stop=False)
+        waits = [ledger.ask(Pace(), "fault.example", IP, now)[0] for now in (1001.0, 1011.0, 1021.0)]
+    assert waits == [20, 10, 0], "a wait that never ends"
+
+
+def test_a_run_that_lost_its_lock_file_still_tells_what_came(tmp_path: Path) -> None:
+    living = Journal(tmp_path / "c.sqlite", {})
+    living.begin("s", [("a", {"recipient": TO})])
+    assert living.claim(["a"], ["key"])
+    living.commit()
+    living._lock.path.unlink()  # somebody tidied the folder
+    Journal(tmp_path / "c.sqlite", {}).close()
+    assert list(sk.Casebook(tmp_path / "c.sqlite").attempts().outcome) == ["unknown"]
+    living.finish([("a", {"stage": "body", "outcome": "accepted", "maybe_delivered": True, "code": 250})], ["key"])
+    living.commit()
+    living.close()
+    assert list(sk.Casebook(tmp_path / "c.sqlite").attempts().outcome) == ["accepted"], "the answer was lost"

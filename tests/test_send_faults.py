@@ -18,7 +18,8 @@ import pytest
 import smtpkit as sk
 from smtpkit.mx import MxHost, MxRoute
 from smtpkit.network import own_ip
-from tests.faultserver import SILENT, FaultServer, Script, Wait, offers
+from smtpkit.probing import our_helo
+from tests.faultserver import CLOSE, SILENT, Acts, FaultServer, Script, Wait, offers
 
 ME, A, B, C = "me@ours.example", "a@rcv.example", "b@rcv.example", "c@rcv.example"
 IPS = ("192.0.2.1", "192.0.2.2")
@@ -112,6 +113,17 @@ def test_each_gives_one_copy_to_an_ip_of_two_names(again: bool, net: Callable[..
         frame = sk.send(mail(), live=True, domain=twin, mx="each", network=net, again=again)
         assert sorted(frame.outcome) == ["accepted", "withheld"]
         assert bodies(server) == 1 + again
+
+
+@pytest.mark.parametrize("ways", [("first", "each"), ("each", "first")])
+def test_of_two_runs_at_once_one_delivers(ways: tuple[str, str], net: Callable[..., Any]) -> None:
+    with FaultServer({"data": (Wait(0.15), b"354 go\r\n")}) as server:
+        call = {"live": True, "domain": route(IPS[0]), "network": net(server)}
+        runs = [sk.send(mail(), **call, mx=mx, background=True) for mx in ways]
+        ends = pd.concat([run.wait() for run in runs])  # type: ignore[union-attr]  # Runs, no frames
+        assert sorted(ends.outcome) == ["accepted", "withheld"]
+        assert set(ends.stage) == {"body"}, "both had come to the message, and one dot was held back"
+        assert bodies(server) == 1
 
 
 # ---- no row is lost ---------------------------------------------------------------------------------------------
@@ -288,3 +300,82 @@ def test_a_broken_proxy_is_no_servers_refusal(name: str, net: Callable[..., Any]
 
 def test_we_greet_with_the_address_we_speak_from() -> None:
     assert own_ip(sk.internet(source_ip="127.0.0.9"), "127.0.0.1") == "127.0.0.9"
+
+
+# ---- a plan sees what came of its last session, and holds nothing up ---------------------------------------------
+NOT_TAKEN: dict[str, Acts] = {
+    "421": (b"421 4.3.2 shutting down\r\n", CLOSE),
+    "451 and the end": (b"451 4.3.0 no\r\n", CLOSE),
+    "451 and 221 at once": (b"451 4.3.0 no\r\n221 bye\r\n", CLOSE),
+}
+
+
+@pytest.mark.parametrize("name", NOT_TAKEN)
+def test_what_was_deferred_at_the_dot_goes_to_the_next_server(name: str, net: Callable[..., Any]) -> None:
+    with FaultServer({"dot": NOT_TAKEN[name]}) as one, FaultServer({}) as two:
+        frame = sk.send(mail(), A, live=True, domain=route(*IPS), network=net(one, two))
+    assert list(frame.outcome) == ["deferred", "accepted"], "withheld as sent before, and nobody has it"
+
+
+def test_the_casebook_is_free_while_a_plan_waits_for_dns(
+    net: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(*_: Any) -> MxRoute:
+        with closing(sqlite3.connect(tmp_path / "c.sqlite", timeout=0)) as base:
+            base.execute("begin immediate")  # OperationalError: database is locked
+        return route(IPS[0])
+
+    monkeypatch.setattr("smtpkit.watching.find_route", found)
+    with FaultServer({}) as one:
+        frame = sk.watch(route(IPS[0]), network=net(one), every=0.01, rounds=2, clear=3, zones=[])
+    assert list(frame.outcome) == ["passed", "passed"]
+
+
+# ---- our own side, and a careless user's ------------------------------------------------------------------------
+def test_a_host_without_ipv4_greets_with_its_ipv6_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpkit.probing.own_ip", lambda _, far="192.0.2.1": "fd00::5" if ":" in far else None)
+    assert our_helo(None, sk.internet()) == "[IPv6:fd00::5]", "servers refuse [127.0.0.1]"
+
+
+def test_a_system_without_ipv6_has_no_ipv6_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def without(family: int, *more: Any) -> socket.socket:
+        return real(family if family == socket.AF_INET else 99, *more)  # OSError: no such family
+
+    monkeypatch.setattr("smtpkit.network.socket.socket", without)
+    assert own_ip(sk.internet(), "2001:db8::1") is None
+
+
+def test_a_source_address_that_is_not_ours_is_told(net: Callable[..., Any]) -> None:
+    with FaultServer({}) as server:
+        frame = sk.probe(route(IPS[0]), network=net(server, source_ip="203.0.113.9"), rounds=1)
+    assert list(frame.error) == ["unreachable"]
+    assert "source_ip=203.0.113.9" in frame.why[0]
+
+
+def test_another_working_directory_is_no_other_casebook(
+    net: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    with FaultServer({}) as server:
+        run = sk.probe(route(IPS[0]), network=net(server, casebook="c.sqlite"), rounds=1, background=True)
+        monkeypatch.chdir(tmp_path / "other")
+        assert len(run.wait()) == 1
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_a_watch_ends_where_no_mail_is_taken(net: Callable[..., Any]) -> None:
+    run = sk.watch(route(status="null"), network=net(), every=0.01, zones=[], background=True)
+    assert list(run.wait(5).error) == ["null_mx"]  # type: ignore[union-attr]  # a Run
+
+
+def test_a_watch_does_not_wait_for_a_clock_that_was_ahead(net: Callable[..., Any], tmp_path: Path) -> None:
+    with FaultServer({}) as server:
+        call = {"network": net(server), "every": 0.01, "clear": 9, "rounds": 1, "zones": []}
+        sk.watch(route(IPS[0]), **call)
+        with closing(sqlite3.connect(tmp_path / "c.sqlite")) as base, base:
+            base.execute("update attempts set result = json_set(result, '$.started_at', '2099-01-01T00:00:00Z')")
+        run = sk.watch(route(IPS[0]), **call, background=True)
+        assert len(run.wait(5)) == 1  # type: ignore[union-attr]  # a Run
