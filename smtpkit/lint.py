@@ -59,11 +59,6 @@ def _shown(part: Any) -> Iterator[Any]:
         yield from _shown(inner)
 
 
-def _defects(part: Any) -> list[Any]:
-    part.get_payload(decode=True)  # only then base64 is looked at
-    return list(part.defects)
-
-
 class Reading:
     """A message's octets read once: fields, texts, and the checks on them."""
 
@@ -152,7 +147,9 @@ class Reading:
         yield "control_characters", odd, ", ".join(odd) or "none", "warn"
         kinds = [kind for kind, text, _ in self.texts if text.strip()]
         yield "text_alternative", "html" in kinds and "plain" not in kinds, ", ".join(kinds) or "no text", "warn"
-        torn = ", ".join(type(fault).__name__ for part in _shown(self.mail) for fault in _defects(part))
+        parts = list(_shown(self.mail))
+        _ = [part.get_payload(decode=True) for part in parts]  # only then base64 is looked at
+        torn = ", ".join(type(fault).__name__ for part in parts for fault in part.defects)
         yield "mime", torn, torn or "whole", "warn"
 
     def _sizes(self) -> Iterator[Found]:
