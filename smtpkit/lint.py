@@ -52,15 +52,6 @@ def tags(record: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in reversed(parts)}
 
 
-def _uncommented(text: str) -> str:
-    """Without comments, which may hold comments (RFC 5322 3.2.2)."""
-    depth, kept = 0, ""
-    for piece in re.findall(r"[()]|[^()]+", text):
-        kept += piece if not depth and piece not in "()" else ""
-        depth = max(0, depth + (piece == "(") - (piece == ")"))
-    return kept
-
-
 def _shown(part: Any) -> Iterator[Any]:
     """The parts that a reader shows; letters within the letter are attachments."""
     yield part
@@ -106,7 +97,9 @@ class Reading:
         # RFC 2047 6.2: a field is parsed, then decoded
         raw = re.findall(rb"(?im)^from[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", self.header)
         text = re.sub(r'"(?:[^"\\]|\\.)*"|=\?\S*?\?=', "", decode(b",".join(raw).replace(b"\r\n", b"")))
-        boxes = [box for box in _uncommented(text).split(",") if box.strip()]
+        for _ in range(9):  # comments may hold comments (RFC 5322 3.2.2)
+            text = re.sub(r"\([^()]*\)", "", text)
+        boxes = [box for box in text.split(",") if box.strip()]
         if len(boxes) != 1 or len(set(re.findall(r"@([\w-]+(?:\.[\w-]+)+)", boxes[0].lower()))) > 1:
             return None  # of "a@x <a@y>" some readers take the first
         named = re.search(r"<([^<>]*)>", boxes[0])
@@ -153,8 +146,11 @@ class Reading:
         odd = [f"U+{ord(hit[0]):04X} in {place}" for place, text in places if (hit := _CONTROL.search(text))]
         yield "control_characters", odd, ", ".join(odd) or "none", "warn"
         kinds = [kind for kind, text, _ in self.texts if text.strip()]
-        bad = "html" in kinds and "plain" not in kinds
-        yield "text_alternative", bad, ", ".join(kinds) or "no text", "warn"
+        yield "text_alternative", "html" in kinds and "plain" not in kinds, ", ".join(kinds) or "no text", "warn"
+        parts = list(_shown(self.mail))
+        _ = [part.get_payload(decode=True) for part in parts]  # only then base64 is looked at
+        torn = ", ".join(type(fault).__name__ for part in parts for fault in part.defects)
+        yield "mime", torn, torn or "whole", "warn"
 
     def _sizes(self) -> Iterator[Found]:
         size, most = len(self.octets), min(self.size_limit or 25 * MB, 25 * MB)

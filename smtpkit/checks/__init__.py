@@ -78,9 +78,7 @@ def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any,
     sender = getattr(message, "sender", None) if mail_from is None else mail_from
     local, _, path = (sender or "").strip().strip("<>").rpartition("@")
     greeting = helo_name(helo) if helo else net.helo
-    if selector is not None and not re.fullmatch(r"[\w-]+(?:\.[\w-]+)*", str(selector)):
-        raise refuse("selector", selector, "is no DKIM selector", "write it as in s= of a signature, such as 's1'")
-    selector = re.sub(r"(?i)\._domainkey(\..*)?\Z", "", selector or "") or None
+    selector = re.sub(r"(?i)\._domainkey(\..*)?\Z", "", host_name("selector", selector)) if selector else None
     who = Sender(name, net, ip, greeting, name, selector, octets)
     if path:
         return who._replace(mail_from=host_name("mail_from", path), local=local or "postmaster")

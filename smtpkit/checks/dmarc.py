@@ -20,8 +20,7 @@ WEAKER = {"reject": "quarantine", "quarantine": "none", "none": "none"}  # t=y, 
 Told = tuple[str, str]
 """A result of SPF or DKIM, and the domain that it holds for."""
 _LEAKS = (dkim.DKIMException, ValueError, LookupError, TypeError, AssertionError)  # what dkimpy's parsers raise
-_KEYLESS = "the key is "
-"""So begins why a signature fails that has no key to be held against: the message may be as it was sent."""
+_CHANGED = "changed: "  # so begins why a signature fails that is good in itself
 _SERVICES = re.compile(r"(?i);\s*s\s*=[^;]*|^\s*s\s*=[^;]*;")  # dkimpy knows no list of services
 _VERSION = re.compile(r"\s*[vV]\s*=\s*DMARC1\s*(;|$)")  # RFC 9989 4.8: the value exactly so
 
@@ -36,34 +35,36 @@ def key(answer: Answer) -> tuple[str, str]:
         _, size, kind, _ = dkim.evaluate_pk("the key", _SERVICES.sub("", said).encode("utf-8", "surrogateescape"))
     except _LEAKS as error:
         broken = str(error) or "no such key can be read"
-    broken = broken or _not_for_mail(tag)
+    broken = broken or _useless(tag)
     broken = f"{len(answer.rows)} records at one name" if len(answer.rows) > 1 else broken
     faults = {"revoked": tag.get("p") == "" and len(answer.rows) == 1, "broken": broken}
     faults |= {"weak": size < 1024, "short": size < 2048} if kind == b"rsa" else {}
-    faults |= {"test": "y" in tag.get("t", "").lower().split(":"), "ok": True}
+    faults |= {"test": "y" in _listed(tag, "t", ""), "ok": True}
     return next(filter(faults.get, faults)), f"{broken or f'{kind.decode()}, {size} bits'}: {said}"
 
 
-def _not_for_mail(tag: dict[str, str]) -> str:
-    services = tag.get("s", "*").lower().replace(" ", "").split(":")
-    return "" if {"email", "*"} & set(services) else f"s={tag['s']}: the key is not for email"
+def _listed(tag: dict[str, str], name: str, default: str) -> list[str]:
+    return re.split(r"\s*:\s*", tag.get(name, default).strip().lower())
+
+
+def _useless(tag: dict[str, str]) -> str:
+    """What a key says of itself that makes it none for mail (RFC 6376 3.6.1, RFC 8301)."""
+    if not {"email", "*"} & set(_listed(tag, "s", "*")):
+        return f"s={tag['s']}: the key is not for email"
+    return "" if "sha256" in _listed(tag, "h", "sha256") else f"h={tag['h']}: the key is not for SHA-256"
 
 
 def _unfit(sign: dict[str, str], key: dict[str, str]) -> str:
     """Why a signature does not count with this key, however right it is (RFC 6376 3.6.1, 6.1.1, RFC 8301)."""
-    if "from" not in re.split(r"\s*:\s*", sign.get("h", "").strip().lower()):
+    if "from" not in _listed(sign, "h", ""):
         return f"h={sign.get('h', '')}: From is not signed, so anybody may write it"
     if re.fullmatch("[0-9]{1,12}", end := sign.get("x", "")) and int(end) < time.time():  # dkimpy gives 10 h more
         return f"x={end}: expired on {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(int(end)))} UTC"
-    algorithm, flags = sign.get("a", "").lower(), key.get("t", "").lower().replace(" ", "").split(":")
-    if algorithm.endswith("-sha1"):
-        return f"{algorithm}: receivers must not verify SHA-1 (RFC 8301)"
-    if "h" in key and algorithm.rpartition("-")[2] not in key["h"].lower().replace(" ", "").split(":"):
-        return f"the key takes h={key['h']}, the signature has {algorithm}"
+    if sign.get("a", "").lower().endswith("-sha1"):
+        return f"{sign['a']}: receivers must not verify SHA-1 (RFC 8301)"
     whose = sign.get("i", "").rpartition("@")[2].lower()
-    if "s" in flags and whose not in ("", sign.get("d", "").lower()):
-        return f"the key says t=s, and i= names {whose}"
-    return _not_for_mail(key)
+    strict = "s" in _listed(key, "t", "") and whose not in ("", sign.get("d", "").lower())
+    return f"the key says t=s, and i= names {whose}" if strict else ""
 
 
 def verify(octets: bytes, network: Any) -> Iterator[tuple[str, str, str, str]]:
@@ -71,9 +72,9 @@ def verify(octets: bytes, network: Any) -> Iterator[tuple[str, str, str, str]]:
     for index, tag in enumerate(Reading(octets).signatures):
         domain, selector = tag.get("d", "").lower(), tag.get("s", "")
         answer = network.resolve(f"{selector}._domainkey.{domain}", "TXT")
-        (finding, _), unfit = key(answer), _unfit(tag, tags(answer.rows[0])) if answer.rows else ""
+        finding, unfit = key(answer)[0], _unfit(tag, tags(answer.rows[0])) if answer.rows else ""
         if finding in ("missing", "revoked", "broken"):  # of several records the first is one or the other
-            unfit = f"{_KEYLESS}{finding}: see dkim_key"
+            unfit = f"the key is {finding}: see dkim_key"
         found = ("fail", unfit) if unfit else _verified(octets, index, answer)
         if found[0] == "pass" and "l" in tag:
             found = "pass", f"verified, but l={tag['l']}: text may be appended unseen (RFC 6376 8.2)"
@@ -86,8 +87,8 @@ def _verified(octets: bytes, index: int, answer: Answer) -> tuple[str, str]:
     try:
         good = dkim.DKIM(octets, minkey=1024).verify(index, dnsfunc=lambda name, timeout=5: key)
     except _LEAKS as error:
-        return "fail", f"{type(error).__name__}: {error}"
-    return ("pass", "verified") if good else ("fail", "body or signed header changed, or another key")
+        return "fail", f"{_CHANGED if 'body hash mismatch' in str(error) else ''}{type(error).__name__}: {error}"
+    return ("pass", "verified") if good else ("fail", f"{_CHANGED}a signed header, or signed with another key")
 
 
 class Walk(NamedTuple):
@@ -175,7 +176,8 @@ def rows(who: Sender) -> Iterator[Row]:
     if who.octets is not None and not signed:
         yield say("dkim", "none", who.domain, "the message has no DKIM-Signature")
     for domain, name, result, why in signed:
-        yield say("dkim", "keyless" if why.startswith(_KEYLESS) else result, f"d={domain} s={name}", why)
+        unfit = result == "fail" and not why.startswith(_CHANGED)
+        yield say("dkim", "unfit" if unfit else result, f"d={domain} s={name}", why)
     yield _record(who.domain, who.network)
     yield _judged(who, [(result, domain) for domain, _, result, _ in signed])
 

@@ -49,9 +49,7 @@ def lookup(
     network, wanted = chosen(network), None if zones is None else set(zones)
     subject = str(sending_ip(subject, "subject")) if numeric(subject) else host_name("subject", subject)
     if strange := (wanted or set()) - {row["zone"] for row in catalogue("dnsbl_zones.csv")}:
-        raise refuse(
-            "zones", sorted(strange), "are not in data/dnsbl_zones.csv", "write one such as zen.spamhaus.org"
-        )
+        raise refuse("zones", sorted(strange), "are not in data/dnsbl_zones.csv", "write such as zen.spamhaus.org")
     asked = [row for row in _alive(network, numeric(subject)) if wanted is None or row["zone"] in wanted]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         made = list(pool.map(lambda row: _ask(row, subject, network), asked))
@@ -154,10 +152,12 @@ def rows(who: Sender) -> Iterator[Row]:
 
 
 def _grave(row: Any) -> str:
-    """The finding of a listing: of this sender, of its neighbourhood, or praise."""
+    """The finding of a listing: of this sender, of its neighbourhood, of a range that sends no mail, or praise."""
     zone = next(one for one in catalogue("dnsbl_zones.csv") if one["zone"] == row.zone)
     if zone["kind"] == "white_ip" or re.match("good|neutral|trust", row.meaning):
         return "white"
+    if all(word.startswith(("PBL", "policy")) for word in row.meaning.split(", ")):
+        return "range"
     policy = zone["kind"] in ("netblock", "asn") or re.match("policy|bounces", zone["listing_type"])
     return "policy" if policy else "listed"
 

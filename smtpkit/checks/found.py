@@ -115,7 +115,8 @@ def _told(found: Sequence[Row], need: str) -> str:
     asked = {row: row.subject.partition(" in ") for row in found if row.check == check}
     said = [row for row, (host, _, zone) in asked.items() if not word or (numeric(host) and word in zone)]
     told = ["unknown" if row.evidence in _ABSENT and row.status == "pass" else row.status for row in said]
-    status = (min if check == "dkim" else max)(told, key=_GRAVITY.index, default="unknown")  # RFC 6376 6.1
+    any_will_do = check in ("dkim", "dkim_key")  # RFC 6376 6.1
+    status = (min if any_will_do else max)(told, key=_GRAVITY.index, default="unknown")
     return "pass" if need.endswith("~") and status == "warn" else status
 
 
@@ -126,7 +127,7 @@ def rules(found: Sequence[Row]) -> Iterator[Row]:
         told = {need.rstrip("~"): _told(found, need) for need in needs}
         status = (min if "|" in rule["needs"] else max)(told.values(), key=_GRAVITY.index, default="unknown")
         says = ", ".join(f"{name} {was}" for name, was in told.items()) or "cannot be seen from here"
-        advice = f"Answered with {rule['codes']}" if rule["codes"] and status in ("warn", "fail") else ""
+        advice = f"Answered with {rule['codes']}" if rule["codes"] and status == "fail" else ""
         subject = f"{rule['provider']}, {rule['applies']} mail: {rule['requirement']}"
         source = f"{rule['source']} ({rule['dated']}, {rule['confidence']})"
         yield Row("rule", subject, status, says, advice, source)

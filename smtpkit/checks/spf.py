@@ -196,7 +196,6 @@ def _record(domain: str, network: Any) -> Row:
         "too_many": total > MOST_TERMS,
         "everybody": passing,
         "unread": any(": DNS " in note for note in notes),
-        "includes": any(not re.search(r"^redirect=|depends on the message$", note) for note in notes),
         "limits": len(lost) == len(ends),
         "ptr": any(term.lstrip("-~?").startswith("ptr") for term in top),
         "open_end": not any(term in ("-all", "~all") or term.startswith("redirect=") for term in top),

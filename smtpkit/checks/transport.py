@@ -89,14 +89,12 @@ def _policy(text: str, route: MxRoute) -> str:
     age, mode = told.get("max_age", ""), told.get("mode", "")
     if told.get("version") != "STSv1" or not re.fullmatch(r"\d{1,10}", age) or int(age) > LONGEST_AGE:
         return "broken"
-    if mode in ("enforce", "testing") and not patterns:
-        return "broken"
+    good = {"enforce": "ok", "testing": "testing", "none": "off"}.get(mode, "broken")
+    if mode not in ("enforce", "testing"):
+        return good
     covered = all({host.name, f"*.{host.name.partition('.')[2]}"} & patterns for host in route.hosts)
-    if mode in ("enforce", "testing") and route.status in ("servfail", "timeout"):
-        return "unreadable"
-    if mode in ("enforce", "testing") and not covered:
-        return "mismatch"
-    return {"enforce": "ok", "testing": "testing", "none": "off"}.get(mode, "broken")
+    unread = route.status in ("servfail", "timeout")
+    return "broken" if not patterns else "unreadable" if unread else good if covered else "mismatch"
 
 
 def _tlsa(who: Sender, route: MxRoute, host: MxHost) -> Row:
