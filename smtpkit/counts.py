@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from smtpkit.address import ip_or_none
 from smtpkit.errors import listed, refuse
 
 Z95 = 1.959963984540054
@@ -19,7 +20,9 @@ BRIEF = 600
 """Seconds: a frame that lasts no longer has its times told with their seconds, in verdicts and in charts."""
 OURS = ("guard", "paced", "interrupted", "stopped")
 """Errors that we made ourselves: such a row says nothing about a server."""
+_TEXTS = "mx_ip code error outcome domain recipient_domain recipient sender_ip seen_ip local_ip session".split()
 _EARLY = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail")
+_DEPTH = dict.fromkeys(_EARLY[:-1], 0) | dict.fromkeys(("mail", "rcpt"), 1) | dict.fromkeys(("data", "body"), 2)
 _WORD = {"accepted": "ok", "passed": "ok", "deferred": "deferred", "rejected": "refused"}
 _WORD |= {"failed": "silent", "unknown": "silent"}
 _WORDS = ["ok", "deferred", "refused", "silent"]
@@ -81,18 +84,51 @@ def sessions(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with rows of one session counted once up to MAIL: one refused connection is one refusal.
 
     Rows that were decided at RCPT or later stay, one a recipient; so do rows without `session`. An attempt that two
-    joined frames hold (`attempt_id`) counts once.
+    joined frames hold (`attempt_id`) counts once. Blank texts are missing, of an address the first spelling stands.
 
     >>> len(sessions(pd.DataFrame({"session": ["a", "a", "b"], "stage": ["banner", "banner", "rcpt"]})))
     2
     """
+    frame = _tidy(frame)
     if {"attempt_id", "mx_ip"} <= set(frame):
         again = frame.duplicated(["attempt_id", "mx_ip"]) & frame.attempt_id.notna()
         frame = frame[~again] if again.any() else frame
     if not {"session", "stage"} <= set(frame):
         return frame
     early = frame.stage.astype("object").isin(_EARLY) & frame.session.notna()
-    return frame[~(early & frame.session.where(early).duplicated())]
+    where = [name for name in ("session", "mx_ip") if name in frame]  # people number theirs from 1 for each server
+    return frame[~(early & frame[where].where(early).duplicated())]
+
+
+def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table that people made themselves, as far as its texts tell rows apart."""
+    texts = {name: frame[name] for name in _TEXTS if name in frame and frame[name].dtype in (object, "str")}
+    found = {name: text.mask(blank) for name, text in texts.items() if (blank := text.eq("")).any()}
+    if "mx_ip" in texts:
+        given = found.get("mx_ip", texts["mx_ip"])
+        known = {ip: ip_or_none(str(ip).strip()) or ip for ip in given.dropna().unique()}
+        first = {address: str(ip).strip() for ip, address in reversed(known.items())}
+        if any(ip != first[address] for ip, address in known.items()):
+            found["mx_ip"] = given.map({ip: first[address] for ip, address in known.items()})
+    return frame.assign(**found) if found else frame
+
+
+def depths(stage: pd.Series) -> np.ndarray:
+    """How far attempts got, as numbers: up to EHLO and AUTH, to MAIL or RCPT, to DATA; not told: as far as any.
+
+    >>> depths(pd.Series(["ehlo", "rcpt", "body", None])).tolist()
+    [0.0, 1.0, 2.0, 9.0]
+    """
+    return stage.astype("object").map(_DEPTH).fillna(9).to_numpy("float64")
+
+
+def as_far(depth: np.ndarray, failed: np.ndarray) -> np.ndarray:
+    """True where an attempt got as far as most of the failed ones: who passed EHLO says nothing of RCPT.
+
+    >>> as_far(np.array([1.0, 0.0, 1.0]), np.array([True, False, False])).tolist()
+    [True, False, True]
+    """
+    return np.asarray(depth >= (np.median(depth[failed]) if failed.any() else 0))
 
 
 def moments(given: pd.Series) -> pd.Series:

@@ -328,10 +328,16 @@ def allowed(scale: Scale, f: Found) -> bool:
         return True
     if f.dimension != "sender_ip" and not (like_with_like(scale, f) and crossed(scale, f)):
         return False
-    rest = ~np.isin(scale.codes[f.dimension], f.values)
+    rest = ~np.isin(scale.codes[f.dimension], f.values) & (like_us(scale, f) | (f.kind != "mx_block"))
     if f.dimension == "backend":  # one part of an address only, beside a part that answers
         rest &= np.isin(scale.server, scale.server[f.mask]) & (scale.codes["backend"] >= 0) & (scale.voice < 0)
     return int(rest.sum()) >= 1 + (f.dimension != "backend")
+
+
+def like_us(scale: Scale, f: Found) -> Array:
+    """Rows from our addresses that the cell's came from; a server over IPv6 never sees our IPv4 address."""
+    us, family = (np.isin(scale.codes[name], scale.codes[name][f.mask]) for name in ("sender_ip", "family"))
+    return us if f.dimension == "pair" else us | family if f.dimension == "mx_ip" else np.ones(scale.n, bool)
 
 
 def outlasts(scale: Scale, f: Found) -> bool:

@@ -51,6 +51,8 @@ class Reading:
             self._code(name, self.column(*columns.split()))
         if (self.codes["domain"] < 0).all():
             self._code("domain", self.column("mx_host").str.replace(r"^[^.]*\.", "", regex=True))
+        own = self.column("sender").str.extract(r"@([^@<>\s]+)>?$")[0]
+        self._code("sender_domain", self.column("sender_domain").fillna(own).str.lower())
         self._whom()
         got = self.voice < 0
         hosts = [self.column(name) for name in ("reply_host", "banner_host", "ehlo_host")]  # one way to name it
@@ -58,6 +60,7 @@ class Reading:
         for name, two in _JOINED.items():
             self._join(name, *two.split())
         self.site, self.slow = self._sites(), self._slow()
+        self.codes["family"] = self.road % 2
         self.told: dict[tuple[bool, bool, bytes], tuple[list[Found], int]] = {}  # weighed so far
 
     def column(self, *names: str) -> pd.Series:
@@ -133,6 +136,15 @@ class Reading:
         """The rows that failed (or were slow) because of it."""
         f = f.detail.get("suspect", f)
         return np.asarray(f.mask & np.isin(self.said(f), f.voices))
+
+    def as_far(self, failed: Array) -> Array:
+        """All failures, and what got as far as most of these."""
+        return (self.voice >= 0) | counts.as_far(self.depth, failed & (self.voice >= 0))
+
+    @cached_property
+    def depth(self) -> Array:
+        """How far each row got."""
+        return counts.depths(self.column("stage"))
 
     def named(self, f: Found) -> tuple[str, ...]:
         """The names of an explanation's values; of pairs the MX IPs."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from smtpkit.address import ip_or_none, is_told
-from smtpkit.counts import BRIEF, endings, moments, sessions, unfinished, wilson
+from smtpkit.counts import BRIEF, as_far, depths, endings, moments, sessions, unfinished, wilson
 from smtpkit.drawing import CROSS, WORDS, inert
 from smtpkit.errors import refuse
 from smtpkit.voices import hear
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST, FILL = 20, 12
 """Rows drawn one by one, at most; how many are left where there are more, if the accused need no more."""
 _READ = """started_at mx_pref code mx_ip mx_host sender_ip seen_ip local_ip outcome error reason domain source asked
-attempt_id reply_host banner_host ehlo_host recipient recipient_domain""".split()
+attempt_id stage reply_host banner_host ehlo_host recipient recipient_domain""".split()
 _WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS[:4], strict=True))
 _KEY = {"mx_ip": "ip", "sender_ip": "sender", "backend": "backend", "recipient": "recipient"}
 _HEAD = {"ip": "MX IP", "sender": "from", "backend": "back end", "recipient": "recipient"}
@@ -48,6 +48,8 @@ class Rows:
         made &= f.dated
         f["told"] = told(f, self.causes)
         self.word, f["hit"] = _hits(f, self.causes, judged=diagnosis is not None)
+        if self.causes and self.word != "slow":
+            made &= f.word.ne("accepted") | as_far(depths(f.stage), f.hit.to_numpy(bool))
         keys = [unit] if unit else self._unit(order)
         self.unit = _HEAD[keys[0]]
         f["key"] = f[keys[0]].fillna("?").str.cat([f[key].fillna("?") for key in keys[1:]], sep=" ")

@@ -1,0 +1,108 @@
+"""Verdicts that compared unlike with unlike: EHLO with RCPT, IPv4 with IPv6, a blank with a name."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import smtpkit as sk
+from smtpkit.rows import Rows
+
+NO = {"code": 554, "reply": "554 5.7.1 Your IP is blacklisted", "outcome": "rejected"}
+V6 = ["192.0.2.10", "2001:db8::10", "192.0.2.11", "2001:db8::11"]
+US, US6 = "198.51.100.1", "2001:db8:9::1"
+
+
+def tries(n: int, bad: Any, ips: Any = 4, gap: float = 60, late: float = 0, **more: Any) -> pd.DataFrame:
+    """`n` tries in turn at the MX IPs, up to RCPT; `bad(number)` says which are refused."""
+    names = ips if isinstance(ips, list) else [f"192.0.2.{10 + i}" for i in range(ips)]
+    at = pd.Timestamp("2026-11-24 08:00", tz="UTC") + pd.Timedelta(seconds=late)
+    rows = []
+    for i in range(n):
+        row = {"started_at": at + pd.Timedelta(seconds=gap * i), "mx_ip": names[i % len(names)]}
+        row |= {"domain": "daum.example", "stage": "rcpt", "code": 250, "reply": "250 ok", "outcome": "passed"}
+        rows.append(row | {k: v(i) if callable(v) else v for k, v in more.items()} | (NO if bad(i) else {}))
+    return pd.DataFrame(rows)
+
+
+def ehlo(n: int) -> pd.DataFrame:
+    return tries(n, lambda i: False, stage="ehlo")
+
+
+@pytest.mark.parametrize(
+    ("probe", "mail", "kind", "said"),
+    [
+        (80, tries(20, lambda i: True, ["192.0.2.12"], late=30), "provider_block", "20 of 20 attempts"),
+        (160, tries(40, lambda i: True, gap=240, late=30), "provider_block", "40 of 40 attempts"),
+        (160, tries(40, lambda i: i % 4 == 2, gap=240, late=30), "mx_block", "10 of 10 attempts"),
+    ],
+    ids=["mail to one server only", "all servers refuse", "one server refuses"],
+)
+def test_a_probe_that_ended_at_ehlo_clears_nobody_of_rcpt(
+    probe: int, mail: pd.DataFrame, kind: str, said: str
+) -> None:
+    found = sk.diagnose(pd.concat([ehlo(probe), mail], ignore_index=True))
+    assert [cause.kind for cause in found.causes] == [kind]
+    assert said in found.verdict and f"of {probe}" not in found.verdict
+
+
+def test_a_letter_counts_as_its_verdict_does() -> None:
+    mail = tries(40, lambda i: i % 4 == 2, gap=240, late=30)
+    frame = pd.concat([ehlo(160), mail], ignore_index=True)
+    lines = Rows(frame, sk.diagnose(frame), order="rate").lines
+    assert lines[["k", "n"]].iloc[0].tolist() == [10, 10] and lines.n.sum() == 40
+
+
+def test_a_server_over_ipv6_is_not_told_from_our_address_there() -> None:
+    over6 = tries(80, lambda i: i % 2 == 1, V6)
+    found = sk.diagnose(over6.assign(sender_ip=[US, US6] * 40))
+    assert [(c.kind, c.values) for c in found.causes] == [("sender_ip_block", (US6,))]
+    assert found.confidence > 0.9
+    found = sk.diagnose(over6)
+    assert found.causes[0].confidence < 0.8 and found.more_probes == {}
+    assert "may be our own address there that is refused" in found.verdict
+
+
+def test_one_server_over_ipv6_is_told_where_a_sibling_there_takes_mail() -> None:
+    found = sk.diagnose(tries(160, lambda i: i % 4 == 1, V6))
+    assert [(c.kind, c.values) for c in found.causes] == [("mx_block", (V6[1],))] and found.confidence > 0.9
+
+
+def test_one_of_our_addresses_at_a_receiver_with_one_server_is_told() -> None:
+    us = [US, "198.51.100.2", "198.51.100.3"]
+    found = sk.diagnose(tries(60, lambda i: i % 3 == 0, ["192.0.2.10"], sender_ip=lambda i: us[i % 3]))
+    assert [(c.kind, c.values) for c in found.causes] == [("sender_ip_block", (US,))]
+    assert found.confidence > 0.9 and found.more_probes == {}
+
+
+PLAIN = tries(60, lambda i: i % 4 == 2)[["started_at", "mx_ip", "code", "reply"]]
+BAD = PLAIN.code.ne(250)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        PLAIN.drop(columns=["code", "reply"]).assign(error=np.where(BAD, "timeout", "")),
+        PLAIN.drop(columns=["code", "reply"]).assign(outcome="", error=np.where(BAD, "timeout", ""), code=""),
+        PLAIN.assign(recipient=np.where(BAD, "", "a@daum.example")),
+        PLAIN.assign(sender_ip=np.where(BAD, "", US)),
+        PLAIN.assign(mx_ip=PLAIN.mx_ip.where(PLAIN.index % 8 < 4, PLAIN.mx_ip + " ")),
+        PLAIN.assign(session=PLAIN.index // 4, stage="mail"),
+    ],
+    ids=["error", "outcome, code and error", "recipient", "sender_ip", "mx_ip with a blank", "sessions of rounds"],
+)
+def test_a_blank_is_no_name_and_no_error(table: pd.DataFrame) -> None:
+    if "outcome" in table:
+        table["outcome"] = np.where(BAD, "", "accepted")
+    found = sk.diagnose(table)
+    assert [(c.dimension, c.values) for c in found.causes] == [("mx_ip", ("192.0.2.12",))]
+    assert "15 of 15 attempts" in found.verdict and "of 45" in found.verdict and found.confidence > 0.9
+
+
+def test_an_ipv6_address_has_one_spelling() -> None:
+    table = tries(160, lambda i: i % 4 == 1, V6).assign(
+        mx_ip=lambda t: t.mx_ip.where(t.index % 8 < 4, t.mx_ip.str.upper())
+    )
+    assert sk.diagnose(table).causes[0].values == (V6[1],)
+    assert len(sk.counts.by_ip(table)) == 4
