@@ -23,6 +23,13 @@ _JOINED = {"pair": "sender_ip mx_ip", "envelope": "sender recipient", "triplet":
 _JOINED |= {"triplet_ip": "triplet mx_ip"}
 
 
+def sender_domain(rows: pd.DataFrame) -> pd.Series:
+    """Our envelope domain of each row."""
+    given = rows.reindex(columns=["sender_domain", "sender"]).astype("str")
+    own = given.sender.str.extract(r"@([^@<>\s]+)>?\s*$")[0]
+    return given.sender_domain.fillna(own).str.lower()
+
+
 class Reading:
     """A frame's evidence, one row a try, in order of time; columns as codes (-1: missing) with their names.
 
@@ -51,8 +58,7 @@ class Reading:
             self._code(name, self.column(*columns.split()))
         if (self.codes["domain"] < 0).all():
             self._code("domain", self.column("mx_host").str.replace(r"^[^.]*\.", "", regex=True))
-        own = self.column("sender").str.extract(r"@([^@<>\s]+)>?$")[0]
-        self._code("sender_domain", self.column("sender_domain").fillna(own).str.lower())
+        self._code("sender_domain", sender_domain(self.rows))
         self._whom()
         got = self.voice < 0
         hosts = [self.column(name) for name in ("reply_host", "banner_host", "ehlo_host")]  # one way to name it

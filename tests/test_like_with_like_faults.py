@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
+from smtpkit import attempts
 from smtpkit.rows import Rows
 
 NO = {"code": 554, "reply": "554 5.7.1 Your IP is blacklisted", "outcome": "rejected"}
@@ -106,3 +107,34 @@ def test_an_ipv6_address_has_one_spelling() -> None:
     )
     assert sk.diagnose(table).causes[0].values == (V6[1],)
     assert len(sk.counts.by_ip(table)) == 4
+
+
+OURS = ["bad.example", "good.example", "fine.example"]
+OF = {"sender": lambda i: f"u@{OURS[i % 3]}", "sender_ip": US}
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("554 5.7.23 SPF validation failed", "auth_failure"), ("554 5.7.1 Rejected", "provider_block")],
+)
+def test_mail_of_one_of_our_domains_is_told_apart(said: str, kind: str) -> None:
+    frame = tries(120, lambda i: i % 3 == 0, **OF).replace(NO["reply"], said)
+    found = sk.diagnose(frame)
+    assert [(c.kind, dict(c.only_for)) for c in found.causes] == [(kind, {"sender_domain": ("bad.example",)})]
+    assert "refused mail from bad.example in 40 of 40" in found.verdict
+    assert "our other domains 0 of 80" in found.verdict
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"),
+    [
+        ("en", ["our mail from bad.example", "0 of 80 refused from our 2 other domains"]),
+        ("ko", ["다른 발신 도메인 2개"]),
+    ],
+)
+def test_a_letter_of_one_domain_counts_the_others(lang: Any, words: list[str], tmp_path: Any) -> None:
+    frame = tries(120, lambda i: i % 3 == 0, **OF).replace(NO["reply"], "554 5.7.1 Rejected")
+    frame = attempts.frame(frame.assign(attempt_id=[f"a{i}" for i in range(120)]).to_dict("records"))
+    sk.report(sk.diagnose(frame), tmp_path / "x.md", lang=lang)
+    text = (tmp_path / "x.md").read_text("utf-8")
+    assert all(word in text for word in words), text
