@@ -34,8 +34,8 @@ _SHOWN = ("n", "failed", "as_cause", "rate", "low", "high", "accused")
 class Cause:
     """One thing that makes mail fail, and what it follows; kinds and dimensions: data/diagnosis.json.
 
-    only_for: where alone it holds, `{"sender_ip": ("198.51.100.8",)}`, sender_domain, vantage or family. onset, recovery (UTC): None reaches the
-    frame's end. recoveries: by MX IP, None: still refuses. evidence: the frame's rows that failed so.
+    only_for: where alone it holds, `{"sender_ip": ("198.51.100.8",)}`, or sender_domain, vantage, family. onset,
+    recovery (UTC): None reaches the frame's end. recoveries: by MX IP, None: still refuses. evidence: the rows.
 
     >>> Cause("mx_block", "mx_ip", ("192.0.2.14",), confidence=0.97)
     Cause mx_block: mx_ip 192.0.2.14 (confidence 0.97)
@@ -196,8 +196,8 @@ def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
     if told and (f.kind == "local_path" or f.score < (SECOND_SERVER if f.dimension in _SERVERS else SECOND)):
         return False
     alike = [g for g in told if g.kind == f.kind and np.isin(read.site[g.mask], read.site[f.mask]).any()]
-    same = all(f.dimension == g.dimension and set(f.voices) <= set(g.voices) for g in alike)  # in the same words
-    return not alike or (same and f.dimension in _SERVERS and not any(set(f.values) & set(g.values) for g in alike))
+    others = all(f.dimension == g.dimension and not set(f.values) & set(g.values) for g in alike)
+    return not alike or (others and f.dimension in _SERVERS)
 
 
 def _again(read: Reading, f: Found, told: Sequence[Found]) -> Array:
@@ -236,10 +236,12 @@ def _fair(read: Reading, f: Found, sure: float, there: float) -> tuple[Found, fl
         return _nobody(f, "suspect"), min(sure, CAP)
     if not _confirmed(read, f):
         sure = min(sure, CAP)
-    rest = np.unique(read.codes["family"][verdicts.rest_of(read, f)])
-    if f.dimension == "mx_ip" and f.kind == "mx_block" and (read.codes["sender_ip"][f.mask] < 0).all():
-        if len(rest) and not np.isin(rest, read.codes["family"][f.mask]).any():
-            return replace(f, detail={**f.detail, "unlike": True}), min(sure, CAP)
+    rest, six = verdicts.rest_of(read, f), read.codes["family"]
+    unlike = (
+        rest.any() and not np.isin(six[rest], six[f.mask]).any() and (read.codes["sender_ip"][f.mask] < 0).all()
+    )
+    if f.dimension == "mx_ip" and f.kind == "mx_block" and unlike:  # our address in that family may be it
+        return replace(f, detail={**f.detail, "unlike": True}), min(sure, CAP)
     if f.kind == "local_path" or 2 * np.count_nonzero(failed & read.mute) < np.count_nonzero(failed):
         return f, sure
     accused = np.isin(read.codes["mx_ip"], f.values) & (f.dimension == "mx_ip")
@@ -370,7 +372,7 @@ def _edge(read: Reading, parts: list[Found], last: bool) -> int | None:
 
 
 def _ours(read: Reading, f: Found) -> Found:
-    """Narrowed to those of our addresses or domains that alone fail so, while others get through to the same receivers."""
+    """Narrowed to those of our addresses or domains that alone fail so, while others get through there."""
     bad = read.explained(f)
     rows, told = np.flatnonzero(bad), priors()["ours"].get(f.kind, ())
     name = next((name for name in told if (read.codes[name][bad] >= 0).all()), None)

@@ -57,6 +57,9 @@ def _healthy(read: Reading, sure: float) -> str:
     failed, n, ips = int((read.voice >= 0).sum()), len(read.t), len(read.names["mx_ip"])
     where = f"{n:,} {_unit(read)} at {ips} MX IP{'s' * (ips != 1)}"
     doubt = "" if sure >= SURE else " This is not enough evidence to rule out one that fails now and then."
+    none = (read.voice >= 0) & (read.codes["mx_ip"] < 0)
+    errors = one_line(", ".join(read.column("error")[none].dropna().unique()) or "no error told")
+    doubt = priors()["say"]["unnamed"].format(n=f"{none.sum():,}", errors=errors) * bool(none.any()) + doubt
     said = priors()["say"]["no_pattern" if failed else "clean"]
     return str(said.format(failed=f"{failed:,}", where=where, doubt=doubt))
 
