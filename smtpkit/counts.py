@@ -55,8 +55,9 @@ def _endings(frame: pd.DataFrame) -> np.ndarray:
         raise refuse("columns", list(frame), "say nothing of an ending", "bring outcome, code or error")
     code = _get(frame, "code")
     first = pd.to_numeric(code, errors="coerce").to_numpy("float64", na_value=np.nan) // 100
-    text = code[np.isnan(first)].dropna().astype("str")  # of millions of rows the few
-    for odd in text[text.str.match(r"\s*\d{3}\D")]:
+    vague = np.isnan(first) & _get(frame, "outcome").isna().to_numpy()
+    text = code[vague].dropna().astype("str")  # of millions of rows the few
+    for odd in text[text.str.match(r"(?i)\s*(?!nan|none|null|n/a)\w\S")]:
         raise refuse("code", odd, "is no number", READ)
     word = np.select([(first == 2) | (first == 3), first == 4, first == 5], [0, 1, 2], 3)
     place, outcomes = pd.factorize(_get(frame, "outcome"))
@@ -95,9 +96,10 @@ def sessions(frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame[~again] if again.any() else frame
     if not {"session", "stage"} <= set(frame):
         return frame
-    early = frame.stage.astype("object").isin(_EARLY) & frame.session.notna()
+    again = (frame.stage.astype("object").isin(_EARLY) & frame.session.notna()).to_numpy(bool, copy=True)
     where = [name for name in ("session", "mx_ip") if name in frame]  # people number theirs from 1 for each server
-    return frame[~(early & frame[where].where(early).duplicated())]
+    again[again] = frame.loc[again, where].duplicated()
+    return frame[~again]
 
 
 def _tidy(frame: pd.DataFrame) -> pd.DataFrame:

@@ -26,8 +26,9 @@ _JOINED |= {"triplet_ip": "triplet mx_ip"}
 def sender_domain(rows: pd.DataFrame) -> pd.Series:
     """Our envelope domain of each row."""
     given = rows.reindex(columns=["sender_domain", "sender"]).astype("str")
-    own = given.sender.str.extract(r"@([^@<>\s]+)>?\s*$")[0]
-    return given.sender_domain.fillna(own).str.lower()
+    senders = pd.Series(given.sender[given.sender_domain.isna()].dropna().unique(), dtype="str")
+    own = dict(zip(senders, senders.str.extract(r"@([^@<>\s]+)>?\s*$")[0], strict=True))
+    return given.sender_domain.fillna(given.sender.map(own).astype("str")).str.lower()
 
 
 class Reading:

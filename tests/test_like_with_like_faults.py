@@ -145,3 +145,25 @@ def test_a_letter_of_one_domain_counts_the_others(lang: Any, words: list[str], t
     sk.report(sk.diagnose(frame), tmp_path / "x.md", lang=lang)
     text = (tmp_path / "x.md").read_text("utf-8")
     assert all(word in text for word in words), text
+
+
+def test_two_stale_servers_that_refuse_in_other_words_are_both_told() -> None:
+    frame = tries(200, lambda i: i % 4 == 2)
+    limit = {"code": 421, "reply": "421 4.7.0 too many connections from your IP", "outcome": "deferred"}
+    frame.loc[frame.mx_ip.eq("192.0.2.11"), list(limit)] = list(limit.values())
+    found = sk.diagnose(frame)
+    assert {c.values for c in found.causes} == {("192.0.2.12",), ("192.0.2.11",)}
+    assert found.verdict.count("50 of 50 attempts") == 2
+    assert "failed otherwise" not in found.verdict
+
+
+def test_what_never_had_a_server_is_told_of_none() -> None:
+    lost = tries(15, lambda i: True, gap=240, late=30).assign(mx_ip=None, code=None, outcome="failed", reply=None)
+    frame = pd.concat([tries(60, lambda i: False), lost.assign(stage="dns", error="dns_servfail")])
+    assert "15 name no MX IP (dns_servfail)" in sk.diagnose(frame).verdict
+
+
+@pytest.mark.parametrize("code", ["OK", "2.0.0", "sent", "5.7.1 no"])
+def test_a_code_that_is_a_word_is_refused(code: str) -> None:
+    with pytest.raises(sk.errors.InvalidInput, match="is no number"):
+        sk.diagnose(PLAIN.assign(code=PLAIN.code.astype(str).replace("250", code)))
