@@ -124,15 +124,6 @@ def depths(stage: pd.Series) -> np.ndarray:
     return stage.astype("object").map(_DEPTH).fillna(9).to_numpy("float64")
 
 
-def as_far(depth: np.ndarray, failed: np.ndarray) -> np.ndarray:
-    """True where an attempt got as far as most of the failed ones: who passed EHLO says nothing of RCPT.
-
-    >>> as_far(np.array([1.0, 0.0, 1.0]), np.array([True, False, False])).tolist()
-    [True, False, True]
-    """
-    return np.asarray(depth >= (np.median(depth[failed]) if failed.any() else 0))
-
-
 def moments(given: pd.Series) -> pd.Series:
     """Times as UTC, as pandas or ISO 8601 write them (no zone: UTC), or numbers since 1970: seconds down to ns.
 

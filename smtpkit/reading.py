@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from smtpkit import counts
 from smtpkit.errors import refuse
@@ -111,17 +113,11 @@ class Reading:
 
     def _sites(self) -> Array:
         """A number for each row's receiver: domains and MX addresses that hang together."""
-        domain, ip = self.codes["domain"], self.codes["mx_ip"]
-        some = len(self.names["domain"])
-        site = pd.Series(np.where(domain < 0, (some + ip) * (some > 0), domain))
-        keys = [pd.Series(code).where(code >= 0) for code in (ip, domain)]
-        while True:
-            new = site
-            for key in keys:  # the smallest number of all that share an address, of all that share a domain
-                new = new.groupby(key).transform("min").fillna(new)
-            if new.equals(site):
-                return np.asarray(np.unique(site, return_inverse=True)[1])
-            site = new
+        some, domain, ip = len(self.names["domain"]), self.codes["domain"], self.codes["mx_ip"]
+        both, size = (domain >= 0) & (ip >= 0), some + len(self.names["mx_ip"]) + 1
+        edges = coo_array((both[both], (domain[both], some + ip[both])), shape=(size, size))
+        part = connected_components(edges, directed=False)[1] * (some > 0)
+        return np.asarray(np.unique(part[np.where(domain < 0, some + ip, domain)], return_inverse=True)[1])
 
     def _slow(self) -> Array:
         """0 where an attempt that got through took over 4 times its stage's median, and 0.25 s; else -1."""
@@ -145,8 +141,9 @@ class Reading:
         return np.asarray(f.mask & np.isin(self.said(f), f.voices))
 
     def as_far(self, failed: Array) -> Array:
-        """All failures, and what got as far as most of these."""
-        return (self.voice >= 0) | counts.as_far(self.depth, failed & (self.voice >= 0))
+        """All failures, and what got as far as most of these: who passed EHLO says nothing of RCPT."""
+        deep = self.depth[failed & (self.voice >= 0)]
+        return np.asarray((self.voice >= 0) | (self.depth >= (np.median(deep) if len(deep) else 0)))
 
     @cached_property
     def depth(self) -> Array:
