@@ -131,8 +131,6 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
             chosen[same[0]] = _several(read, f.kind, [told[same[0]], f])[0], chosen[same[0]][1]
         elif f.kind != "inconclusive" and _news(read, f, told):
             chosen.append((f, c))
-        elif (again := rows & _again(read, f, told)).any():  # what is left of servers that are told hides others
-            rows = again
         else:
             doubtful.append(f)  # that receiver is asked no further
             here = set(read.site[rows].tolist())
@@ -198,13 +196,6 @@ def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
     alike = [g for g in told if g.kind == f.kind and np.isin(read.site[g.mask], read.site[f.mask]).any()]
     others = all(f.dimension == g.dimension and not set(f.values) & set(g.values) for g in alike)
     return not alike or (others and f.dimension in _SERVERS)
-
-
-def _again(read: Reading, f: Found, told: Sequence[Found]) -> Array:
-    """The rows of servers of which the same is told already."""
-    same = [g.values for g in told if (g.kind, g.dimension) == (f.kind, f.dimension) and g.dimension in _SERVERS]
-    codes = read.codes.get(f.dimension, np.full(len(read.t), -1))
-    return np.isin(codes, [v for values in same for v in values])
 
 
 def _apart(read: Reading, keep: Array, f: Found, found: list[Found]) -> Found:
