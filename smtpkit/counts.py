@@ -121,7 +121,7 @@ def depths(stage: pd.Series) -> np.ndarray:
     >>> depths(pd.Series(["ehlo", "rcpt", "body", None])).tolist()
     [0.0, 1.0, 2.0, 9.0]
     """
-    return stage.astype("object").map(_DEPTH).fillna(9).to_numpy("float64")
+    return np.asarray(stage.astype("object").map(_DEPTH).fillna(9).to_numpy("float64"))
 
 
 def moments(given: pd.Series) -> pd.Series:

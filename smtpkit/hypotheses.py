@@ -393,8 +393,7 @@ def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
         score = f.score + scale.says(kind, f.voices)
         if len(best) < KEPT or score > best[-1][0]:
             best.append((score, f))
-            best.sort(key=lambda x: -x[0])
-            del best[KEPT:]
+            best[:] = sorted(best, key=lambda x: -x[0])[:KEPT]
     few = [replace(f, kind=kind) for (kind, *_), best in kept.items() for _, f in best]
     timed = [g for f in few if f.kind in scale.p["timed"] and "cell" not in f.detail for g in cuts(scale, f)]
     judged = [scale.judge(f) for f in (*few, *timed)]

@@ -160,7 +160,7 @@ def rest_of(read: Reading, f: Found) -> Array:
     if "rest" in f.detail:
         return np.asarray(f.detail["rest"])
     if f.dimension in ("time", "domain") or f.kind == "delist_propagation":
-        return ~f.mask & like & (same | (inside.all() or f.dimension != "time"))
+        return np.asarray(~f.mask & like & (same | (inside.all() or f.dimension != "time")))
     since = when.min() if f.onset is not None else -np.inf
     until = when.max() if f.recovery is not None else np.inf
     if f.dimension in ("mx_ip", "backend", "pair"):  # who is not known, or accused as well, is no sibling
