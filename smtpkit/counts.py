@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from smtpkit.address import ip_or_none
 from smtpkit.errors import listed, refuse
 
 Z95 = 1.959963984540054
@@ -19,7 +20,9 @@ BRIEF = 600
 """Seconds: a frame that lasts no longer has its times told with their seconds, in verdicts and in charts."""
 OURS = ("guard", "paced", "interrupted", "stopped")
 """Errors that we made ourselves: such a row says nothing about a server."""
+_TEXTS = "mx_ip code error outcome domain recipient_domain recipient sender_ip seen_ip local_ip session".split()
 _EARLY = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail")
+_DEPTH = dict.fromkeys(_EARLY[:-1], 0) | dict.fromkeys(("mail", "rcpt"), 1) | dict.fromkeys(("data", "body"), 2)
 _WORD = {"accepted": "ok", "passed": "ok", "deferred": "deferred", "rejected": "refused"}
 _WORD |= {"failed": "silent", "unknown": "silent"}
 _WORDS = ["ok", "deferred", "refused", "silent"]
@@ -52,8 +55,9 @@ def _endings(frame: pd.DataFrame) -> np.ndarray:
         raise refuse("columns", list(frame), "say nothing of an ending", "bring outcome, code or error")
     code = _get(frame, "code")
     first = pd.to_numeric(code, errors="coerce").to_numpy("float64", na_value=np.nan) // 100
-    text = code[np.isnan(first)].dropna().astype("str")  # of millions of rows the few
-    for odd in text[text.str.match(r"\s*\d{3}\D")]:
+    vague = np.isnan(first) & _get(frame, "outcome").isna().to_numpy()
+    text = code[vague].dropna().astype("str")  # of millions of rows the few
+    for odd in text[text.str.match(r"(?i)\s*(?!nan|none|null|n/a)\w\S")]:
         raise refuse("code", odd, "is no number", READ)
     word = np.select([(first == 2) | (first == 3), first == 4, first == 5], [0, 1, 2], 3)
     place, outcomes = pd.factorize(_get(frame, "outcome"))
@@ -81,20 +85,45 @@ def sessions(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with rows of one session counted once up to MAIL: one refused connection is one refusal.
 
     Rows that were decided at RCPT or later stay, one a recipient; so do rows without `session`. An attempt that two
-    joined frames hold (`attempt_id`) counts once.
+    joined frames hold (`attempt_id`) counts once. Blank texts are missing, of an address the first spelling stands.
 
     >>> len(sessions(pd.DataFrame({"session": ["a", "a", "b"], "stage": ["banner", "banner", "rcpt"]})))
     2
     """
     for name in frame.columns[frame.columns.duplicated()]:
         raise refuse("column", name, "is there twice", "keep one of them")
+    frame = _tidy(frame)
     if {"attempt_id", "mx_ip"} <= set(frame):
         again = frame.duplicated(["attempt_id", "mx_ip"]) & frame.attempt_id.notna()
         frame = frame[~again] if again.any() else frame
     if not {"session", "stage"} <= set(frame):
         return frame
-    early = frame.stage.astype("object").isin(_EARLY) & frame.session.notna()
-    return frame[~(early & frame.session.where(early).duplicated())]
+    again = (frame.stage.astype("object").isin(_EARLY) & frame.session.notna()).to_numpy(bool, copy=True)
+    where = [name for name in ("session", "mx_ip") if name in frame]  # people number theirs from 1 for each server
+    again[again] = frame.loc[again, where].duplicated()
+    return frame[~again]
+
+
+def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table that people made themselves, as far as its texts tell rows apart."""
+    texts = {name: frame[name] for name in _TEXTS if name in frame and frame[name].dtype in (object, "str")}
+    found = {name: text.mask(blank) for name, text in texts.items() if (blank := text.eq("")).any()}
+    if "mx_ip" in texts:
+        given = found.get("mx_ip", texts["mx_ip"])
+        known = {ip: ip_or_none(str(ip).strip()) or ip for ip in given.dropna().unique()}
+        first = {address: str(ip).strip() for ip, address in reversed(known.items())}
+        if any(ip != first[address] for ip, address in known.items()):
+            found["mx_ip"] = given.map({ip: first[address] for ip, address in known.items()})
+    return frame.assign(**found) if found else frame
+
+
+def depths(stage: pd.Series) -> np.ndarray:
+    """How far attempts got, as numbers: up to EHLO and AUTH, to MAIL or RCPT, to DATA; not told: as far as any.
+
+    >>> depths(pd.Series(["ehlo", "rcpt", "body", None])).tolist()
+    [0.0, 1.0, 2.0, 9.0]
+    """
+    return np.asarray(stage.astype("object").map(_DEPTH).fillna(9).to_numpy("float64"))
 
 
 def moments(given: pd.Series) -> pd.Series:

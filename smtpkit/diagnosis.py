@@ -34,8 +34,8 @@ _SHOWN = ("n", "failed", "as_cause", "rate", "low", "high", "accused")
 class Cause:
     """One thing that makes mail fail, and what it follows; kinds and dimensions: data/diagnosis.json.
 
-    only_for: where alone it holds, `{"sender_ip": ("198.51.100.8",)}`. onset, recovery (UTC): None reaches the
-    frame's end. recoveries: by MX IP, None: still refuses. evidence: the frame's rows that failed so.
+    only_for: where alone it holds, `{"sender_ip": ("198.51.100.8",)}`, or sender_domain, vantage, family. onset,
+    recovery (UTC): None reaches the frame's end. recoveries: by MX IP, None: still refuses. evidence: the rows.
 
     >>> Cause("mx_block", "mx_ip", ("192.0.2.14",), confidence=0.97)
     Cause mx_block: mx_ip 192.0.2.14 (confidence 0.97)
@@ -131,8 +131,6 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
             chosen[same[0]] = _several(read, f.kind, [told[same[0]], f])[0], chosen[same[0]][1]
         elif f.kind != "inconclusive" and _news(read, f, told):
             chosen.append((f, c))
-        elif (again := rows & _again(read, f, told)).any():  # what is left of servers that are told hides others
-            rows = again
         else:
             doubtful.append(f)  # that receiver is asked no further
             here = set(read.site[rows].tolist())
@@ -196,15 +194,8 @@ def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
     if told and (f.kind == "local_path" or f.score < (SECOND_SERVER if f.dimension in _SERVERS else SECOND)):
         return False
     alike = [g for g in told if g.kind == f.kind and np.isin(read.site[g.mask], read.site[f.mask]).any()]
-    same = all(f.dimension == g.dimension and set(f.voices) <= set(g.voices) for g in alike)  # in the same words
-    return not alike or (same and f.dimension in _SERVERS and not any(set(f.values) & set(g.values) for g in alike))
-
-
-def _again(read: Reading, f: Found, told: Sequence[Found]) -> Array:
-    """The rows of servers of which the same is told already."""
-    same = [g.values for g in told if (g.kind, g.dimension) == (f.kind, f.dimension) and g.dimension in _SERVERS]
-    codes = read.codes.get(f.dimension, np.full(len(read.t), -1))
-    return np.isin(codes, [v for values in same for v in values])
+    others = all(f.dimension == g.dimension and not set(f.values) & set(g.values) for g in alike)
+    return not alike or (others and f.dimension in _SERVERS)
 
 
 def _apart(read: Reading, keep: Array, f: Found, found: list[Found]) -> Found:
@@ -236,6 +227,12 @@ def _fair(read: Reading, f: Found, sure: float, there: float) -> tuple[Found, fl
         return _nobody(f, "suspect"), min(sure, CAP)
     if not _confirmed(read, f):
         sure = min(sure, CAP)
+    rest, six = verdicts.rest_of(read, f), read.codes["family"]
+    unlike = (
+        rest.any() and not np.isin(six[rest], six[f.mask]).any() and (read.codes["sender_ip"][f.mask] < 0).all()
+    )
+    if f.dimension == "mx_ip" and f.kind == "mx_block" and unlike:  # our address in that family may be it
+        return replace(f, detail={**f.detail, "unlike": True}), min(sure, CAP)
     if f.kind == "local_path" or 2 * np.count_nonzero(failed & read.mute) < np.count_nonzero(failed):
         return f, sure
     accused = np.isin(read.codes["mx_ip"], f.values) & (f.dimension == "mx_ip")
@@ -263,6 +260,7 @@ def _confirmed(read: Reading, f: Found) -> bool:
     each = read.codes[f.dimension] if f.dimension in read.codes else read.number("size_bytes")
     order = np.lexsort((~so, ~here))  # of each try's retries one row: at this receiver, that failed so, if any
     once = order[np.unique(read.mail[order], return_index=True)[1]]
+    here &= read.as_far(so & f.mask)
     here &= read.first_try if f.dimension in _SERVERS else np.isin(np.arange(len(here)), once)
     k, n, cell, tests = (so & here & f.mask).sum(), here.sum(), (here & f.mask).sum(), len(np.unique(each[here]))
     return bool(hypergeom.sf(k - 1, n, (so & here).sum(), cell) * tests < 0.05)
@@ -275,7 +273,8 @@ def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
     found, considered, wide = list[Found](), 0, dict[tuple[str, int], Found]()
     for site in sick[np.argsort(-times, kind="stable")][:SITES].tolist():
         for slow in (False, True):
-            rows = np.flatnonzero(keep & (read.site == site) & ((read.voice < 0) | (not slow)))
+            here = keep & (read.site == site)
+            rows = np.flatnonzero(here & (read.voice < 0) if slow else here & read.as_far(here))
             if slow and np.count_nonzero(read.slow[rows] >= 0) < 3:
                 continue
             made, count = _explained(read, rows, slow, alone)
@@ -364,14 +363,16 @@ def _edge(read: Reading, parts: list[Found], last: bool) -> int | None:
 
 
 def _ours(read: Reading, f: Found) -> Found:
-    """Narrowed to those of our addresses that alone fail so, while others get through to the same receivers."""
+    """Narrowed to those of our addresses or domains that alone fail so, while others get through there."""
     bad = read.explained(f)
-    name = "sender_ip" if (read.codes["sender_ip"][bad] >= 0).all() else "vantage"
-    us, rows = read.codes[name], np.flatnonzero(bad)
-    if f.kind not in priors()["ours"] or not len(rows) or (us[bad] < 0).any():
+    rows, told = np.flatnonzero(bad), priors()["ours"].get(f.kind, ())
+    name = next((name for name in told if (read.codes[name][bad] >= 0).all()), None)
+    if name is None or not len(rows):
         return f
+    us = read.codes[name]
     mine, row = np.isin(us, us[bad]), np.arange(len(bad))
-    asked = (us >= 0) & (row >= rows[0]) & (row <= rows[-1]) & np.isin(read.site, read.site[bad])
+    first, last = 0 if f.onset is None else rows[0], row[-1] if f.recovery is None else rows[-1]
+    asked = (us >= 0) & (row >= first) & (row <= last) & np.isin(read.site, read.site[bad])
     asked &= bad | read.replied
     if hypergeom.sf(len(rows) - 1, asked.sum(), len(rows), (asked & mine).sum()) > 0.01:
         return f

@@ -17,20 +17,12 @@ STAGE_TIMES = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail", "
 
 
 def queue_id(text: str) -> str | None:
-    """The receiver's queue id in a final reply.
-
-    >>> queue_id("2.0.0 Ok: queued as 4XkP2q3Zr1z9tQ")
-    '4XkP2q3Zr1z9tQ'
-    """
+    """The receiver's queue id in a final reply."""
     return next((match[1] for pattern in _QUEUE_IDS if (match := pattern.search(text))), None)
 
 
 def seen_ip(text: str) -> str | None:
-    """The address that a server says it sees us at, as in `250-mx1 Hello c.example [198.51.100.7]`.
-
-    >>> seen_ip("mx1.example Hello c.example [198.51.100.7]")
-    '198.51.100.7'
-    """
+    """The address that a server says it sees us at, as in `250-mx1 Hello c.example [198.51.100.7]`."""
     found = (ip_or_none(match[1]) for match in _BRACKETED.finditer(re.sub(r"(?i)\bhost \S+\[", "", text)))
     return next((str(ip) for ip in found if ip), None)
 

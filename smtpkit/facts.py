@@ -22,7 +22,7 @@ from smtpkit.diagnosis import Cause, Diagnosis
 from smtpkit.drawing import WORDS
 from smtpkit.escape import one_line, visible
 from smtpkit.hypotheses import rates
-from smtpkit.reading import Reading
+from smtpkit.reading import Reading, sender_domain
 
 LINES, NEAR = 5, pd.Timedelta("15min")
 """Refusals quoted, with as many acceptances beside them, and how near in time these must be."""
@@ -43,6 +43,7 @@ class Facts:
         known = "attempt_id at back domain ip host backend us word told hit theirs accused counted".split()
         found = self.view.facts[known].assign(ours=self.view.facts.sender)
         self.all = f = found.merge(table.drop(columns="domain"), on="attempt_id", validate="one_to_one")
+        f["sender_domain"] = sender_domain(f)
         mine, self.rate = f.counted & self._marked(f), dict[str, Any]()
         apart = [one for one in getattr(diagnosis, "causes", ()) if one is not cause]
         like = self._siblings(f, mine, apart)
@@ -61,7 +62,10 @@ class Facts:
         """The accused's rows: as the charts mark them, or all of the domain or sender IP that is named there."""
         if self.cause is None or f.accused.any():
             return f.accused
-        marked, columns = f.theirs, {"domain": f.domain, "sender_ip": f.ours, "mx_ip": f.ip}
+        marked, columns = (
+            f.theirs,
+            {"domain": f.domain, "sender_ip": f.ours, "mx_ip": f.ip, "sender_domain": f.sender_domain},
+        )
         for name, values in {self.cause.dimension: self.cause.values, **self.cause.only_for}.items():
             marked = marked & columns[name].isin(values) if name in columns else marked
         return marked

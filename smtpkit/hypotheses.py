@@ -1,9 +1,8 @@
 """hypotheses: the explanations that compete for one site's failures, each with its score.
 
-An explanation is a cell of attempts (a server's, a recipient's, a stretch of time) in which failures of one or
-two voices have a cause of their own; all else is noise. Its score is the log of how much likelier the failures
-are so than as noise alone, less the price of every choice made. Not here: voices of replies (voices), frames
-(reading), second causes (diagnosis), words (verdicts).
+An explanation is a cell of attempts (a server's, a stretch of time) in which failures of one or two voices have a
+cause of their own; all else is noise. Score: the log of how much likelier the failures are so than as noise, less
+the price of every choice made. Not here: voices (voices), frames (reading), causes (diagnosis), words (verdicts).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -282,10 +281,8 @@ def first_contacts(scale: Scale) -> Iterator[Found]:
     """Rows within a delay of the first contact of sender and recipient with the site, or with that server."""
     delays = scale.p["delays"]
     for key in ("triplet", "triplet_ip"):
-        codes = np.unique(scale.codes[key], return_inverse=True)[1]
-        first = np.full(int(codes.max()) + 1, np.inf)
-        np.minimum.at(first, codes, scale.t)
-        step = np.searchsorted(delays, scale.t - first[codes]).astype(float)
+        first, codes = np.unique(scale.codes[key], return_index=True, return_inverse=True)[1:]
+        step = np.searchsorted(delays, scale.t - scale.t[first][codes]).astype(float)
         known = (scale.codes[key] >= 0) | (scale.codes[key] < 0).all()
         value = np.where((step < len(delays)) & known, -step, np.nan)
         for f in ordered(scale, "greylisting", "none", value, np.log(2)):
@@ -348,9 +345,13 @@ def outlasts(scale: Scale, f: Found) -> bool:
 
 
 def crossed(scale: Scale, f: Found) -> bool:
-    """Whether pairs, if it is some, are all of their MX IPs with all of their sender IPs, as they are told."""
+    """Whether pairs, if it is some, are all of their MX IPs with all of their sender IPs, as they are told; and
+    who blocks has a sibling that our same address asked: over IPv6 that is never the one that IPv4 servers see."""
     theirs, ours = (len(np.unique(scale.codes[side][f.mask])) for side in ("mx_ip", "sender_ip"))
-    return f.dimension != "pair" or theirs * ours == len(f.values)
+    us, family = (np.isin(scale.codes[name], scale.codes[name][f.mask]) for name in ("sender_ip", "family"))
+    rest = ~np.isin(scale.codes[f.dimension], f.values) & (us if f.dimension == "pair" else us | family)
+    alone = f.kind == "mx_block" and f.dimension != "backend" and not rest.any()
+    return not alone and (f.dimension != "pair" or theirs * ours == len(f.values))
 
 
 def like_with_like(scale: Scale, f: Found) -> bool:
@@ -392,8 +393,7 @@ def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
         score = f.score + scale.says(kind, f.voices)
         if len(best) < KEPT or score > best[-1][0]:
             best.append((score, f))
-            best.sort(key=lambda x: -x[0])
-            del best[KEPT:]
+            best[:] = sorted(best, key=lambda x: -x[0])[:KEPT]
     few = [replace(f, kind=kind) for (kind, *_), best in kept.items() for _, f in best]
     timed = [g for f in few if f.kind in scale.p["timed"] and "cell" not in f.detail for g in cuts(scale, f)]
     judged = [scale.judge(f) for f in (*few, *timed)]

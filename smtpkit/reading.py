@@ -24,6 +24,14 @@ _JOINED = {"pair": "sender_ip mx_ip", "envelope": "sender recipient", "triplet":
 _JOINED |= {"triplet_ip": "triplet mx_ip"}
 
 
+def sender_domain(rows: pd.DataFrame) -> pd.Series:
+    """Our envelope domain of each row."""
+    given = rows.reindex(columns=["sender_domain", "sender"]).astype("str")
+    senders = pd.Series(given.sender[given.sender_domain.isna()].dropna().unique(), dtype="str")
+    own = dict(zip(senders, senders.str.extract(r"@([^@<>\s]+)>?\s*$")[0], strict=True))
+    return given.sender_domain.fillna(given.sender.map(own).astype("str")).str.lower()
+
+
 class Reading:
     """A frame's evidence, one row a try, in order of time; columns as codes (-1: missing) with their names.
 
@@ -52,6 +60,7 @@ class Reading:
             self._code(name, self.column(*columns.split()))
         if (self.codes["domain"] < 0).all():
             self._code("domain", self.column("mx_host").str.replace(r"^[^.]*\.", "", regex=True))
+        self._code("sender_domain", sender_domain(self.rows))
         self._whom()
         got = self.voice < 0
         hosts = [self.column(name) for name in ("reply_host", "banner_host", "ehlo_host")]  # one way to name it
@@ -59,6 +68,7 @@ class Reading:
         for name, two in _JOINED.items():
             self._join(name, *two.split())
         self.site, self.slow = self._sites(), self._slow()
+        self.codes["family"] = self.road % 2
         self.told: dict[tuple[bool, bool, bytes], tuple[list[Found], int]] = {}  # weighed so far
 
     def column(self, *names: str) -> pd.Series:
@@ -126,6 +136,16 @@ class Reading:
         """The rows that failed (or were slow) because of it."""
         f = f.detail.get("suspect", f)
         return np.asarray(f.mask & np.isin(self.said(f), f.voices))
+
+    def as_far(self, failed: Array) -> Array:
+        """All failures, and what got as far as most of these: who passed EHLO says nothing of RCPT."""
+        deep = self.depth[failed & (self.voice >= 0)]
+        return np.asarray((self.voice >= 0) | (self.depth >= (np.median(deep) if len(deep) else 0)))
+
+    @cached_property
+    def depth(self) -> Array:
+        """How far each row got."""
+        return counts.depths(self.column("stage"))
 
     def named(self, f: Found) -> tuple[str, ...]:
         """The names of an explanation's values; of pairs the MX IPs."""

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from smtpkit.address import ip_or_none, is_told
-from smtpkit.counts import BRIEF, endings, moments, sessions, unfinished, wilson
+from smtpkit.counts import BRIEF, depths, endings, moments, sessions, unfinished, wilson
 from smtpkit.drawing import CROSS, WORDS, inert
 from smtpkit.errors import refuse
 from smtpkit.voices import hear
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST, FILL, TALL = 20, 12, 40
 """Rows drawn one by one, at most; how many are left where there are more, and if the accused need more of them."""
 _READ = """started_at mx_pref code mx_ip mx_host sender_ip seen_ip local_ip outcome error reason domain source asked
-attempt_id reply_host banner_host ehlo_host recipient recipient_domain""".split()
+attempt_id stage reply_host banner_host ehlo_host recipient recipient_domain""".split()
 _WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS[:4], strict=True))
 _KEY = {"mx_ip": "ip", "sender_ip": "sender", "backend": "backend", "recipient": "recipient"}
 _BARE = r"\d{4}-\d\d-\d\d([ T][\d:.]*)?"
@@ -51,6 +51,9 @@ class Rows:
         made &= f.dated
         f["told"] = told(f, self.causes)
         self.word, f["hit"] = _hits(f, self.causes, judged=diagnosis is not None)
+        if self.causes and self.word != "slow":
+            depth = pd.Series(depths(f.stage))
+            made &= f.word.ne("accepted") | ~depth.lt(depth[f.hit].median())
         keys = [unit] if unit else self._unit(order)
         self.unit = _HEAD[keys[0]]
         f["key"] = f[keys[0]].fillna("?").str.cat([f[key].fillna("?") for key in keys[1:]], sep=" ")

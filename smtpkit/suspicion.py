@@ -45,11 +45,7 @@ class Judgement:
 
 
 def judge(refused: ArrayLike, asked: ArrayLike, shut: ArrayLike = False) -> Judgement:
-    """The judgement on `refused` of `asked` sessions (... x servers); who is `shut` is not to be asked.
-
-    >>> judge([0, 0, 0, 5], [2, 2, 2, 5]).named.tolist()
-    [False, False, False, True]
-    """
+    """The judgement on `refused` of `asked` sessions (... x servers); who is `shut` is not to be asked."""
     k, n = np.asarray(refused, np.int64), np.asarray(asked, np.int64)
     bits = int(max(n.max(), 15)).bit_length()
     stale, rest, guilt, clean = [table[k, n] for table in _tables(bits)] if bits < 9 else _logs(k, n)

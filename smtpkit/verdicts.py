@@ -57,6 +57,9 @@ def _healthy(read: Reading, sure: float) -> str:
     failed, n, ips = int((read.voice >= 0).sum()), len(read.t), len(read.names["mx_ip"])
     where = f"{n:,} {_unit(read)} at {ips} MX IP{'s' * (ips != 1)}"
     doubt = "" if sure >= SURE else " This is not enough evidence to rule out one that fails now and then."
+    none = (read.voice >= 0) & (read.codes["mx_ip"] < 0)
+    errors = one_line(", ".join(read.column("error")[none].dropna().unique()) or "no error told")
+    doubt = priors()["say"]["unnamed"].format(n=f"{none.sum():,}", errors=errors) * bool(none.any()) + doubt
     said = priors()["say"]["no_pattern" if failed else "clean"]
     return str(said.format(failed=f"{failed:,}", where=where, doubt=doubt))
 
@@ -76,6 +79,7 @@ def _one(read: Reading, f: Found, sure: float) -> str:
     if fields["n2"] == "0" and ";" in text:
         text = text.partition(";")[0] + "; there is nothing to compare with."
     later = texts.get(f"{f.kind}_later", "") * (fields["n2"] == "0")
+    text += texts["unlike"] * ("unlike" in f.detail)
     text += texts["uncontrolled"] * bool({"uncontrolled", "path"} & set(f.detail)) + later
     return ("" if sure >= SURE else "Not enough evidence yet: ") + str(text.format(**fields))
 
@@ -150,12 +154,13 @@ def _of_detail(read: Reading, f: Found) -> dict[str, object]:
 
 def rest_of(read: Reading, f: Found) -> Array:
     """What the cell is compared with: the receiver's other attempts in the same time; else all others."""
-    same = np.isin(read.site, read.site[f.mask]) & ((f.kind != "mx_slow") | (read.voice < 0))
+    like = read.voice < 0 if f.kind == "mx_slow" else read.as_far(read.explained(f))
+    same = np.isin(read.site, read.site[f.mask]) & like
     inside, when = f.detail.get("cell", f.mask), read.t[f.mask]
     if "rest" in f.detail:
         return np.asarray(f.detail["rest"])
     if f.dimension in ("time", "domain") or f.kind == "delist_propagation":
-        return ~f.mask & (same | (inside.all() or f.dimension != "time"))
+        return np.asarray(~f.mask & like & (same | (inside.all() or f.dimension != "time")))
     since = when.min() if f.onset is not None else -np.inf
     until = when.max() if f.recovery is not None else np.inf
     if f.dimension in ("mx_ip", "backend", "pair"):  # who is not known, or accused as well, is no sibling
@@ -177,7 +182,9 @@ def _others(read: Reading, f: Found, rest: Array) -> str:
     if f.dimension == "pair":
         return "all other pairs of address and MX IP"
     if "ours" in f.detail:
-        return "our other addresses"
+        return "our other domains" if "sender_domain" in f.detail["ours"] else "our other addresses"
+    if f.kind == "auth_failure":
+        return "before that"
     if f.dimension not in ("mx_ip", "backend"):
         return "otherwise" if np.isin(read.site[rest], read.site[f.mask]).any() else "other receivers"
     m = len(np.unique(read.codes[f.dimension][rest]))
@@ -222,7 +229,7 @@ def more_probes(
     rest's rate; a sibling needs 5 clean ones to exclude, at 95 %, that it refuses half.
     """
     unsure = [f.detail.get("suspect", f) for f, c in chosen if c < SURE]
-    servers = [f for f in unsure if f.dimension in ("mx_ip", "pair")]
+    servers = [f for f in unsure if f.dimension in ("mx_ip", "pair") and "unlike" not in f.detail]
     if not servers and (chosen or (sure >= SURE and len(np.unique(read.site)) > 1)):
         return {}
     here = np.isin(read.site, read.site[np.any([f.mask for f in servers], axis=0)]) if servers else read.t < np.inf

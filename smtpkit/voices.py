@@ -32,11 +32,7 @@ def priors() -> dict[str, Any]:
 
 
 def sound(text: str, code: int, enhanced: str = "", stage: str = "", ours: str = "", reason: str = "") -> str:
-    """What kind of answer a failed reply is; code 0: there was none, and `text` is our own error.
-
-    >>> sound("4.4.5 CCRT 192.0.2.9: Server is busy(RT)", 421, "4.4.5", "banner", ours="192.0.2.9")
-    'block'
-    """
+    """What kind of answer a failed reply is; code 0: there was none, and `text` is our own error."""
     if not code and text:
         return _first("sound_of_error", f"{text} {stage}")
     told = classify(text, code, enhanced or None, stage or None) if text else None
@@ -60,12 +56,7 @@ def _first(table: str, text: str) -> str:
 
 
 def hear(rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
-    """The voice of each row (-1: got through), and a table of the voices: sound, text (an example), n.
-
-    >>> voice, table = hear(pd.DataFrame({"code": [550, 250, 550], "reply": ["no a@x", "ok", "no b@x"]}))
-    >>> voice.tolist(), table.n.tolist()
-    ([0, -1, 0], [2])
-    """
+    """The voice of each row (-1: got through), and a table of the voices: sound, text (an example), n."""
     failed = endings(rows).ne("ok").to_numpy(bool)
     number, said = _said(rows[failed])
     table = pd.DataFrame(said, columns=["text", "sound"]).assign(n=np.bincount(number, minlength=len(said)))
