@@ -131,6 +131,8 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
             chosen[same[0]] = _several(read, f.kind, [told[same[0]], f])[0], chosen[same[0]][1]
         elif f.kind != "inconclusive" and _news(read, f, told):
             chosen.append((f, c))
+        elif (again := rows & read.again(f, told)).any():  # what is left of servers that are told hides others
+            rows = again
         else:
             doubtful.append(f)  # that receiver is asked no further
             here = set(read.site[rows].tolist())
@@ -140,8 +142,7 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
     untold = _untold(read, left, doubtful[not chosen :], others)
     chosen = _in_order(read, chosen or [(f, sure) for f in doubtful[:1]])
     told = np.any([left & False, *(read.explained(f) for f, _ in chosen)], axis=0)
-    untold = np.setdiff1d(untold, read.site[told])
-    return chosen, chosen[0][1] if chosen else sure, found, considered, untold
+    return chosen, chosen[0][1] if chosen else sure, found, considered, np.setdiff1d(untold, read.site[told])
 
 
 def _in_order(read: Reading, chosen: list[tuple[Found, float]]) -> list[tuple[Found, float]]:
@@ -194,8 +195,9 @@ def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
     if told and (f.kind == "local_path" or f.score < (SECOND_SERVER if f.dimension in _SERVERS else SECOND)):
         return False
     alike = [g for g in told if g.kind == f.kind and np.isin(read.site[g.mask], read.site[f.mask]).any()]
-    others = all(f.dimension == g.dimension and not set(f.values) & set(g.values) for g in alike)
-    return not alike or (others and f.dimension in _SERVERS)
+    always = read.explained(f).sum() >= 0.9 * f.mask.sum()  # else in the same words alone
+    same = all(f.dimension == g.dimension and (always or set(f.voices) <= set(g.voices)) for g in alike)
+    return not alike or (same and f.dimension in _SERVERS and not any(set(f.values) & set(g.values) for g in alike))
 
 
 def _apart(read: Reading, keep: Array, f: Found, found: list[Found]) -> Found:
@@ -228,10 +230,8 @@ def _fair(read: Reading, f: Found, sure: float, there: float) -> tuple[Found, fl
     if not _confirmed(read, f):
         sure = min(sure, CAP)
     rest, six = verdicts.rest_of(read, f), read.codes["family"]
-    unlike = (
-        rest.any() and not np.isin(six[rest], six[f.mask]).any() and (read.codes["sender_ip"][f.mask] < 0).all()
-    )
-    if f.dimension == "mx_ip" and f.kind == "mx_block" and unlike:  # our address in that family may be it
+    unlike = rest.any() and not np.isin(six[rest], six[f.mask]).any() and f.kind == "mx_block"
+    if unlike and f.dimension == "mx_ip" and (read.codes["sender_ip"][f.mask] < 0).all():  # it may be ours there
         return replace(f, detail={**f.detail, "unlike": True}), min(sure, CAP)
     if f.kind == "local_path" or 2 * np.count_nonzero(failed & read.mute) < np.count_nonzero(failed):
         return f, sure

@@ -3,6 +3,7 @@
 Belongs here: which rows are evidence, columns as numbers, receivers. Not here: voices, explanations (hypotheses).
 """
 
+from collections.abc import Sequence
 from functools import cached_property, reduce
 
 import numpy as np
@@ -136,6 +137,12 @@ class Reading:
         """The rows that failed (or were slow) because of it."""
         f = f.detail.get("suspect", f)
         return np.asarray(f.mask & np.isin(self.said(f), f.voices))
+
+    def again(self, f: Found, told: Sequence[Found]) -> Array:
+        """The rows of servers (or senders) of which the same is told already."""
+        same = [g.values for g in told if (g.kind, g.dimension) == (f.kind, f.dimension)]
+        codes = self.codes.get(f.dimension, np.full(len(self.t), -1))
+        return np.isin(codes, [v for values in same for v in values])
 
     def as_far(self, failed: Array) -> Array:
         """All failures, and what got as far as most of these: who passed EHLO says nothing of RCPT."""

@@ -287,7 +287,7 @@ def test_a_letter_points_to_its_table_only_where_that_goes_along(lang: str) -> N
 
 def test_the_first_notebook_of_a_lab_is_sound_whatever_its_name() -> None:
     name = "C:\\new\\'a\" 한국.toml"
-    text = render("lab.ipynb", scenario=name, quoted=repr(name), about='<b> & "q"\nline')
+    text = render("lab.ipynb", scenario=name, place=repr(name), about='<b> & "q"\nline')
     made = _nbformat().reads(text, as_version=4)
     _nbformat().validate(made)
     code = ast.parse(made.cells[1].source)
