@@ -118,12 +118,12 @@ def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def depths(stage: pd.Series) -> np.ndarray:
-    """How far attempts got, as numbers: up to EHLO and AUTH, to MAIL or RCPT, to DATA; not told: as far as any.
+    """How far attempts got, as numbers: up to EHLO and AUTH, to MAIL or RCPT, to DATA; nan: not told.
 
     >>> depths(pd.Series(["ehlo", "rcpt", "body", None])).tolist()
-    [0.0, 1.0, 2.0, 9.0]
+    [0.0, 1.0, 2.0, nan]
     """
-    return np.asarray(stage.astype("object").map(_DEPTH).fillna(9).to_numpy("float64"))
+    return np.asarray(stage.astype("object").map(_DEPTH).to_numpy("float64"))
 
 
 def moments(given: pd.Series) -> pd.Series:

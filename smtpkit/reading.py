@@ -145,13 +145,13 @@ class Reading:
         return np.isin(codes, [v for values in same for v in values])
 
     def as_far(self, failed: Array) -> Array:
-        """All failures, and what got as far as most of these: who passed EHLO says nothing of RCPT."""
-        deep = self.depth[failed & (self.voice >= 0)]
-        return np.asarray((self.voice >= 0) | (self.depth >= (np.median(deep) if len(deep) else 0)))
+        """All failures, and what got as far as most of these, if that is told: EHLO says nothing of RCPT."""
+        deep = self.depth[failed & (self.voice >= 0) & ~np.isnan(self.depth)]
+        return np.asarray((self.voice >= 0) | ~(self.depth < (np.median(deep) if len(deep) else 0)))
 
     @cached_property
     def depth(self) -> Array:
-        """How far each row got."""
+        """How far each row got; nan: not told."""
         return counts.depths(self.column("stage"))
 
     def named(self, f: Found) -> tuple[str, ...]:

@@ -167,3 +167,12 @@ def test_what_never_had_a_server_is_told_of_none() -> None:
 def test_a_code_that_is_a_word_is_refused(code: str) -> None:
     with pytest.raises(sk.errors.InvalidInput, match="is no number"):
         sk.diagnose(PLAIN.assign(code=PLAIN.code.astype(str).replace("250", code)))
+
+
+def test_a_refusal_that_tells_no_stage_is_held_against_what_was_accepted() -> None:
+    """Postfix lines without "(in reply to ...)": the server that took the same mail is its control."""
+    frame = tries(60, lambda i: i % 2 == 1, ips=2)
+    frame["stage"] = frame.outcome.map({"passed": "body"})
+    (cause,) = sk.diagnose(frame).causes
+    assert (cause.kind, cause.values) == ("mx_block", ("192.0.2.11",))
+    assert Rows(frame, sk.diagnose(frame)).lines.n.tolist() == [30, 30]
