@@ -340,10 +340,12 @@ class Engine:
     def _watch(self, session: Session, mask: int) -> None:
         if session.sock is None or mask == session.mask:
             return
-        if session.mask:
-            self._selector.unregister(session.sock)
-        if mask:
+        if session.mask and mask:
+            self._selector.modify(session.sock, mask, session)  # one call of the system, not two
+        elif mask:
             self._selector.register(session.sock, mask, session)
+        else:
+            self._selector.unregister(session.sock)
         session.mask = mask
 
     def _until(self, session: Session, deadline: float, total: bool = True) -> None:
