@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpkit.address import Envelope, domain_of, helo_name, host_name, literal, mailbox, refuse_controls
+from smtpkit.address import (
+    Envelope,
+    domain_of,
+    helo_name,
+    host_name,
+    is_told,
+    literal,
+    mailbox,
+    refuse_controls,
+    sending_ip,
+)
 from smtpkit.errors import InvalidInput
 
 TAKEN = {
@@ -22,6 +32,7 @@ TAKEN = {
     "an international domain": ("r@도메인.example", "r@xn--hq1bm8jm9l.example"),
     "an international local part": ("사람@daum.example", "사람@daum.example"),
     "all of atext": ("!#$%&'*+-/=?^_`{|}~@daum.example", "!#$%&'*+-/=?^_`{|}~@daum.example"),
+    "254 octets in all": (LONG := f"r@{'x' * 60}.{'x' * 60}.{'x' * 60}.{'y' * 61}.example", LONG),
     "64 octets before the @": (f"{'x' * 64}@daum.example", f"{'x' * 64}@daum.example"),
 }
 REFUSED = {
@@ -48,6 +59,10 @@ REFUSED = {
     "dots in a row": "a..b@daum.example",
     "a dot in front": ".a@daum.example",
     "65 octets before the @": f"{'x' * 65}@daum.example",
+    "255 octets in all": LONG.replace("r@", "rr@"),
+    "64 letters of Korean": f"{'가' * 22}@daum.example",
+    "a literal without its end": "r@[192.0.2.1",
+    "a literal without its beginning": "r@192.0.2.1]",
     "over 254 octets": f"r@{'.'.join(['x' * 60] * 4)}.{'y' * 20}.example",
     "a label of 64": f"r@{'x' * 64}.example",
     "an underscore domain is a host all right, a hyphen in front is not": "r@-x.example",
@@ -95,6 +110,47 @@ def test_a_helo_name_is_one_word(text: str) -> None:
     except InvalidInput:
         return
     assert re.fullmatch(r"[a-z0-9._-]+|\[(IPv6:)?[0-9a-f:.]+\]", made)
+
+
+@pytest.mark.parametrize("name", ["mail.ours.example\r\n", "[192.0.2.1]\n", "a\0b", "[192.0.2.1", "192.0.2.1]", ""])
+def test_no_helo_name(name: str) -> None:
+    with pytest.raises(InvalidInput, match="HELO name"):
+        helo_name(name)
+
+
+@pytest.mark.parametrize(
+    ("ip", "told"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1", True),
+        ("192.0.2.1", True),
+        ("2001:db8::1", True),
+        ("10.0.0.1", False),
+        ("127.0.0.1", False),
+        ("fe80::1%eth0", False),
+        ("here", False),
+        ("", False),
+    ],
+)
+def test_whom_others_know(ip: str, told: bool) -> None:
+    assert is_told(ip) is told
+
+
+def test_an_address_that_is_given_to_lists_is_ipv4_where_it_can_be() -> None:
+    assert [str(sending_ip(ip)) for ip in ("::ffff:192.0.2.1", "192.0.2.1", "2001:db8::1")] == [
+        "192.0.2.1",
+        "192.0.2.1",
+        "2001:db8::1",
+    ]
+
+
+def test_several_addresses_in_one_text_are_told_as_such() -> None:
+    with pytest.raises(InvalidInput, match="looks like several addresses"):
+        mailbox("a@b.example, c@d.example")
+    with pytest.raises(InvalidInput, match="no dot-string or quoted string"):
+        mailbox("a b@d.example")
+    with pytest.raises(InvalidInput, match="has no @"):
+        mailbox("d.example")
 
 
 @given(st.ip_addresses())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from smtpkit.reply import MAX_LINE, MAX_LINES, MAX_REPLY, EnhancedCode, Reply, ReplyReader
+from smtpkit.reply import MAX_LINE, MAX_LINES, MAX_REPLY, MAX_SESSION, EnhancedCode, Reply, ReplyReader
 from tests.bench import bench_fuzz
 
 STRICT = re.compile(rb"(?:([2-5][0-9]{2})-[^\n]*\n)*([2-5][0-9]{2})(?: [^\n]*)?\r?\n", re.DOTALL)
@@ -77,6 +77,60 @@ def test_what_never_ends_is_cut(octets: bytes) -> None:
     assert reply.anomalies == ("too_long",)
     assert reply.broken
     assert len(reply.raw) <= MAX_REPLY + MAX_LINE
+
+
+LINE = b"250 " + b"x" * (MAX_LINE - 6) + b"\r\n"
+EDGES: dict[str, tuple[bytes, int | None, tuple[str, ...]]] = {
+    "a line of as many octets as may be": (LINE, 250, ()),
+    "one octet more": (b"250 x" + LINE[4:], None, ("too_long",)),
+    "as many lines as may be": (b"250-x\r\n" * (MAX_LINES - 1) + b"250 x\r\n", 250, ()),
+    "one line more": (b"250-x\r\n" * MAX_LINES + b"250 x\r\n", None, ("too_long",)),
+    "a line end and nothing before it": (b"\n", None, ("garbage",)),
+    "599": (b"599 x\r\n", 599, ()),
+    "600": (b"600 x\r\n", 600, ("bad_code",)),
+    "100": (b"100 x\r\n", 100, ()),
+    "099": (b"099 x\r\n", 99, ("bad_code",)),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_the_edge_of_what_is_allowed(name: str) -> None:
+    octets, code, anomalies = EDGES[name]
+    assert [(one.code, one.anomalies) for one in read(octets)[:1]] == [(code, anomalies)]
+
+
+def test_what_a_line_without_end_has_left_is_kept_and_the_rest_forgotten() -> None:
+    reader = ReplyReader()
+    reader.feed(b"250-first\r\n" + b"y" * (2 * MAX_LINE))
+    cut = reader.next()
+    assert cut is not None
+    assert (cut.code, cut.raw) == (None, b"250-first\r\n" + b"y" * MAX_LINE)
+    assert not reader.pending
+    reader.feed(b"250 new\r\n")
+    assert [one.text for one in iter(reader.next, None)] == ["new"]
+
+
+def test_half_a_reply_is_pending_and_can_be_forgotten_line_by_line() -> None:
+    reader = ReplyReader()
+    for half in (b"250-a\r\n", b"250-a\r\n250-", b"25"):
+        reader.feed(half)
+        assert reader.next() is None
+        assert reader.pending
+        reader.clear()
+        assert not reader.pending
+    reader.feed(b"220 b\r\n")
+    (reply,) = iter(reader.next, None)
+    assert reply.raw == b"220 b\r\n"
+
+
+def test_a_session_has_a_cap_of_its_own() -> None:
+    reader, told = ReplyReader(), []
+    for _ in range(MAX_SESSION // len(LINE) + 1):
+        reader.feed(LINE)
+        told.append(reader.next())
+    assert [one and one.code for one in told[:-1]] == [250] * (MAX_SESSION // len(LINE))
+    assert told[-1] is not None
+    assert told[-1].anomalies == ("too_long",)
 
 
 def test_the_largest_reply_that_is_allowed() -> None:
