@@ -27,7 +27,7 @@ from smtpkit.fields import meaning
 from smtpkit.parts import parsed, split, unmarked
 from smtpkit.reasons import classify
 
-_WIRE = policy.compat32.clone(linesep="\r\n", max_line_length=0)
+_WIRE = policy.SMTP.clone(refold_source="none", cte_type="8bit", utf8=True)  # to fold takes the square of time
 _POLICY = policy.default.clone(header_factory=lru_cache(64)(policy.default.header_factory))
 """The email package parses a field at each look: a Content-Type dozens of times."""
 _SAYS = catalogue.patterns("bounces")
