@@ -128,7 +128,9 @@ def test_the_same_attempts_have_the_same_diagnosis(name: str) -> None:
 ENDED = "These sessions ended at EHLO"
 
 
-@pytest.mark.parametrize("scenario", ["mx_dead", "stale_421", "tls_broken", "healthy"])
+@pytest.mark.parametrize(
+    "scenario", [pytest.param("mx_dead", marks=pytest.mark.slow), "stale_421", "tls_broken", "healthy"]
+)
 def test_a_search_that_ends_at_ehlo_says_so(scenario: str) -> None:
     with sk.Lab(scenario) as lab:
         soon = sk.Timeouts(connect=0.1)

@@ -13,6 +13,8 @@ from smtpkit.packet import report
 from smtpkit.styling import redact
 from tests.frames import Cause, Diagnosis, join, only, rounds, row
 
+pytestmark = pytest.mark.slow
+
 TIME = pd.Timestamp("2026-11-24 00:30", tz="UTC")
 SERVER = Cause("mx_block", "mx_ip", ("192.0.2.12",))
 BOTH = Diagnosis((SERVER, Cause("recipient_bad", "recipient", ("gone@x.example",))))

@@ -373,7 +373,7 @@ def test_a_bare_table_is_enough(chart):
         ),
         pytest.param({"started_at": TIME}, id="all at once", marks=SLOW),
         pytest.param({"started_at": stale().started_at.dt.tz_convert("Asia/Seoul")}, id="in Seoul", marks=SLOW),
-        pytest.param({"started_at": stale().started_at.astype("str")}, id="times as text"),
+        pytest.param({"started_at": stale().started_at.astype("str")}, id="times as text", marks=SLOW),
         pytest.param({"code": stale().code.astype("str"), "mx_pref": "ten"}, id="numbers as text", marks=SLOW),
         pytest.param({"mx_ip": stale().mx_ip.astype("category")}, id="categories", marks=SLOW),
     ],
@@ -447,6 +447,7 @@ def test_columns_of_the_row_heads_line_up_and_do_not_touch():
 EVIL = "$\\frac{x$ <img src=x onerror=alert(1)> \x1b[2J \u202e \U0001f4e7 \ue000 100% $y$\n\tnext"
 
 
+@pytest.mark.slow
 @each
 def test_hostile_text_is_drawn_as_it_is(chart):
     frame = stale().assign(mx_host=f"{EVIL}.example", domain=EVIL, sender_ip=EVIL, mx_ip=f"{EVIL}9")
@@ -547,6 +548,7 @@ def test_a_notebook_gets_one_picture_with_alt_text(monkeypatch):
         InteractiveShell.clear_instance()
 
 
+@pytest.mark.slow
 @each
 def test_axes_of_the_user_are_drawn_into(chart):
     from matplotlib.figure import Figure
