@@ -126,6 +126,12 @@ def depths(stage: pd.Series) -> np.ndarray:
     return np.asarray(stage.astype("object").map(_DEPTH).to_numpy("float64"))
 
 
+def as_far(depth: np.ndarray, failed: np.ndarray, through: np.ndarray) -> np.ndarray:
+    """All but those that got through less far, if that is told, than most of these failures."""
+    deep = depth[failed & ~np.isnan(depth)]
+    return np.asarray(~through | ~(depth < (np.median(deep) if len(deep) else 0)))
+
+
 def moments(given: pd.Series) -> pd.Series:
     """Times as UTC, as pandas or ISO 8601 write them (no zone: UTC), or numbers since 1970: seconds down to ns.
 

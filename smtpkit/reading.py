@@ -69,7 +69,7 @@ class Reading:
         for name, two in _JOINED.items():
             self._join(name, *two.split())
         self.site, self.slow = self._sites(), self._slow()
-        self.codes["family"] = self.road % 2
+        self.codes["family"], self.depth = self.road % 2, counts.depths(self.column("stage"))
         self.told: dict[tuple[bool, bool, bytes], tuple[list[Found], int]] = {}  # weighed so far
 
     def column(self, *names: str) -> pd.Series:
@@ -145,14 +145,8 @@ class Reading:
         return np.isin(codes, [v for values in same for v in values])
 
     def as_far(self, failed: Array) -> Array:
-        """All failures, and what got as far as most of these, if that is told: EHLO says nothing of RCPT."""
-        deep = self.depth[failed & (self.voice >= 0) & ~np.isnan(self.depth)]
-        return np.asarray((self.voice >= 0) | ~(self.depth < (np.median(deep) if len(deep) else 0)))
-
-    @cached_property
-    def depth(self) -> Array:
-        """How far each row got; nan: not told."""
-        return counts.depths(self.column("stage"))
+        """All failures, and what got as far as most of these."""
+        return counts.as_far(self.depth, failed & (self.voice >= 0), self.voice < 0)
 
     def named(self, f: Found) -> tuple[str, ...]:
         """The names of an explanation's values; of pairs the MX IPs."""

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from smtpkit.address import ip_or_none, is_told
-from smtpkit.counts import BRIEF, depths, endings, moments, sessions, unfinished, wilson
+from smtpkit.counts import BRIEF, as_far, depths, endings, moments, sessions, unfinished, wilson
 from smtpkit.drawing import CROSS, WORDS, inert
 from smtpkit.errors import refuse
 from smtpkit.voices import hear
@@ -52,8 +52,7 @@ class Rows:
         f["told"] = told(f, self.causes)
         self.word, f["hit"] = _hits(f, self.causes, judged=diagnosis is not None)
         if self.causes and self.word != "slow":
-            depth = pd.Series(depths(f.stage))
-            made &= f.word.ne("accepted") | ~depth.lt(depth[f.hit].median())
+            made &= as_far(depths(f.stage), f.hit.to_numpy(bool), f.word.eq("accepted").to_numpy(bool))
         keys = [unit] if unit else self._unit(order)
         self.unit = _HEAD[keys[0]]
         f["key"] = f[keys[0]].fillna("?").str.cat([f[key].fillna("?") for key in keys[1:]], sep=" ")
