@@ -52,7 +52,7 @@ class Reason(Shown):
     source: str
 
 
-_Rule = tuple[Mapping[str, str], re.Pattern[str], re.Pattern[str], re.Pattern[str], set[str], frozenset[str]]
+_Rule = tuple[Mapping[str, str], str, str, re.Pattern[str], set[str], frozenset[str]]
 """Its row, pattern, the same for small letters, codes, stages and the ends of hosts that it counts for."""
 _Said = tuple[str, str, str, str, frozenset[str]]
 """Text, the same with names masked, code, stage, the ends of hosts named."""
@@ -104,7 +104,7 @@ def _tell(said: _Said) -> Reason:
     text, words, code, stage, served = said
     small = text.lower(), words.lower()
     for row, pattern, leap, masked in _fitting(code, stage, served):
-        if leap(small[masked]) and (found := pattern.search(said[masked])):
+        if leap(small[masked]) and (found := _compile(pattern, re.IGNORECASE).search(said[masked])):
             kind = _kinds()[row["reason"]]
             about = ", ".join(filter(None, (row.get("source"), row.get("date"))))
             scope, matched = row.get("scope") or kind["scope"], text[found.start() : found.end()].strip()
@@ -117,7 +117,7 @@ def _tell(said: _Said) -> Reason:
 def _fitting(code: str, stage: str, served: frozenset[str]) -> list[tuple[Any, ...]]:
     """The rules that count, whatever the words are: row, pattern, its quick search, whether names are masked."""
     return [
-        (row, pattern, quick.search, row.get("where", "text") != "text")
+        (row, pattern, _compile(quick).search, row.get("where", "text") != "text")
         for row, pattern, quick, codes, stages, hosts in (_book()[0] if code[:1] not in ("2", "3") else ())
         if (not hosts or hosts & served) and (not stages or stage in stages) and (not code or codes.fullmatch(code))
     ]
@@ -157,13 +157,12 @@ def _book() -> tuple[list[_Rule], frozenset[str]]:
 
 
 def _rule(row: Mapping[str, str]) -> _Rule:
-    code = re.compile((row.get("code") or "xxx").replace("x", r"\d"))
+    code = _compile((row.get("code") or "xxx").replace("x", r"\d"))
     hosts = frozenset(f".{host}" for host in re.findall(r"[^;.][^;]*", row.get("hosts", "").lower()))
     stages = set(filter(None, row.get("stage", "").split("|")))
     pattern = row["pattern"]  # without IGNORECASE, re leaps to the letters that a fit may begin with
     quick = re.sub(r"\\.|[^\\]+", lambda m: m[0] if m[0][0] == "\\" else m[0].lower(), pattern, flags=re.DOTALL)
-    quick = "" if _SHAPES.unlike.search(pattern) else quick
-    return row, _compile(pattern, re.IGNORECASE), _compile(quick), code, stages, hosts
+    return row, pattern, "" if _SHAPES.unlike.search(pattern) else quick, code, stages, hosts
 
 
 def with_rules(*paths: str | Path) -> int:
@@ -204,7 +203,8 @@ def _checked(path: Path) -> Iterator[Mapping[str, str]]:
             try:
                 if row.get("scope", _kinds()[row["reason"]]["scope"]) not in scopes:
                     raise re.error(f"scope {row['scope']!r} is none of {', '.join(scopes)}")
-                if _rule(row)[1].search(""):
+                _, pattern, quick, *_ = _rule(row)
+                if _compile(quick) and _compile(pattern, re.IGNORECASE).search(""):
                     raise re.error("its pattern fits any reply")
             except (KeyError, re.error) as why:
                 raise refuse("rule", row, f"in {path} line {line} cannot be used ({why!r})", instead) from why
