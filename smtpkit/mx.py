@@ -119,10 +119,11 @@ def lookup_mx(domain: str, network: Network | None = None) -> MxRoute:
         return _implicit(base, net)
     if answer.status != "ok":
         return replace(base, status=answer.status)
-    records = sorted(map(_record, answer.rows))
-    if records == [(0, ".")]:
+    named = {host: pref for pref, host in sorted(map(_record, answer.rows), reverse=True) if host != "."}
+    if not named:
         return replace(base, status="null", detail="null MX: this domain takes no mail (RFC 7505)")
-    hosts = [_host(pref, host, net) for pref, host in records[:MAX_HOSTS] if host != "."]
+    records = sorted((pref, host) for host, pref in named.items())  # a host named twice is asked once, at its best
+    hosts = [_host(pref, host, net) for pref, host in records[:MAX_HOSTS]]
     cut = max(len(records) - MAX_HOSTS, 0) + sum(host.cut for host in hosts)
     return replace(base, hosts=tuple(hosts), cut=cut)
 

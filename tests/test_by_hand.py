@@ -647,6 +647,15 @@ def test_a_bad_certificate(mode: str, tmp_path: Path) -> None:
     assert "expired" in row.tls_problem
 
 
+def test_a_bad_certificate_is_not_why_the_guard_holds_a_message_back(tmp_path: Path) -> None:
+    script = {"ehlo": offers("STARTTLS"), "starttls": (b"220 go\r\n", Tls("expired"))}
+    with FaultServer(script) as server, talk_to(server, tmp_path, live=False) as talk:
+        talk.ehlo(), talk.starttls(), talk.ehlo(), talk.mail("me@ours.example"), talk.rcpt("r@fault.example")
+        assert talk.data(b"From: a\r\n\r\nhi").error == "guard"
+    row = talk.frame().iloc[0]
+    assert (row.outcome, row.tls_verified, pd.isna(row.get("why"))) == ("withheld", False, True)
+
+
 def test_nothing_is_said_in_clear_where_tls_is_required(tmp_path: Path) -> None:
     with FaultServer({"starttls": b"454 4.7.0 not now\r\n"}) as server:
         talk = talk_to(server, tmp_path, tls="require")

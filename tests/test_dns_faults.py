@@ -18,6 +18,9 @@ faultdns.ZONE.update({
     ("nothing.fault.test", "TXT"): ["hello"],
     ("null.fault.test", "MX"): ["0 ."],
     ("nullandmore.fault.test", "MX"): ["0 .", "10 a.fault.test."],
+    ("nullten.fault.test", "MX"): ["10 ."],
+    ("nulltwice.fault.test", "MX"): ["0 .", "10 ."],
+    ("twice.fault.test", "MX"): ["20 A.fault.test.", "10 a.fault.test.", "30 b.fault.test."],
     ("alias.fault.test", "CNAME"): ["good.fault.test."],
     ("loop.fault.test", "CNAME"): ["loop2.fault.test."],
     ("loop2.fault.test", "CNAME"): ["loop.fault.test."],
@@ -59,6 +62,9 @@ def net(server: faultdns.FaultDns, tmp_path: Path) -> "sk.network.Internet":
         ("nobody-wrote-this", "nxdomain", []),
         ("null", "null", []),
         ("nullandmore", "mx", A),
+        ("nullten", "null", []),
+        ("nulltwice", "null", []),
+        ("twice", "mx", [*A, "192.0.2.3"]),
         ("alias", "mx", [*A, "192.0.2.3"]),
         ("dangling", "nxdomain", []),
         ("mxalias", "mx", A),
@@ -101,6 +107,8 @@ def test_the_host_without_address_says_why(net: "sk.network.Internet") -> None:
     assert (host.ips, host.error) == ((), "dns_nxdomain")
     (host,) = sk.lookup_mx("mxalias.fault.test", network=net).hosts
     assert host.cname == "a.fault.test"
+    twice = sk.lookup_mx("twice.fault.test", network=net).hosts
+    assert [(host.pref, host.name) for host in twice] == [(10, "a.fault.test"), (30, "b.fault.test")]
 
 
 def test_a_dead_name_server_ends_in_time(tmp_path: Path) -> None:
