@@ -89,7 +89,7 @@ class Dialogue(Hands):
     def _named(self, verb: str, line: str) -> dict[str, object]:
         """Whom a command names; what is no mailbox stays as it is: the server shall judge it."""
         self._helo = line.strip()[5:] if verb in ("EHLO", "HELO") else self._helo
-        found = re.search(r"<([^<>]*)>", line)
+        found = re.search(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"])*)>', line)
         who = found[1] if found else line[5:]
         with suppress(InvalidInput):
             who = mailbox(who)
