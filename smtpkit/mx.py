@@ -119,7 +119,7 @@ def lookup_mx(domain: str, network: Network | None = None) -> MxRoute:
         return _implicit(base, net)
     if answer.status != "ok":
         return replace(base, status=answer.status)
-    named = {host: pref for pref, host in sorted(map(_record, answer.rows), reverse=True) if host != "."}
+    named = {host: pref for pref, host in sorted(map(_record, answer.rows), reverse=True) if host}
     if not named:
         return replace(base, status="null", detail="null MX: this domain takes no mail (RFC 7505)")
     records = sorted((pref, host) for host, pref in named.items())  # a host named twice is asked once, at its best
@@ -130,7 +130,7 @@ def lookup_mx(domain: str, network: Network | None = None) -> MxRoute:
 
 def _record(row: str) -> tuple[int, str]:
     pref, _, host = row.partition(" ")
-    return int(pref), host.strip().lower() if host.strip() == "." else host.strip().lower().rstrip(".")
+    return int(pref), host.strip().lower().rstrip(".")
 
 
 def _implicit(base: MxRoute, net: Network) -> MxRoute:
