@@ -115,7 +115,8 @@ class Dialogue(Hands):
         """AUTH on a submission port, by the safest mechanism offered or the one named; asks for the password
         (`Secret.find`). Mechanisms that show the password need TLS, or `in_clear=True`."""
         offered = self.offers.get("AUTH", "").upper().split()
-        name = (mechanism or next((one for one in auth.MECHANISMS if one in offered), "PLAIN")).upper()
+        known = (one for one in auth.MECHANISMS if one in offered)
+        name = (mechanism or next(known, ", ".join(offered) or "PLAIN")).upper()
         if self._port not in SUBMISSION:
             raise refuse("port", self._port, "is not for submission", "AUTH is for 587 and 465")
         if name not in auth.MECHANISMS:

@@ -144,8 +144,8 @@ class Internet:
     def refuses(self, ip: str, port: int) -> str:
         """Why this address must not be connected to; "" if it may."""
         address = ip_address(ip.partition("%")[0])
-        known = (ip, port) in self.reroute or any(address in net for net in self.allow_networks)
-        ok = known or is_public(ip)
+        named = (ip, port) in self.reroute or any(address in net for net in self.allow_networks)
+        ok = named or is_public(ip)
         return "" if ok else f"{ip} is not a public address; name it in allow_networks if you mean it"
 
     def _through_socks(self, ip: str, port: int) -> socket.socket:
@@ -159,8 +159,7 @@ class Internet:
         except ProxyTimeoutError as error:
             raise OSError(errno.ETIMEDOUT, str(error)) from error
         except ProxyError as error:
-            refused = error.error_code == 5  # RFC 1928 section 6
-            code = errno.ECONNREFUSED if refused else errno.EHOSTUNREACH
+            code = errno.ECONNREFUSED if error.error_code == 5 else errno.EHOSTUNREACH  # RFC 1928 section 6
             raise OSError(code, f"SOCKS {self.socks}: {error}") from error
         except OSError as error:  # the way there, not its end
             raise OSError(errno.ENETUNREACH, f"SOCKS {self.socks}: {error}; is the tunnel up (ssh -D)?") from error

@@ -831,6 +831,18 @@ def test_a_password_needs_tls_and_the_safest_mechanism_is_taken(tmp_path: Path) 
     assert b"AUTH CRAM-MD5\r\n" in session.secret
 
 
+def test_no_password_is_shown_to_a_server_that_asks_for_none(tmp_path: Path) -> None:
+    """SCRAM and Kerberos keep it from the server; PLAIN is said there only if it is named."""
+    with FaultServer({"ehlo": offers("AUTH SCRAM-SHA-256 GSSAPI"), "auth": b"504 5.5.4 no\r\n"}) as server:
+        net = submission(tmp_path, server)
+        with talk_to(server, tmp_path, network=net, server=("192.0.2.1", 587)) as talk:
+            talk.ehlo()
+            with pytest.raises(InvalidInput, match="SCRAM-SHA-256, GSSAPI"):
+                talk.auth(USER, Secret(SECRET), in_clear=True)
+            assert talk.auth(USER, Secret(SECRET), "PLAIN", in_clear=True).code == 504
+        assert server.settled()[0].clear.count(b"AUTH") == 1
+
+
 def test_the_secret_is_found_where_it_should_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "password").write_text(SECRET + "\n")
     monkeypatch.setenv("SMTPKIT_PASSWORD_FILE", str(tmp_path / "password"))
