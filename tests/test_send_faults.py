@@ -54,6 +54,14 @@ def bodies(server: FaultServer) -> int:
     return sum(bool(session.body) for session in server.settled())
 
 
+def test_a_mailbox_at_an_address_literal_may_be_written_to(net: Callable[..., Any]) -> None:
+    """RFC 5321 4.1.3: postmaster@[192.0.2.1] is how a server without a name is told."""
+    with FaultServer({}) as server:
+        (row,) = sk.send(mail("postmaster@[192.0.2.1]"), live=True, server=IPS[0], network=net(server)).itertuples()
+        assert b"RCPT TO:<postmaster@[192.0.2.1]>" in bytes(server.settled()[0].clear)
+    assert (row.outcome, row.domain, row.recipient_domain) == ("accepted", "[192.0.2.1]", "[192.0.2.1]")
+
+
 # ---- what was sent is not sent again ----------------------------------------------------------------------------
 Step = dict[str, Any]
 TWICE: dict[str, tuple[list[Step], list[str]]] = {
