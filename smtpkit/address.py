@@ -124,15 +124,14 @@ def _unliteral(text: str) -> IPv4Address | IPv6Address | None:
     return address if address and address.version == wanted else None
 
 
-def helo_name(text: str) -> str:
-    """What may stand after EHLO: a host name or an address literal, in normal form.
+def helo_name(text: str, what: str = "HELO name") -> str:
+    """What may stand after EHLO, or after @: a host name or an address literal, in normal form.
 
     >>> helo_name("[192.0.2.1]"), helo_name("Mail.Ours.Example")
     ('[192.0.2.1]', 'mail.ours.example')
     """
-    refuse_controls("HELO name", text)
-    address = _unliteral(text.strip())
-    return literal(str(address)) if address else host_name("HELO name", text)
+    address = _unliteral(refuse_controls(what, text).strip())
+    return literal(str(address)) if address else host_name(what, text)
 
 
 def mailbox(text: str, what: str = "address") -> str:
@@ -154,8 +153,7 @@ def mailbox(text: str, what: str = "address") -> str:
         if re.search("@.*[,;]", local):
             raise refuse(what, text, "looks like several addresses", "give them as a list")
         raise refuse(what, text, "has a local part that is no dot-string or quoted string", "write local@domain")
-    address = _unliteral(domain)
-    made = f"{local}@{literal(str(address)) if address else host_name(what, domain)}"
+    made = f"{local}@{helo_name(domain, what)}"
     if len(local.encode()) > MAX_LOCAL or len(made.encode()) > MAX_PATH:
         raise refuse(what, text, f"has over {MAX_LOCAL} octets before the @ or {MAX_PATH} in all", "shorten it")
     return made

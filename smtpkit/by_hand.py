@@ -89,7 +89,7 @@ class Dialogue(Hands):
     def _named(self, verb: str, line: str) -> dict[str, object]:
         """Whom a command names; what is no mailbox stays as it is: the server shall judge it."""
         self._helo = line.strip()[5:] if verb in ("EHLO", "HELO") else self._helo
-        found = re.search(r"<([^<>]*)>", line)
+        found = re.search(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"])*)>', line)
         who = found[1] if found else line[5:]
         with suppress(InvalidInput):
             who = mailbox(who)
@@ -115,7 +115,8 @@ class Dialogue(Hands):
         """AUTH on a submission port, by the safest mechanism offered or the one named; asks for the password
         (`Secret.find`). Mechanisms that show the password need TLS, or `in_clear=True`."""
         offered = self.offers.get("AUTH", "").upper().split()
-        name = (mechanism or next((one for one in auth.MECHANISMS if one in offered), "PLAIN")).upper()
+        known = (one for one in auth.MECHANISMS if one in offered)
+        name = (mechanism or next(known, ", ".join(offered) or "PLAIN")).upper()
         if self._port not in SUBMISSION:
             raise refuse("port", self._port, "is not for submission", "AUTH is for 587 and 465")
         if name not in auth.MECHANISMS:

@@ -221,7 +221,6 @@ class Engine:
         if not done:
             return Lost("tls_handshake") if session.ended else None
         session.handshaking, session.facts = False, session.link.facts()
-        session.problem = session.facts.problem
         session.times["starttls"] = time.monotonic() - session.asked_at + session.times.get("starttls", 0.0)
         self._unwrap(session)
         bad = session.job.tls == "verify" and session.facts.problem

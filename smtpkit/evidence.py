@@ -85,12 +85,12 @@ def decision(verdict: Verdict) -> dict[str, object]:
 
 
 def _tls(result: Result) -> Mapping[str, object]:
-    facts = result.tls
+    facts, ours = result.tls, _is_ours(result, result.verdicts[0])
+    problem = (facts.problem if facts else None) or (None if ours else result.tls_problem)
+    told: dict[str, object] = {"tls_problem": problem and visible(problem)}
     if facts is None:
-        clear, ours = "plain" if result.local_ip else None, _is_ours(result, result.verdicts[0])
-        return {"tls": clear, "tls_problem": None if ours else result.tls_problem and visible(result.tls_problem)}
-    known = {"tls": facts.version, "tls_cipher": facts.cipher, "tls_verified": facts.verified}
-    return known | {"tls_problem": facts.problem and visible(facts.problem)}
+        return told | {"tls": "plain" if result.local_ip else None}
+    return told | {"tls": facts.version, "tls_cipher": facts.cipher, "tls_verified": facts.verified}
 
 
 def heard(seq: int, one: Heard) -> tuple[object, ...]:

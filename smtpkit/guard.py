@@ -9,7 +9,8 @@ from smtpkit.address import host_name, mailbox
 from smtpkit.errors import listed, refuse
 from smtpkit.steps import Ask, Effect, Got, Lost, MarkDot, Step, Verdict
 
-_RCPT = re.compile(rb"(?i)\s*RCPT\b(?:\s+TO\s*:\s*<([^>]*)>(?=(?:\s+[A-Za-z0-9-]+(?:=[^\s<>]*)?)*\s*$))?")
+_PATH, _MORE = rb'<((?:"(?:[^"\\]|\\.)*"|[^">])*)>', rb"(?:\s+[A-Za-z0-9-]+(?:=[^\s<>]*)?)*\s*$"
+_RCPT = re.compile(rb"(?i)\s*RCPT\b(?:\s+TO\s*:\s*%s(?=%s))?" % (_PATH, _MORE))
 _HANDS_OVER = re.compile(rb"(?i)\s*(DATA|BDAT|BURL|TURN|ETRN|SEND|SOML|SAML)\b")
 
 

@@ -86,7 +86,7 @@ class Reading:
             text = decode(octets)
             why = "is not known" if isinstance(error, LookupError) else "does not fit its octets"
             self.odd_charsets.append(f"{charset} of the {kind} part {why}")
-        self.texts.append((kind, text, len(str(part.get_payload()))))
+        self.texts.append((kind, text, len(str(part._payload))))  # get_payload fails of a charset by RFC 2231
 
     def values(self, name: str) -> list[str]:
         """What the fields of that name (lower case) say."""

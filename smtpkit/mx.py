@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from smtpkit import escape
-from smtpkit.address import host_name, ip_or_none, literal, organisation
+from smtpkit.address import helo_name, host_name, ip_or_none, literal, organisation
 from smtpkit.errors import InvalidInput, refuse
 from smtpkit.network import Network, chosen
 
@@ -109,8 +109,9 @@ def lookup_mx(domain: str, network: Network | None = None) -> MxRoute:
     'mx'
     """
     net = chosen(network)
-    if isinstance(domain, str) and ip_or_none(domain):
-        raise refuse("domain", domain, "is an address, no domain", f'ask it itself: server=("{domain}", 25)')
+    bare = domain.strip("[]").removeprefix("IPv6:") if isinstance(domain, str) else ""
+    if ip_or_none(bare):
+        raise refuse("domain", domain, "is an address, no domain", f'ask it itself: server=("{bare}", 25)')
     name = host_name("domain", domain)
     asked_at = datetime.now(UTC)
     answer = net.resolve(name, "MX")
@@ -119,17 +120,18 @@ def lookup_mx(domain: str, network: Network | None = None) -> MxRoute:
         return _implicit(base, net)
     if answer.status != "ok":
         return replace(base, status=answer.status)
-    records = sorted(map(_record, answer.rows))
-    if records == [(0, ".")]:
+    named = {host: pref for pref, host in sorted(map(_record, answer.rows), reverse=True) if host}
+    if not named:
         return replace(base, status="null", detail="null MX: this domain takes no mail (RFC 7505)")
-    hosts = [_host(pref, host, net) for pref, host in records[:MAX_HOSTS] if host != "."]
+    records = sorted((pref, host) for host, pref in named.items())  # a host named twice is asked once, at its best
+    hosts = [_host(pref, host, net) for pref, host in records[:MAX_HOSTS]]
     cut = max(len(records) - MAX_HOSTS, 0) + sum(host.cut for host in hosts)
     return replace(base, hosts=tuple(hosts), cut=cut)
 
 
 def _record(row: str) -> tuple[int, str]:
     pref, _, host = row.partition(" ")
-    return int(pref), host.strip().lower() if host.strip() == "." else host.strip().lower().rstrip(".")
+    return int(pref), host.strip().lower().rstrip(".")
 
 
 def _implicit(base: MxRoute, net: Network) -> MxRoute:
@@ -174,6 +176,6 @@ def single(server: tuple[str, int] | str, name: str | None, domain: str | None, 
     else:
         found = _host(0, host_name("server", host), net)
         found = replace(found, name=known or found.name)
-    where = host_name("domain", domain) if domain else found.name
+    where = helo_name(domain, "domain") if domain else found.name
     receiver = receiver_of(known) if known else found.receiver or receiver_of(host)
     return MxRoute(where, "mx", (replace(found, receiver=receiver),), datetime.now(UTC))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from smtpkit.address import as_ip, helo_name, refuse_controls
 from smtpkit.errors import NotAllowed, listed, path_of, refuse
@@ -17,7 +17,6 @@ from smtpkit.guard import Guard
 from smtpkit.limits import Pace, Timeouts
 
 if TYPE_CHECKING:
-    from dns.message import QueryMessage
     from dns.resolver import Resolver
 
 Kind = Literal["A", "AAAA", "MX", "TXT", "PTR", "CNAME", "TLSA", "SOA", "NS", "SPF"]
@@ -145,8 +144,8 @@ class Internet:
     def refuses(self, ip: str, port: int) -> str:
         """Why this address must not be connected to; "" if it may."""
         address = ip_address(ip.partition("%")[0])
-        known = (ip, port) in self.reroute or any(address in net for net in self.allow_networks)
-        ok = known or is_public(ip)
+        named = (ip, port) in self.reroute or any(address in net for net in self.allow_networks)
+        ok = named or is_public(ip)
         return "" if ok else f"{ip} is not a public address; name it in allow_networks if you mean it"
 
     def _through_socks(self, ip: str, port: int) -> socket.socket:
@@ -160,8 +159,7 @@ class Internet:
         except ProxyTimeoutError as error:
             raise OSError(errno.ETIMEDOUT, str(error)) from error
         except ProxyError as error:
-            refused = error.error_code == 5  # RFC 1928 section 6
-            code = errno.ECONNREFUSED if refused else errno.EHOSTUNREACH
+            code = errno.ECONNREFUSED if error.error_code == 5 else errno.EHOSTUNREACH  # RFC 1928 section 6
             raise OSError(code, f"SOCKS {self.socks}: {error}") from error
         except OSError as error:  # the way there, not its end
             raise OSError(errno.ENETUNREACH, f"SOCKS {self.socks}: {error}; is the tunnel up (ssh -D)?") from error
@@ -300,19 +298,16 @@ def _ask(net: Internet, name: str, kind: Kind) -> Answer:
     if reserved and not net.nameservers:
         return Answer("nxdomain", detail=f"{plain} is a reserved name (RFC 2606) and is not asked of real servers")
     try:
-        question = dns.name.from_text(plain + ".")
-        if net.socks:
-            return _read(plain, _ask_socks(net, question, kind), kind)
-        found = _resolver(net).resolve(question, kind, raise_on_no_answer=False, search=False)
+        found = _resolver(net).resolve(f"{plain}.", kind, raise_on_no_answer=False, search=False)
     except (dns.resolver.NXDOMAIN, dns.resolver.YXDOMAIN) as error:
         return Answer("nxdomain", detail=str(error))
-    except (dns.resolver.LifetimeTimeout, dns.exception.Timeout) as error:
+    except dns.exception.Timeout as error:
         return Answer("timeout", detail=_first_line(error))
     except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, UnicodeError) as error:
         return Answer("nxdomain", detail=f"{name!r} is no domain name: {error}")
     except (dns.exception.DNSException, OSError, EOFError) as error:  # a lying, broken or missing server
         return Answer("servfail", detail=_first_line(error) or type(error).__name__)
-    return _read(plain, found.response, kind)
+    return _read(plain, found, kind)
 
 
 def _first_line(error: BaseException) -> str:
@@ -322,12 +317,10 @@ def _first_line(error: BaseException) -> str:
 def _resolver(net: Internet) -> "Resolver":
     """dnspython's resolver on our name servers: no cache, no search list, TCP when an answer is cut."""
     if net._resolver is None:
-        import dns.nameserver
         import dns.resolver
 
-        made = dns.resolver.Resolver(configure=not net.nameservers)
-        if net.nameservers:
-            made.nameservers = [dns.nameserver.Do53Nameserver(ip, port) for ip, port in net.nameservers]
+        made, server = dns.resolver.Resolver(configure=not net.nameservers), _server(net)
+        made.nameservers = [server(*at) for at in net.nameservers or [(str(ip), 53) for ip in made.nameservers]]
         made.lifetime, made.timeout, made.search = net.dns_timeout, max(net.dns_timeout / 3, 0.5), []
         made.use_edns(0, 0, 1232)
         made.flags = 0x0120  # RD, and AD: tell us if it was validated (RFC 6840 5.7)
@@ -335,32 +328,37 @@ def _resolver(net: Internet) -> "Resolver":
     return net._resolver
 
 
-def _ask_socks(net: Internet, question: Any, kind: Kind) -> "QueryMessage":
-    """DNS over TCP through the proxy, so that answers are the sending host's."""
-    import dns.message
+def _server(net: Internet) -> Any:
+    """A name server as dnspython asks it: by TCP through the proxy if there is one, so that answers are the sending
+    host's; once more without EDNS where that is not known (RFC 6891 7)."""
+    import dns.nameserver
     import dns.query
-
-    servers = net.nameservers or tuple((str(ip), 53) for ip in _resolver(net).nameservers)
-    query: QueryMessage = dns.message.make_query(question, kind, use_edns=0)
-    with net._through_socks(*servers[0]) as sock:
-        return cast("QueryMessage", dns.query.tcp(query, servers[0][0], timeout=net.dns_timeout, sock=sock))
-
-
-def _read(name: str, response: "QueryMessage", kind: Kind) -> Answer:
-    """The answer section as rows."""
-    import dns.flags
     import dns.rcode
 
-    rcode = response.rcode()
-    if rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-        return Answer("servfail", detail=dns.rcode.to_text(rcode))
-    chain = response.resolve_chaining() if response.question else None
-    canonical = str(chain.canonical_name).rstrip(".").lower() if chain else name
-    secure = bool(response.flags & dns.flags.AD)
+    class Server(dns.nameserver.Do53Nameserver):
+        def query(self, request: Any, timeout: float, *how: Any, **more: Any) -> Any:
+            if net.socks:
+                with net._through_socks(self.address, self.port) as sock:
+                    told = dns.query.tcp(request, self.address, timeout=timeout, sock=sock)
+            else:
+                told = super().query(request, timeout, *how, **more)
+            if request.edns < 0 or told.rcode() not in (dns.rcode.FORMERR, dns.rcode.NOTIMP):
+                return told
+            request.use_edns(-1)
+            return self.query(request, timeout, *how, **more)
+
+    return Server
+
+
+def _read(name: str, found: Any, kind: Kind) -> Answer:
+    """The answer section as rows."""
+    import dns.flags
+
+    chain, secure = found.chaining_result, bool(found.response.flags & dns.flags.AD)
+    canonical = str(chain.canonical_name).rstrip(".").lower()
     other = canonical if canonical != name else None
-    if chain is None or chain.answer is None:
-        status: Status = "nxdomain" if rcode == dns.rcode.NXDOMAIN else "nodata"
-        return Answer(status, canonical=other, secure=secure)
+    if chain.answer is None:
+        return Answer("nodata", canonical=other, secure=secure)
     rows = tuple(_row(record, kind) for record in chain.answer)
     return Answer("ok", rows, int(chain.minimum_ttl), other, secure=secure)
 

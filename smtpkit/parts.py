@@ -56,7 +56,7 @@ def file_part(name: str, octets: bytes, charset: str, cid: str | None = None) ->
         part.set_param("charset", "utf-8")
     if cid:
         part["Content-ID"] = f"<{cid}>"
-    shown = name if name.isascii() else (charset, "", name)
+    shown = name if name.isascii() and "=?" not in name else (charset, "", name)  # some readers decode names
     part.add_header("Content-Disposition", "inline" if cid else "attachment", filename=shown)
     return part
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import Envelope, as_ip, domain_of, helo_name, host_name, literal, mailbox
+from smtpkit.address import Envelope, as_ip, domain_of, helo_name, literal, mailbox
 from smtpkit.campaign import Run, run
 from smtpkit.errors import InvalidInput, refuse
 from smtpkit.escape import one_line
@@ -199,7 +199,7 @@ def question(
         raise refuse("until", depth, "is no stage a probe may end at", f"choose one of {', '.join(UNTIL)}")
     envelope = _envelope(depth, recipient, sender)
     if isinstance(domain, str):
-        host_name("domain", domain)
+        helo_name(domain, "domain")
     name, route = who_and_where(helo, domain, server, server_name, net)
     named = envelope.recipients if envelope else ()
     row = parties(name, envelope.sender if envelope else None, named[0] if named else None)

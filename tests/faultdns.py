@@ -92,6 +92,18 @@ def cut_then_tcp(query: dns.message.Message, tcp: bool) -> Answers:
     return [good(query, tcp=True).to_wire()] if tcp else cut_off(query, tcp)
 
 
+def no_edns(rcode: str) -> Callable[[dns.message.Message, bool], Answers]:
+    """An old server: a question with EDNS is one that it does not understand (RFC 6891 7)."""
+
+    def fault(query: dns.message.Message, tcp: bool) -> Answers:
+        refused = dns.message.make_response(query)
+        refused.use_edns(False)
+        refused.set_rcode(dns.rcode.from_text(rcode))
+        return [(good(query) if query.edns < 0 else refused).to_wire()]
+
+    return fault
+
+
 def slow(query: dns.message.Message, tcp: bool) -> Answers:
     time.sleep(0.15)
     return [good(query).to_wire()]
@@ -107,6 +119,7 @@ FAULTS: dict[str, Callable[[dns.message.Message, bool], Answers]] = {
     "wrongidfirst": lambda query, tcp: [forged(query), good(query).to_wire()],
     "garbagefirst": lambda query, tcp: [b"\0\1nonsense", good(query).to_wire()],
     "cut": cut_off, "cutthentcp": cut_then_tcp, "slow": slow,
+    "noedns": no_edns("FORMERR"), "noedns4": no_edns("NOTIMP"),
 }  # fmt: skip
 """First label of the name asked to what the server does."""
 

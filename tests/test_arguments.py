@@ -51,6 +51,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a table that is a list": (lambda: sk.read_table([]), "table []"),
     "no domain": (lambda: sk.lookup_mx(None, FakeNetwork({})), "domain None"),
     "an address as a domain": (lambda: sk.lookup_mx("192.0.2.1", FakeNetwork({})), 'server=("192.0.2.1", 25)'),
+    "a literal as a domain": (
+        lambda: sk.probe("[IPv6:2001:db8::1]", network=FakeNetwork({})),
+        'server=("2001:db8::1", 25)',
+    ),
     "controls that are a number": (lambda: sk.whoami(FakeNetwork({}), controls=5), "controls 5"),
 }
 

@@ -647,6 +647,15 @@ def test_a_bad_certificate(mode: str, tmp_path: Path) -> None:
     assert "expired" in row.tls_problem
 
 
+def test_a_bad_certificate_is_not_why_the_guard_holds_a_message_back(tmp_path: Path) -> None:
+    script = {"ehlo": offers("STARTTLS"), "starttls": (b"220 go\r\n", Tls("expired"))}
+    with FaultServer(script) as server, talk_to(server, tmp_path, live=False) as talk:
+        talk.ehlo(), talk.starttls(), talk.ehlo(), talk.mail("me@ours.example"), talk.rcpt("r@fault.example")
+        assert talk.data(b"From: a\r\n\r\nhi").error == "guard"
+    row = talk.frame().iloc[0]
+    assert (row.outcome, row.tls_verified, pd.isna(row.get("why"))) == ("withheld", False, True)
+
+
 def test_nothing_is_said_in_clear_where_tls_is_required(tmp_path: Path) -> None:
     with FaultServer({"starttls": b"454 4.7.0 not now\r\n"}) as server:
         talk = talk_to(server, tmp_path, tls="require")
@@ -820,6 +829,18 @@ def test_a_password_needs_tls_and_the_safest_mechanism_is_taken(tmp_path: Path) 
         session = server.settled()[0]
     assert b"AUTH" not in session.clear
     assert b"AUTH CRAM-MD5\r\n" in session.secret
+
+
+def test_no_password_is_shown_to_a_server_that_asks_for_none(tmp_path: Path) -> None:
+    """SCRAM and Kerberos keep it from the server; PLAIN is said there only if it is named."""
+    with FaultServer({"ehlo": offers("AUTH SCRAM-SHA-256 GSSAPI"), "auth": b"504 5.5.4 no\r\n"}) as server:
+        net = submission(tmp_path, server)
+        with talk_to(server, tmp_path, network=net, server=("192.0.2.1", 587)) as talk:
+            talk.ehlo()
+            with pytest.raises(InvalidInput, match="SCRAM-SHA-256, GSSAPI"):
+                talk.auth(USER, Secret(SECRET), in_clear=True)
+            assert talk.auth(USER, Secret(SECRET), "PLAIN", in_clear=True).code == 504
+        assert server.settled()[0].clear.count(b"AUTH") == 1
 
 
 def test_the_secret_is_found_where_it_should_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,20 @@ def test_a_certificate_that_cannot_be_read_ends_nothing_but_is_not_good(
     assert row.tls_problem
 
 
+def test_what_tls_died_of_is_told_though_the_certificate_was_good(net: Any) -> None:
+    """So of a server that wants our certificate, by TLS 1.3: it says so after the handshake."""
+
+    def clear(server: TlsServer) -> None:
+        server.hear()
+        server.sock.sendall(b"250 in clear\r\n")
+
+    server, ca = TlsServer(good(), clear), certs.kept(NAME) / "ca.pem"
+    where = {"server": server.address, "server_name": NAME, "ca_file": ca, "network": net()}
+    (row,) = sk.probe("fault.example", rounds=1, **where).itertuples()
+    assert (row.outcome, row.error, row.tls_verified) == ("failed", "lost", True)
+    assert "wrong version number" in row.tls_problem
+
+
 def test_a_new_handshake_in_mid_session_is_a_row(net: Any) -> None:
     def play(server: TlsServer) -> None:
         server.hear()

@@ -8,6 +8,7 @@ import pytest
 
 import smtpkit as sk
 from tests import faultdns
+from tests.test_send_faults import Proxy
 
 faultdns.ZONE.update({
     ("good.fault.test", "MX"): ["20 b.fault.test.", "10 a.fault.test."],
@@ -18,6 +19,9 @@ faultdns.ZONE.update({
     ("nothing.fault.test", "TXT"): ["hello"],
     ("null.fault.test", "MX"): ["0 ."],
     ("nullandmore.fault.test", "MX"): ["0 .", "10 a.fault.test."],
+    ("nullten.fault.test", "MX"): ["10 ."],
+    ("nulltwice.fault.test", "MX"): ["0 .", "10 ."],
+    ("twice.fault.test", "MX"): ["20 A.fault.test.", "10 a.fault.test.", "30 b.fault.test."],
     ("alias.fault.test", "CNAME"): ["good.fault.test."],
     ("loop.fault.test", "CNAME"): ["loop2.fault.test."],
     ("loop2.fault.test", "CNAME"): ["loop.fault.test."],
@@ -33,6 +37,8 @@ faultdns.ZONE.update({
     ("slow.fault.test", "MX"): ["10 a.fault.test."],
     ("wrongidfirst.fault.test", "MX"): ["10 a.fault.test."],
     ("garbagefirst.fault.test", "MX"): ["10 a.fault.test."],
+    ("noedns.fault.test", "MX"): ["10 a.fault.test."],
+    ("noedns4.fault.test", "MX"): ["10 a.fault.test."],
     ("many.fault.test", "MX"): [f"{n} m{n}.fault.test." for n in range(300)],
 })  # fmt: skip
 A = ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
@@ -59,6 +65,9 @@ def net(server: faultdns.FaultDns, tmp_path: Path) -> "sk.network.Internet":
         ("nobody-wrote-this", "nxdomain", []),
         ("null", "null", []),
         ("nullandmore", "mx", A),
+        ("nullten", "null", []),
+        ("nulltwice", "null", []),
+        ("twice", "mx", [*A, "192.0.2.3"]),
         ("alias", "mx", [*A, "192.0.2.3"]),
         ("dangling", "nxdomain", []),
         ("mxalias", "mx", A),
@@ -68,6 +77,8 @@ def net(server: faultdns.FaultDns, tmp_path: Path) -> "sk.network.Internet":
         ("slow", "mx", A),
         ("wrongidfirst", "mx", A),
         ("garbagefirst", "mx", A),
+        ("noedns", "mx", A),
+        ("noedns4", "mx", A),
         ("servfail", "servfail", []),
         ("refused", "servfail", []),
         ("formerr", "servfail", []),
@@ -101,6 +112,8 @@ def test_the_host_without_address_says_why(net: "sk.network.Internet") -> None:
     assert (host.ips, host.error) == ((), "dns_nxdomain")
     (host,) = sk.lookup_mx("mxalias.fault.test", network=net).hosts
     assert host.cname == "a.fault.test"
+    twice = sk.lookup_mx("twice.fault.test", network=net).hosts
+    assert [(host.pref, host.name) for host in twice] == [(10, "a.fault.test"), (30, "b.fault.test")]
 
 
 def test_a_dead_name_server_ends_in_time(tmp_path: Path) -> None:
@@ -109,6 +122,15 @@ def test_a_dead_name_server_ends_in_time(tmp_path: Path) -> None:
         begun = time.monotonic()
         assert sk.lookup_mx("good.fault.test", network=net).status == "timeout"
     assert 0.25 < time.monotonic() - begun < 2
+
+
+def test_through_a_proxy_the_next_name_server_is_asked_too(server: faultdns.FaultDns) -> None:
+    """The first is dead; an MTA of that host would ask the second."""
+    with Proxy(("127.0.0.1", server.port), shut="192.0.2.53") as proxy:
+        two = [("192.0.2.53", 53), ("192.0.2.54", 53)]
+        net = sk.internet(socks=proxy.name, nameservers=two, dns_timeout=2)
+        told = [sk.lookup_mx(f"{name}.fault.test", network=net).status for name in ("good", "nothing", "nobody")]
+    assert told == ["mx", "nodata", "nxdomain"]
 
 
 def test_hundreds_of_mx_are_cut_and_said(net: "sk.network.Internet", server: faultdns.FaultDns) -> None:

@@ -128,6 +128,9 @@ def test_what_no_server_takes_as_a_message_is_read_as_commands(name: str) -> Non
 def test_who_is_on_the_list_may_be_named_too() -> None:
     assert played([rcpt(TO)], ALLOW, False, ["x@daum.example"])[0] == [rcpt(TO)]
     assert played([rcpt("x@DAUM.example")], ALLOW, False, ["x@Daum.example"])[0] == [rcpt("x@DAUM.example")]
+    for odd in ('"x>y"@daum.example', '"a\\"> b"@daum.example'):
+        assert played([rcpt(odd)], ALLOW, False, [odd])[0] == [rcpt(odd)], "a quoted > ends no path"
+    assert played([rcpt('"x"@y.example>"@daum.example')], ALLOW, True)[0] == []
 
 
 def test_none_at_all_is_a_count() -> None:

@@ -124,6 +124,13 @@ CASES = [
         "us-ascii",
         id="no charset",
     ),
+    pytest.param(
+        "charset",
+        changed((b"charset=utf-8", b"charset*=us-ascii'en'utf-8"), body=b"\xc3\xa9\r\n"),
+        "pass",
+        "1 text parts fit",
+        id="a charset as RFC 2231 writes it",
+    ),
     pytest.param("control_characters", GOOD + "a\x85b\r\n".encode(), "warn", "U+0085 in html", id="U+0085"),
     pytest.param("control_characters", GOOD + b"a\x1b\r\n", "warn", "U+001B in html", id="escape"),
     pytest.param(

@@ -263,8 +263,10 @@ def test_injection_is_refused_in_every_place(place: str, text: str) -> None:
     "text", ["=?utf-8?q?=0A?=Bcc: x@y.example", "=?utf-8?b?Cg==?=", "a =?euc-kr?B?vsiz5w==?= b"]
 )
 def test_what_looks_encoded_arrives_as_the_text_it_was(text: str) -> None:
-    made = build_message(sender=f"{text.split(':')[0]} <a@ours.example>", to="r@daum.example", subject=text)
+    given = {"sender": f"{text.split(':')[0]} <a@ours.example>", "to": "r@daum.example", "subject": text}
+    made = build_message(**given, attachments={f"{text.replace(':', '')}.txt": b"x"})
     assert read(made)["Subject"] == text
+    assert [part.get_filename() for part in read(made).iter_attachments()] == [f"{text.replace(':', '')}.txt"]
     assert str(make_header(decode_header(email.message_from_bytes(made.octets)["Subject"]))) == text
     assert made.header("From") == f"{text.split(':')[0]} <a@ours.example>"
     assert "Bcc" not in read(made)

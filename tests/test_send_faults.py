@@ -54,6 +54,14 @@ def bodies(server: FaultServer) -> int:
     return sum(bool(session.body) for session in server.settled())
 
 
+def test_a_mailbox_at_an_address_literal_may_be_written_to(net: Callable[..., Any]) -> None:
+    """RFC 5321 4.1.3: postmaster@[192.0.2.1] is how a server without a name is told."""
+    with FaultServer({}) as server:
+        (row,) = sk.send(mail("postmaster@[192.0.2.1]"), live=True, server=IPS[0], network=net(server)).itertuples()
+        assert b"RCPT TO:<postmaster@[192.0.2.1]>" in bytes(server.settled()[0].clear)
+    assert (row.outcome, row.domain, row.recipient_domain) == ("accepted", "[192.0.2.1]", "[192.0.2.1]")
+
+
 # ---- what was sent is not sent again ----------------------------------------------------------------------------
 Step = dict[str, Any]
 TWICE: dict[str, tuple[list[Step], list[str]]] = {
@@ -211,10 +219,13 @@ def test_a_server_that_goes_on_reading_is_not_cut(net: Callable[..., Any]) -> No
 
 # ---- a proxy on the way -----------------------------------------------------------------------------------------
 class Proxy:
-    """SOCKS5: it never answers for the address `mute`, and does `act` in place of its greeting, if given."""
+    """SOCKS5: it never answers for the address `mute`, finds `shut` refuses, and greets by `act`, if given."""
 
-    def __init__(self, far: tuple[str, int], mute: str = "", act: Callable[[socket.socket], None] | None = None):
-        self.far, self.mute, self.act = far, mute, act
+    def __init__(
+        self, far: tuple[str, int], mute: str = "", act: Callable[[socket.socket], None] | None = None,
+        shut: str = "",
+    ):  # fmt: skip
+        self.far, self.mute, self.act, self.shut = far, mute, act, shut
         self.listener, self.over = socket.create_server(("127.0.0.1", 0)), threading.Event()
         self.name = "{}:{}".format(*self.listener.getsockname())
         threading.Thread(target=self.run, daemon=True).start()
@@ -231,8 +242,10 @@ class Proxy:
                 self.act(near)
                 return
             near.sendall(b"\5\0")
-            if socket.inet_ntoa(near.recv(100)[4:8]) == self.mute:
-                self.over.wait(20)
+            asked = socket.inet_ntoa(near.recv(100)[4:8])
+            if asked in (self.mute, self.shut):
+                self.over.wait(20 if asked == self.mute else 0)
+                near.sendall(b"\5\5\0\1\0\0\0\0\0\0")
                 return
             with socket.create_connection(self.far) as far:
                 near.sendall(b"\5\0\0\1\0\0\0\0\0\0")
