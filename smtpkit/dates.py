@@ -21,9 +21,8 @@ _DATES = "dates such as {} were read as {}; write them as 2026-03-04 if they are
 
 def whole_times(table: pd.DataFrame, settled: set[Any]) -> pd.DataFrame:
     """A day and a clock in columns of their own, if each is the only one of its kind, as one time."""
-    pair = [
-        [name for name in table if _fits(table[name].dropna(), how)] for how in (_SHAPES["day"], _SHAPES["clock"])
-    ]
+    kinds = _SHAPES["day"], _SHAPES["clock"]
+    pair = [[name for name in table if _fits(table[name].dropna(), how)] for how in kinds]
     if list(map(len, pair)) != [1, 1] or pair[1][0] in settled:
         return table
     (day,), (clock,) = pair
@@ -53,9 +52,8 @@ def times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
         texts = texts.where(~short, "20" + texts.str.replace(r"\.\s?", "-", n=2, regex=True))
         notes.append(_SHORT)
     aware = texts.str.contains(_SHAPES["aware"], na=False)
-    odd = texts.str.contains(f"{_SHAPES['named']}|{_SHAPES['hours']}", na=False) & ~aware | texts.str.fullmatch(
-        _SHAPES["clock"], na=False
-    )
+    odd = texts.str.contains(f"{_SHAPES['named']}|{_SHAPES['hours']}", na=False) & ~aware
+    odd |= texts.str.fullmatch(_SHAPES["clock"], na=False)
     texts = texts.mask(odd)
     texts, how = _years_first(texts, notes), {"errors": "coerce", "format": "mixed"}
     parsed = pd.to_datetime(texts.where(aware), utc=True, **how).dt.as_unit("us")

@@ -141,7 +141,8 @@ def unmarked(markup: str) -> str:
     """The text of HTML: what a page hides is left out, words stay whole, each block begins a line."""
     text = _HIDDEN.sub("", markup)
     text = text if "<pre" in text.lower() else re.sub(r"\s+", " ", text)
-    return re.sub(r" *\n *", "\n", unescape(re.sub(r"<[^<>]*>", "\n", _INLINE.sub("", text))))
+    lines = unescape(re.sub(r"<[^<>]*>", "\n", _INLINE.sub("", text))).split("\n")
+    return "\n".join(line.strip(" ") for line in lines)
 
 
 def as_file(name: str, content: Any) -> bytes:

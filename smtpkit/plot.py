@@ -114,7 +114,7 @@ def timeline(
     'Attempts over time. 1 of 1 attempts at 1 MX IP were accepted (1 at'
     """
     table = notes if isinstance(notes, pd.DataFrame) else pd.DataFrame(list(notes), columns=["at", "text"])
-    rows.zoned(table["at"])
+    rows.zoned(table["at"].astype("str").fillna("no time"))
     view = rows.Rows(frame, diagnosis, order="back")
     view.notes = sorted(zip(moments(table["at"]), map(inert, table.text), strict=True))
     if view.lines.back.notna().any():

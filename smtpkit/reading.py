@@ -115,7 +115,8 @@ class Reading:
         both, many = (domain >= 0) & (ip >= 0), some + len(self.names["mx_ip"]) + 1
         links = coo_array((np.ones(both.sum()), (domain[both], some + ip[both])), shape=(many, many))
         label = connected_components(links, directed=False)[1] * (some > 0)
-        return np.asarray(np.unique(label[np.where(domain < 0, some + ip, domain)], return_inverse=True)[1])
+        own = np.where(domain < 0, some + ip % (many - some), domain)  # without either: the last, which is nobody's
+        return np.asarray(np.unique(label[own], return_inverse=True)[1])
 
     def _slow(self) -> Array:
         """0 where an attempt that got through took over 4 times its stage's median, and 0.25 s; else -1."""

@@ -26,7 +26,7 @@ _READ = """started_at mx_pref code mx_ip mx_host sender_ip seen_ip local_ip outc
 attempt_id stage reply_host banner_host ehlo_host recipient recipient_domain""".split()
 _WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS[:4], strict=True))
 _KEY = {"mx_ip": "ip", "sender_ip": "sender", "backend": "backend", "recipient": "recipient"}
-_BARE = r"\d{4}-\d\d-\d\d([ T][\d:.]*)?"
+_BARE = r"\d{4}-\d\d-\d\d([ T][\d:.]*)?|no time"
 _HEAD = {"ip": "MX IP", "sender": "from", "backend": "back end", "recipient": "recipient"}
 
 

@@ -146,8 +146,9 @@ def _headed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 def _guess(table: pd.DataFrame, settled: set[str], taken: set[str]) -> dict[str, str]:
     """Columns by their names, the schema's first, then by what most of their values look like."""
     guessed: dict[str, str] = {}
-    vague = ("error", "event", "reason")  # others' names say more
-    order = {n: (_snake(n) in vague, _snake(n) not in attempts.COLUMNS) for n in table if n not in settled}
+    vague = "error event reason created createdat 등록일시 요청일시".split()  # others' names say more
+    names = {n: _snake(n) for n in table if n not in settled}
+    order = {n: (own.replace("_", "") in vague, own not in attempts.COLUMNS) for n, own in names.items()}
     free = sorted(order, key=lambda name: order[name])
     for way in (_by_name, _by_content):
         fits = {name: way(str(name), table[name]) for name in free if name not in guessed}

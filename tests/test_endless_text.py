@@ -95,3 +95,10 @@ def test_a_long_text_is_shown_and_kept_at_once(unit: str, tmp_path: Path) -> Non
         {"started_at": ["2026-03-01T00:00:00Z"], "mx_ip": ["192.0.2.13"], "reply": [f"554 {text}"]}
     )
     assert list(sk.read_table(table).code) == [554]
+
+
+@pytest.mark.timeout(40)
+def test_a_page_of_blanks_is_read_at_once(tmp_path: Path) -> None:
+    page = "&#32;" * 400_000 + "<p>r@d.example:<br>550 5.1.1 no</p>"
+    (tmp_path / "bounce.eml").write_text(f"From: <>\nContent-Type: text/html\n\n{page}\n")
+    assert list(sk.read_bounces(tmp_path / "bounce.eml").code) == [550]

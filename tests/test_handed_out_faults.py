@@ -127,7 +127,7 @@ def test_whom_a_refusal_tells_us_to_ask_is_quoted_as_it_is(to, said):
     assert not re.search("jo@|kim@", table.reply[0])
 
 
-@pytest.mark.parametrize("at", [TIME.tz_localize(None), "2026-11-24 00:31", "yesterday"])
+@pytest.mark.parametrize("at", [TIME.tz_localize(None), "2026-11-24 00:31", "yesterday", None, pd.NaT])
 def test_a_note_at_no_sure_time_is_refused_beside_one_that_is(at):
     """Sorting them fell over Python's words."""
     with pytest.raises(InvalidInput, match=r"^at '.*' (has no time zone|is no time)"):

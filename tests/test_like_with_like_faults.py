@@ -176,3 +176,12 @@ def test_a_refusal_that_tells_no_stage_is_held_against_what_was_accepted() -> No
     (cause,) = sk.diagnose(frame).causes
     assert (cause.kind, cause.values) == ("mx_block", ("192.0.2.11",))
     assert Rows(frame, sk.diagnose(frame)).lines.n.tolist() == [30, 30]
+
+
+@pytest.mark.parametrize("domains", [["daum.example", "naver.example"], ["naver.example", "daum.example"]])
+def test_refusals_by_nobody_known_are_told_of_no_receiver_that_is(domains: list[str]) -> None:
+    """Without domain and MX IP they were counted as those of the receiver that the frame names last."""
+    fine = tries(8, lambda i: False, ips=2, domain=lambda i: domains[i % 2])
+    frame = pd.concat([fine, tries(30, lambda i: True, domain=None, mx_ip=None)], ignore_index=True)
+    found = sk.diagnose(frame)
+    assert not any(name in found.verdict or name in str(found.causes) for name in domains)

@@ -412,6 +412,15 @@ def test_columns_of_well_known_makers_are_known(head: str, row: str, tmp_path: P
     ]
 
 
+@pytest.mark.parametrize("made", ["created_at", "createdAt", "created", "등록일시", "요청일시"])
+@pytest.mark.parametrize("sent", ["sent_at", "time", "발송일시"])
+def test_when_a_mail_was_sent_says_more_than_when_it_was_made(made: str, sent: str) -> None:
+    table = pd.DataFrame({made: ["2026-03-02 07:00"], "code": [550], sent: ["2026-03-02 09:00"]})
+    assert str(sk.read_table(table).started_at[0]) == "2026-03-02 09:00:00+00:00"
+    alone = sk.read_table(table.drop(columns=sent))
+    assert str(alone.started_at[0]) == "2026-03-02 07:00:00+00:00"
+
+
 WORDED = {
     "errors, ours and others'": (
         {"error": ["timeout", "Connection refused", "ECONNRESET", "?"]},
