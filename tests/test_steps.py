@@ -11,7 +11,7 @@ import pytest
 
 from smtpkit.address import Envelope
 from smtpkit.reply import Reply, ReplyReader
-from smtpkit.steps import Ask, Connect, Effect, Got, Lost, MarkDot, Secure, Talk, session
+from smtpkit.steps import Ask, Connect, Effect, Got, Lost, MarkDot, Secure, Talk, Verdict, judge, session
 
 ONE = Envelope.of("me@ours.example", ["r@daum.example"])
 TWO = Envelope.of("me@ours.example", ["r@daum.example", "b@daum.example"])
@@ -247,3 +247,44 @@ def test_a_dialogue(name: str) -> None:
     dialogue = DIALOGUES[name]
     client, verdict = play(dialogue)
     assert (client, verdict) == (tidy(dialogue.client) if dialogue.client else "", dialogue.verdict)
+
+
+def said(text: str) -> Reply:
+    reply = heard(text)[0]
+    assert isinstance(reply, Reply)
+    return reply
+
+
+NO, OK = said("552 5.3.4 too big"), said("250 ok")
+MIXED, TORN = said("550-no\n250 ok"), said("250-ok\n550 no")
+JUDGED: dict[str, tuple[str, Got, bool, Verdict | None]] = {
+    "refused while the body leaves": (
+        "body", Lost("reset", 9, (NO,)), False, Verdict("body", "rejected", NO, cut=True),
+    ),
+    "refused before the dot had left": (
+        "body", Lost("reset", 3, (NO,)), True, Verdict("body", "rejected", NO, cut=True),
+    ),
+    "an early 250 took nothing": (
+        "body", Lost("protocol", 9, (OK,)), False, Verdict("body", "failed", OK, "protocol"),
+    ),
+    "an early reply of two codes": (
+        "body", Lost("lost", 9, (TORN,)), False, Verdict("body", "failed", TORN, "lost"),
+    ),
+    "a dot that never left": ("body", Lost("lost", 3), True, Verdict("body", "failed", error="lost")),
+    "a dot that left": ("body", Lost("lost"), True, Verdict("body", "unknown", error="lost", maybe=True)),
+    "a dot that the guard held": (
+        "body", Lost("guard", 3), True, Verdict("body", "withheld", error="guard"),
+    ),
+    "no early reply but 421 decides before the body": (
+        "rcpt", Lost("lost", 0, (NO,)), False, Verdict("rcpt", "failed", error="lost"),
+    ),
+    "two codes are no consent": ("mail", [MIXED], False, Verdict("mail", "failed", MIXED, "protocol")),
+    "two codes are no refusal": ("rcpt", [TORN], False, Verdict("rcpt", "failed", TORN, "protocol")),
+    "nothing was asked": ("body", None, False, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", JUDGED)
+def test_a_judgement(why: str) -> None:
+    stage, got, dot, verdict = JUDGED[why]
+    assert judge(stage, got, dot) == verdict
