@@ -252,7 +252,7 @@ NOT_OFFERED = Verdict("mail", "failed", error="not_offered")
 def parameters(talk: Talk, offered: Offers) -> str:
     """What goes behind MAIL FROM:<...>; a need that is not offered ends the road before MAIL."""
     limit = offered.get("SIZE", "")
-    if talk.size and limit.isascii() and limit.isdigit() and 0 < int(limit[:18]) < talk.size:
+    if limit.isdecimal() and 0 < int(limit[:18]) < talk.size:
         raise Over(NOT_OFFERED)
     words = [f"SIZE={talk.size}"] if talk.size and "SIZE" in offered else []
     for need, word in ((talk.needs_8bit, "BODY=8BITMIME"), (talk.needs_smtputf8, "SMTPUTF8")):

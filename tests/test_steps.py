@@ -11,7 +11,20 @@ import pytest
 
 from smtpkit.address import Envelope
 from smtpkit.reply import Reply, ReplyReader
-from smtpkit.steps import Ask, Connect, Effect, Got, Lost, MarkDot, Secure, Talk, Verdict, judge, session
+from smtpkit.steps import (
+    Ask,
+    Connect,
+    Effect,
+    Got,
+    Lost,
+    MarkDot,
+    Secure,
+    Talk,
+    Verdict,
+    judge,
+    leaves_politely,
+    session,
+)
 
 ONE = Envelope.of("me@ours.example", ["r@daum.example"])
 TWO = Envelope.of("me@ours.example", ["r@daum.example", "b@daum.example"])
@@ -135,6 +148,17 @@ DIALOGUES = {
         "deferred starttls 454 -",
         {"tls": "require"},
     ),
+    "STARTTLS answered 421, may": Dialogue(
+        "220 mx\n250-mx\n250 STARTTLS\n421 bye", "EHLO c.example\nSTARTTLS", "deferred starttls 421 -"
+    ),
+    "STARTTLS answered by two codes, may": Dialogue(
+        "220 mx\n250-mx\n250 STARTTLS\n220-go\n454 no",
+        "EHLO c.example\nSTARTTLS",
+        "failed starttls 454 protocol",
+    ),
+    "EHLO answered by two codes asks no HELO": Dialogue(
+        "220 mx\n250-mx\n502 what", "EHLO c.example", "failed ehlo 502 protocol"
+    ),
     "STARTTLS not offered, verify": Dialogue(
         OPEN + "221 bye", "EHLO c.example\nQUIT", "failed starttls - not_offered", {"tls": "verify"}
     ),
@@ -233,6 +257,17 @@ DIALOGUES = {
     "needed and not offered": Dialogue(
         OPEN + "221 bye", "EHLO c.example\nQUIT", "failed mail - not_offered", {"needs_smtputf8": True}
     ),
+    "a size is told only where it is asked for": Dialogue(
+        OPEN + "550 no\n221 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nQUIT",
+        "rejected mail 550 -",
+        {"size": 20},
+    ),
+    "and only where there is one": Dialogue(
+        "220 mx\n250-mx\n250 SIZE 19\n550 no\n221 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nQUIT",
+        "rejected mail 550 -",
+    ),
     "larger than the server takes": Dialogue(
         "220 mx\n250-mx\n250 SIZE 19\n221 bye",
         "EHLO c.example\nQUIT",
@@ -257,6 +292,7 @@ def said(text: str) -> Reply:
 
 NO, OK = said("552 5.3.4 too big"), said("250 ok")
 MIXED, TORN = said("550-no\n250 ok"), said("250-ok\n550 no")
+MANY, FULL = said("552 5.5.3 too many recipients"), said("550 5.5.3 too many recipients")
 JUDGED: dict[str, tuple[str, Got, bool, Verdict | None]] = {
     "refused while the body leaves": (
         "body", Lost("reset", 9, (NO,)), False, Verdict("body", "rejected", NO, cut=True),
@@ -280,6 +316,8 @@ JUDGED: dict[str, tuple[str, Got, bool, Verdict | None]] = {
     ),
     "two codes are no consent": ("mail", [MIXED], False, Verdict("mail", "failed", MIXED, "protocol")),
     "two codes are no refusal": ("rcpt", [TORN], False, Verdict("rcpt", "failed", TORN, "protocol")),
+    "552 is many recipients at RCPT only": ("mail", [MANY], False, Verdict("mail", "rejected", MANY)),
+    "and 550 never": ("rcpt", [FULL], False, Verdict("rcpt", "rejected", FULL)),
     "nothing was asked": ("body", None, False, None),
 }  # fmt: skip
 
@@ -288,3 +326,8 @@ JUDGED: dict[str, tuple[str, Got, bool, Verdict | None]] = {
 def test_a_judgement(why: str) -> None:
     stage, got, dot, verdict = JUDGED[why]
     assert judge(stage, got, dot) == verdict
+
+
+def test_what_cut_a_message_off_is_no_time_for_quit() -> None:
+    assert leaves_politely(Verdict("body", "rejected", NO))
+    assert not leaves_politely(Verdict("body", "rejected", NO, cut=True)), "it would be a line of the message"
