@@ -182,6 +182,42 @@ DIALOGUES = {
         "passed rcpt 251 -",
         {"until": "rcpt"},
     ),
+    "a probe to RCPT that is refused": Dialogue(
+        OPEN + "250 ok\n550 5.7.1 you\n250 ok\n221 bye",
+        """EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>
+        RCPT TO:<b@daum.example>\nQUIT""",
+        "rejected rcpt 550 -\npassed rcpt 250 -",
+        {"until": "rcpt", "envelope": TWO},
+    ),
+    "a probe to MAIL": Dialogue(
+        OPEN + "250 ok\n221 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nQUIT",
+        "passed mail 250 -",
+        {"until": "mail"},
+    ),
+    "a probe does not pipeline, nor goes beyond RCPT": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n250 ok\n250 ok\n221 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nQUIT",
+        "passed rcpt 250 -",
+        {"until": "rcpt", "pipeline": True},
+    ),
+    "PIPELINING is not used unasked": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n250 ok\n550 who\n221 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nQUIT",
+        "rejected rcpt 550 -",
+    ),
+    "421 at the first RCPT ends it for all": Dialogue(
+        OPEN + "250 ok\n421 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>",
+        "deferred rcpt 421 -\ndeferred rcpt 421 -",
+        {"envelope": TWO},
+    ),
+    "lost at the second RCPT": Dialogue(
+        OPEN + "250 ok\n550 who\n(lost)",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nRCPT TO:<b@daum.example>",
+        "rejected rcpt 550 -\nfailed rcpt - lost",
+        {"envelope": TWO},
+    ),
     "one of two recipients": Dialogue(
         OPEN + "250 ok\n550 5.1.1 who\n250 ok\n354 go\n250 ok\n221 bye",
         f"""EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nRCPT TO:<b@daum.example>
