@@ -21,6 +21,7 @@ WORDS = {
     "mute": ("failed", "connect", None, None, None, None, None, "timeout"),
     "lost": ("failed", "rcpt", None, None, None, None, None, "lost"),
     "tls": ("failed", "starttls", None, None, None, None, None, "tls_handshake"),
+    "nobody": ("rejected", "rcpt", 550, "5.1.1", "550 5.1.1 No such user"),
     "good": frames.SAYS["good"],
 }
 
@@ -75,6 +76,13 @@ def test_greylisting_beyond_the_longest_is_a_block(gap: float, may: bool) -> Non
     assert allowed(scale, blame(scale, "mx_block")) is may
 
 
+@pytest.mark.parametrize(("word", "kind"), [("tls", "mx_block"), ("grey", "mx_dead"), ("grey", "mx_tls")])
+def test_however_long_it_lasts(word: str, kind: str) -> None:
+    """Hours of greylisting are a block, and nothing else; hours without TLS are none."""
+    scale = seen(second(word), gap=3600)
+    assert not allowed(scale, blame(scale, kind))
+
+
 def test_a_contact_that_is_forgotten_within_a_day_is_greylisted_again() -> None:
     scale = seen(second("grey"), gap=90_000 / SERVERS)
     assert not allowed(scale, blame(scale, "mx_block"))
@@ -84,6 +92,13 @@ def test_an_outage_of_all_is_one_where_nothing_got_through() -> None:
     for good, may in ((0, True), (1, False)):
         scale = seen(lambda i, r, good=good: "good" if 4 * r + i < good else "mute")
         assert allowed(scale, blame(scale, "outage", "time", np.ones(scale.n))) is may
+
+
+def test_an_outage_or_a_block_of_the_whole_site_needs_no_other_server() -> None:
+    scale = seen(lambda i, r: "mute" if r > 2 else "good")
+    assert allowed(scale, blame(scale, "outage", "time", np.arange(scale.n) >= 12))
+    scale = seen(lambda i, r: "blocked" if i + r else "good")
+    assert allowed(scale, blame(scale, "provider_block", "domain", np.ones(scale.n)))
 
 
 def test_what_all_rows_share_must_be_said_in_words() -> None:
@@ -130,6 +145,17 @@ def test_a_back_end_is_a_part_of_an_address_beside_a_part_that_answers() -> None
         bad = [4 * r + 1 for r in range(ROUNDS) if host(4 * r + 1).startswith(fails)]
         scale = seen(lambda i, r, bad=bad: "blocked" if 4 * r + i in bad else "good", reply_host=host)
         assert allowed(scale, blame(scale, "mx_block", "backend", scale.voice >= 0)) is may
+
+
+@pytest.mark.parametrize(("elsewhere", "may"), [("gone", True), ("other", False)])
+def test_a_recipient_who_was_asked_at_one_server_only_accuses_no_server(elsewhere: str, may: bool) -> None:
+    """Simpson's trap; one of our own addresses is held against all that our others got through with."""
+    who = lambda n: "gone@daum.example" if n % SERVERS == 1 else f"{elsewhere}@daum.example"  # noqa: E731  one expression
+    scale = seen(second("nobody"), recipient=who)
+    assert allowed(scale, blame(scale, "mx_block")) is may
+    ours = lambda n: frames.OURS if n % SERVERS == 1 else frames.OURS2  # noqa: E731  one expression
+    scale = seen(second("nobody"), recipient=who, sender_ip=ours)
+    assert allowed(scale, blame(scale, "sender_ip_block", "sender_ip"))
 
 
 # how much it must explain -----------------------------------------------------------------------------------------
