@@ -278,6 +278,24 @@ DIALOGUES = {
         "rejected mail 550 -",
         {"pipeline": True},
     ),
+    "pipelining, MAIL refused and lost: no QUIT into the void": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n550 5.7.1 you\n(lost)",
+        f"EHLO c.example\n{MAIL_TO_DATA}",
+        "rejected mail 550 -",
+        {"pipeline": True},
+    ),
+    "pipelining, 421 at a RCPT": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n250 ok\n550 who\n421 bye\n421 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nRCPT TO:<b@daum.example>\nDATA\n",
+        "rejected rcpt 550 -\ndeferred rcpt 421 -",
+        {"pipeline": True, "envelope": TWO},
+    ),
+    "pipelining, MAIL answered 421": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n421 bye\n(lost)",
+        f"EHLO c.example\n{MAIL_TO_DATA}",
+        "deferred mail 421 -",
+        {"pipeline": True},
+    ),
     "pipelining, lost in the batch": Dialogue(
         "220 mx\n250-mx\n250 PIPELINING\n250 ok\n(lost)",
         f"EHLO c.example\n{MAIL_TO_DATA}",
