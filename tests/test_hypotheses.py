@@ -158,6 +158,33 @@ def test_a_recipient_who_was_asked_at_one_server_only_accuses_no_server(elsewher
     assert allowed(scale, blame(scale, "sender_ip_block", "sender_ip"))
 
 
+SIX = {1: "2001:db8::1", 2: "2001:db8::2"}
+
+
+@pytest.mark.parametrize(("sixes", "ours", "may"), [((1,), True, False), ((1, 2), True, True), ((1,), False, True)])
+def test_who_blocks_has_a_sibling_that_our_same_address_asked(sixes: Any, ours: bool, may: bool) -> None:
+    """Over IPv6 we are another sender than over IPv4."""
+    six = lambda n: n % SERVERS in sixes  # noqa: E731  one expression
+    us = lambda n: "2001:db8:1::7" if six(n) and ours else frames.OURS  # noqa: E731  one expression
+    scale = seen(
+        second("blocked"),
+        mx_ip=lambda n: SIX[n % SERVERS] if six(n) else f"192.0.2.{n % SERVERS + 11}",
+        sender_ip=us,
+        local_ip=us,
+    )
+    assert allowed(scale, blame(scale, "mx_block", cell=scale.voice >= 0)) is may
+
+
+@pytest.mark.parametrize(("cells", "may"), [({(0, 0), (1, 1)}, False), ({(0, 0), (0, 1), (1, 0), (1, 1)}, True)])
+def test_some_pairs_are_all_of_their_servers_with_all_of_our_addresses(cells: set[Any], may: bool) -> None:
+    """Four MX IPs, each asked from three addresses of ours in turn."""
+    us = [f"198.51.100.{n}" for n in (7, 8, 9)]
+    scale = seen(
+        lambda i, r: "blocked" if (i, r % 3) in cells else "good", sender_ip=lambda n: us[n // SERVERS % 3]
+    )
+    assert allowed(scale, blame(scale, "mx_block", "pair", scale.voice >= 0)) is may
+
+
 # how much it must explain -----------------------------------------------------------------------------------------
 def scored(scale: Scale, f: Found) -> bool:
     return bool(np.isfinite(scale.judge(f).score))
