@@ -252,7 +252,7 @@ NOT_OFFERED = Verdict("mail", "failed", error="not_offered")
 def parameters(talk: Talk, offered: Offers) -> str:
     """What goes behind MAIL FROM:<...>; a need that is not offered ends the road before MAIL."""
     limit = offered.get("SIZE", "")
-    if talk.size and limit.isascii() and limit.isdigit() and 0 < int(limit[:18]) < talk.size:
+    if limit.isdecimal() and 0 < int(limit[:18]) < talk.size:
         raise Over(NOT_OFFERED)
     words = [f"SIZE={talk.size}"] if talk.size and "SIZE" in offered else []
     for need, word in ((talk.needs_8bit, "BODY=8BITMIME"), (talk.needs_smtputf8, "SMTPUTF8")):
@@ -320,14 +320,14 @@ def _at_once(mail: bytes, rcpts: Sequence[bytes]) -> Generator[Effect, Got, _Bat
     replies = list(got.replies if isinstance(got, Lost) else got if isinstance(got, list) else [])
     ends: list[Verdict | None] = []
     for stage, reply in zip(stages, replies, strict=False):
-        ends.append(judge(stage, [reply]))
-        if (end := ends[-1]) and not leaves_politely(end):
-            refused = ends[0] and replace(ends[0], cut=True)
-            raise Over(*_told([] if refused else ends[1:], refused or end, len(rcpts)))
-    if lost:
-        failed = judge(stages[min(len(replies), len(stages) - 1)], lost)
-        end = ends[0] if ends and ends[0] else failed or Verdict("mail", "failed", error=lost.error)
-        raise Over(*_told([] if ends and ends[0] else ends[1:], end, len(rcpts)))
+        ends.append(end := judge(stage, [reply]))
+        if end and not leaves_politely(end):
+            break
+    else:
+        end = judge(stages[min(len(replies), len(rcpts) + 1)], lost) if lost else None
+    if end:
+        refused = ends[0] and replace(ends[0], cut=True) if ends else None
+        raise Over(*_told([] if refused else ends[1:], refused or end, len(rcpts)))
     return _Batch(ends[0], ends[1:-1], ends[-1])
 
 

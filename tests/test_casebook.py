@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
-from smtpkit import escape
+from smtpkit import escape, journal
 from smtpkit.attempts import CATEGORIES, COLUMNS, conform, frame
 from smtpkit.errors import InvalidInput, StoreError
 
@@ -350,3 +350,78 @@ class TestAttempt:
 def test_a_value_outside_its_closed_list_is_refused(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=value):
         frame([{name: value}])
+
+
+# the journal, call by call ----------------------------------------------------------------------------------------
+K = "k" * 32
+BARS = {
+    "the same message to the same one": (K, K, False),
+    "a copy to one server, after one to any": (K, f"{K} 192.0.2.1", False),
+    "one to any, after a copy to one server": (f"{K} 192.0.2.1", K, False),
+    "a second copy to that server": (f"{K} 192.0.2.1", f"{K} 192.0.2.1", False),
+    "a copy to each": (f"{K} 192.0.2.1", f"{K} 192.0.2.2", True),
+    "sent again, as asked for": (K, f"{journal.new_id()} {K}", True),
+    "another message": (K, "l" * 32, True),
+    "no key": ("", "", True),
+}
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[journal.Journal]:
+    made = journal.Journal(tmp_path / "c.sqlite", {})
+    made.begin("s", [("a", {}), ("b", {})])
+    yield made
+    made.close()
+
+
+def state(writer: journal.Journal, attempt: str) -> str:
+    (found,) = writer.base.execute("select state from attempts where attempt_id = ?", (attempt,)).fetchone()
+    return str(found)
+
+
+@pytest.mark.parametrize("why", BARS)
+def test_what_bars_a_hand_over(writer: journal.Journal, why: str) -> None:
+    held, wanted, free = BARS[why]
+    assert writer.claim(["a"], [held])
+    assert writer.claim(["b"], [wanted]) is free
+    assert (state(writer, "a"), state(writer, "b")) == ("dot", "dot" if free else "begun")
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "unknown", "rejected", "deferred", "failed", "withheld"])
+def test_only_what_was_not_taken_may_be_handed_over_again(writer: journal.Journal, outcome: str) -> None:
+    assert writer.claim(["a"], [K])
+    writer.finish([("a", {"outcome": outcome})], [K])
+    assert writer.claim(["b"], [K]) is (outcome not in ("accepted", "unknown"))
+
+
+def test_one_that_is_barred_bars_none_of_its_message(writer: journal.Journal) -> None:
+    """Of two recipients one was served: no dot leaves, and the other's key stays free."""
+    assert writer.claim(["a"], [K])
+    writer.finish([("a", {"outcome": "accepted"})], [K])
+    writer.begin("t", [("c", {}), ("d", {})])
+    assert not writer.claim(["c", "d"], ["l" * 32, K])
+    assert writer.claim(["b"], ["l" * 32])
+
+
+def test_whose_key_it_is_gives_it_back(writer: journal.Journal) -> None:
+    assert writer.claim(["a"], [K])
+    writer.finish([("b", {"outcome": "failed"})], [K])
+    assert not writer.claim(["b"], [K])
+
+
+@pytest.mark.parametrize(("error", "told"), [(None, "accepted"), ("interrupted", "rejected")])
+def test_an_ending_stands_unless_it_was_only_supposed(
+    writer: journal.Journal, error: str | None, told: str
+) -> None:
+    writer.finish([("a", {"outcome": "accepted", "error": error})], [""])
+    writer.finish([("a", {"outcome": "rejected"})], [""])
+    sql = "select json_extract(result, '$.outcome') from attempts where attempt_id = 'a'"
+    assert writer.base.execute(sql).fetchone() == (told,)
+
+
+def test_what_is_handed_over_is_on_disk_first(writer: journal.Journal) -> None:
+    level = lambda: writer.base.execute("pragma synchronous").fetchone()[0]  # noqa: E731  one expression
+    assert level() == 1
+    writer.durable()
+    assert level() == 2
+    assert not writer.base.in_transaction

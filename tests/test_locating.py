@@ -74,6 +74,28 @@ def test_all_alike_accuses_nobody():
         assert now.done == "alike"
 
 
+STOPS = {
+    "a server that nobody asked is not cleared": ([0, 0, 0], [60, 60, 0], [False] * 3, ""),
+    "but where it must not be asked, the others are": ([0, 0, 0], [60, 60, 0], [False, False, True], "clear"),
+    "none was asked": ([0, 0, 0], [0, 0, 0], [True] * 3, ""),
+    "one is named, another is under suspicion": ([9, 3, 0, 0], [9, 4, 9, 9], [False] * 4, ""),
+    "all refuse, but one was not asked": ([6, 6, 6, 0], [6, 6, 6, 0], [False] * 4, ""),
+}
+
+
+@pytest.mark.parametrize("why", STOPS)
+def test_when_to_stop(why):
+    refused, asked, shut, done = STOPS[why]
+    assert judge(refused, asked, shut).done == done
+
+
+def test_likely_is_not_proven():
+    """The posterior of two refusals is above SURE; luck at FLOOR makes them one time in 400."""
+    now = judge([2, 0, 0, 0], [2, 5, 5, 5])
+    assert now.chance[0] > suspicion.SURE
+    assert not now.named.any()
+
+
 CELLS = [(4, 1.0, 0.0), (4, 0.5, 0.05), (8, 0.3, 0.0), (8, 0.7, 0.02), (12, 0.3, 0.05), (12, 1.0, 0.05)]
 
 

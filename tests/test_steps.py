@@ -11,7 +11,20 @@ import pytest
 
 from smtpkit.address import Envelope
 from smtpkit.reply import Reply, ReplyReader
-from smtpkit.steps import Ask, Connect, Effect, Got, Lost, MarkDot, Secure, Talk, session
+from smtpkit.steps import (
+    Ask,
+    Connect,
+    Effect,
+    Got,
+    Lost,
+    MarkDot,
+    Secure,
+    Talk,
+    Verdict,
+    judge,
+    leaves_politely,
+    session,
+)
 
 ONE = Envelope.of("me@ours.example", ["r@daum.example"])
 TWO = Envelope.of("me@ours.example", ["r@daum.example", "b@daum.example"])
@@ -135,6 +148,17 @@ DIALOGUES = {
         "deferred starttls 454 -",
         {"tls": "require"},
     ),
+    "STARTTLS answered 421, may": Dialogue(
+        "220 mx\n250-mx\n250 STARTTLS\n421 bye", "EHLO c.example\nSTARTTLS", "deferred starttls 421 -"
+    ),
+    "STARTTLS answered by two codes, may": Dialogue(
+        "220 mx\n250-mx\n250 STARTTLS\n220-go\n454 no",
+        "EHLO c.example\nSTARTTLS",
+        "failed starttls 454 protocol",
+    ),
+    "EHLO answered by two codes asks no HELO": Dialogue(
+        "220 mx\n250-mx\n502 what", "EHLO c.example", "failed ehlo 502 protocol"
+    ),
     "STARTTLS not offered, verify": Dialogue(
         OPEN + "221 bye", "EHLO c.example\nQUIT", "failed starttls - not_offered", {"tls": "verify"}
     ),
@@ -157,6 +181,42 @@ DIALOGUES = {
         "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nQUIT",
         "passed rcpt 251 -",
         {"until": "rcpt"},
+    ),
+    "a probe to RCPT that is refused": Dialogue(
+        OPEN + "250 ok\n550 5.7.1 you\n250 ok\n221 bye",
+        """EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>
+        RCPT TO:<b@daum.example>\nQUIT""",
+        "rejected rcpt 550 -\npassed rcpt 250 -",
+        {"until": "rcpt", "envelope": TWO},
+    ),
+    "a probe to MAIL": Dialogue(
+        OPEN + "250 ok\n221 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nQUIT",
+        "passed mail 250 -",
+        {"until": "mail"},
+    ),
+    "a probe does not pipeline, nor goes beyond RCPT": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n250 ok\n250 ok\n221 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nQUIT",
+        "passed rcpt 250 -",
+        {"until": "rcpt", "pipeline": True},
+    ),
+    "PIPELINING is not used unasked": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n250 ok\n550 who\n221 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nQUIT",
+        "rejected rcpt 550 -",
+    ),
+    "421 at the first RCPT ends it for all": Dialogue(
+        OPEN + "250 ok\n421 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>",
+        "deferred rcpt 421 -\ndeferred rcpt 421 -",
+        {"envelope": TWO},
+    ),
+    "lost at the second RCPT": Dialogue(
+        OPEN + "250 ok\n550 who\n(lost)",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nRCPT TO:<b@daum.example>",
+        "rejected rcpt 550 -\nfailed rcpt - lost",
+        {"envelope": TWO},
     ),
     "one of two recipients": Dialogue(
         OPEN + "250 ok\n550 5.1.1 who\n250 ok\n354 go\n250 ok\n221 bye",
@@ -218,6 +278,24 @@ DIALOGUES = {
         "rejected mail 550 -",
         {"pipeline": True},
     ),
+    "pipelining, MAIL refused and lost: no QUIT into the void": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n550 5.7.1 you\n(lost)",
+        f"EHLO c.example\n{MAIL_TO_DATA}",
+        "rejected mail 550 -",
+        {"pipeline": True},
+    ),
+    "pipelining, 421 at a RCPT": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n250 ok\n550 who\n421 bye\n421 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nRCPT TO:<b@daum.example>\nDATA\n",
+        "rejected rcpt 550 -\ndeferred rcpt 421 -",
+        {"pipeline": True, "envelope": TWO},
+    ),
+    "pipelining, MAIL answered 421": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n421 bye\n(lost)",
+        f"EHLO c.example\n{MAIL_TO_DATA}",
+        "deferred mail 421 -",
+        {"pipeline": True},
+    ),
     "pipelining, lost in the batch": Dialogue(
         "220 mx\n250-mx\n250 PIPELINING\n250 ok\n(lost)",
         f"EHLO c.example\n{MAIL_TO_DATA}",
@@ -233,6 +311,17 @@ DIALOGUES = {
     "needed and not offered": Dialogue(
         OPEN + "221 bye", "EHLO c.example\nQUIT", "failed mail - not_offered", {"needs_smtputf8": True}
     ),
+    "a size is told only where it is asked for": Dialogue(
+        OPEN + "550 no\n221 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nQUIT",
+        "rejected mail 550 -",
+        {"size": 20},
+    ),
+    "and only where there is one": Dialogue(
+        "220 mx\n250-mx\n250 SIZE 19\n550 no\n221 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nQUIT",
+        "rejected mail 550 -",
+    ),
     "larger than the server takes": Dialogue(
         "220 mx\n250-mx\n250 SIZE 19\n221 bye",
         "EHLO c.example\nQUIT",
@@ -247,3 +336,52 @@ def test_a_dialogue(name: str) -> None:
     dialogue = DIALOGUES[name]
     client, verdict = play(dialogue)
     assert (client, verdict) == (tidy(dialogue.client) if dialogue.client else "", dialogue.verdict)
+
+
+def said(text: str) -> Reply:
+    reply = heard(text)[0]
+    assert isinstance(reply, Reply)
+    return reply
+
+
+NO, OK = said("552 5.3.4 too big"), said("250 ok")
+MIXED, TORN = said("550-no\n250 ok"), said("250-ok\n550 no")
+MANY, FULL = said("552 5.5.3 too many recipients"), said("550 5.5.3 too many recipients")
+JUDGED: dict[str, tuple[str, Got, bool, Verdict | None]] = {
+    "refused while the body leaves": (
+        "body", Lost("reset", 9, (NO,)), False, Verdict("body", "rejected", NO, cut=True),
+    ),
+    "refused before the dot had left": (
+        "body", Lost("reset", 3, (NO,)), True, Verdict("body", "rejected", NO, cut=True),
+    ),
+    "an early 250 took nothing": (
+        "body", Lost("protocol", 9, (OK,)), False, Verdict("body", "failed", OK, "protocol"),
+    ),
+    "an early reply of two codes": (
+        "body", Lost("lost", 9, (TORN,)), False, Verdict("body", "failed", TORN, "lost"),
+    ),
+    "a dot that never left": ("body", Lost("lost", 3), True, Verdict("body", "failed", error="lost")),
+    "a dot that left": ("body", Lost("lost"), True, Verdict("body", "unknown", error="lost", maybe=True)),
+    "a dot that the guard held": (
+        "body", Lost("guard", 3), True, Verdict("body", "withheld", error="guard"),
+    ),
+    "no early reply but 421 decides before the body": (
+        "rcpt", Lost("lost", 0, (NO,)), False, Verdict("rcpt", "failed", error="lost"),
+    ),
+    "two codes are no consent": ("mail", [MIXED], False, Verdict("mail", "failed", MIXED, "protocol")),
+    "two codes are no refusal": ("rcpt", [TORN], False, Verdict("rcpt", "failed", TORN, "protocol")),
+    "552 is many recipients at RCPT only": ("mail", [MANY], False, Verdict("mail", "rejected", MANY)),
+    "and 550 never": ("rcpt", [FULL], False, Verdict("rcpt", "rejected", FULL)),
+    "nothing was asked": ("body", None, False, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", JUDGED)
+def test_a_judgement(why: str) -> None:
+    stage, got, dot, verdict = JUDGED[why]
+    assert judge(stage, got, dot) == verdict
+
+
+def test_what_cut_a_message_off_is_no_time_for_quit() -> None:
+    assert leaves_politely(Verdict("body", "rejected", NO))
+    assert not leaves_politely(Verdict("body", "rejected", NO, cut=True)), "it would be a line of the message"
