@@ -176,3 +176,48 @@ def test_a_refusal_that_tells_no_stage_is_held_against_what_was_accepted() -> No
     (cause,) = sk.diagnose(frame).causes
     assert (cause.kind, cause.values) == ("mx_block", ("192.0.2.11",))
     assert Rows(frame, sk.diagnose(frame)).lines.n.tolist() == [30, 30]
+
+
+HERE = "10.0.0.5"
+"""Our own address behind NAT, as of a machine in a cloud; the public one only answers to EHLO tell."""
+
+
+def refused_at_once(i: int) -> bool:
+    return i % 4 == 2
+
+
+@pytest.mark.parametrize(
+    ("seen", "bad", "kind"),
+    [
+        (lambda i: None if refused_at_once(i) else US, refused_at_once, "mx_block"),
+        (lambda i: None if i % 8 == 2 else US, lambda i: i % 8 == 2, "mx_block"),
+        (lambda i: None if refused_at_once(i) else (US, "198.51.100.2")[i % 8 > 3], refused_at_once, "mx_block"),
+        (lambda i: None, refused_at_once, "mx_block"),
+    ],
+    ids=[
+        "one server",
+        "one server, every other time",
+        "all servers from then on",
+        "a pool of addresses",
+        "none told",
+    ],
+)
+def test_our_address_behind_nat_is_none_of_its_own_where_a_server_refused_before_it_told_it(
+    seen: Any, bad: Any, kind: str
+) -> None:
+    frame = tries(
+        80, bad, seen_ip=seen, local_ip=HERE, vantage="here", stage=lambda i: "banner" if bad(i) else "rcpt"
+    )
+    found = sk.diagnose(frame.assign(reply=frame.reply.where(frame.outcome == "passed", "554 no")))
+    assert [cause.kind for cause in found.causes] == [kind]
+    assert found.confidence > 0.8
+    known = Rows(frame, found).facts.us.dropna().unique()
+    assert HERE not in known
+
+
+def test_a_copy_to_each_server_is_no_retry_of_the_first() -> None:
+    sent = tries(32, lambda i: i % 4 == 3, source="send", message_id=lambda i: f"<{i // 4}@ours.example>",
+                 try_number=1, recipient="r@daum.example")  # fmt: skip
+    assert sk.diagnose(sent).confidence > 0.8
+    logged = sk.diagnose(sent.assign(source="postfix"))
+    assert logged.confidence < 0.8, "of a log's lines the later ones are retries"

@@ -135,6 +135,12 @@ DIALOGUES = {
         "deferred starttls 454 -",
         {"tls": "require"},
     ),
+    "STARTTLS refused, where it was asked for": Dialogue(
+        "220 mx\n250-mx\n250 STARTTLS\n454 not now\n221 bye",
+        "EHLO c.example\nSTARTTLS\nQUIT",
+        "deferred starttls 454 -",
+        {"until": "starttls", "envelope": None},
+    ),
     "STARTTLS not offered, verify": Dialogue(
         OPEN + "221 bye", "EHLO c.example\nQUIT", "failed starttls - not_offered", {"tls": "verify"}
     ),
