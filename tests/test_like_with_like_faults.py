@@ -197,7 +197,6 @@ def refused_at_once(i: int) -> bool:
     ids=[
         "one server",
         "one server, every other time",
-        "all servers from then on",
         "a pool of addresses",
         "none told",
     ],
