@@ -56,9 +56,13 @@ class Run:
 
     def start(self) -> "Run":
         """Begin; returns once the casebook is open (or raises why it is not); an interrupt until then ends it."""
-        self._thread.start()
-        while not self._ready.is_set():
-            self._await(self._ready)
+        try:
+            self._thread.start()
+            while not self._ready.is_set():
+                self._await(self._ready)
+        except KeyboardInterrupt:  # in Thread.start: it runs already, and nobody would wait for it
+            self.stop()
+            raise
         if self.error and not self.id:
             raise self.error
         return self

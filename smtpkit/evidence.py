@@ -27,12 +27,13 @@ def seen_ip(text: str) -> str | None:
     return next((str(ip) for ip in found if ip), None)
 
 
-def _first_word(reply: Reply | None) -> str | None:
-    """The name that banner and EHLO replies begin with (RFC 5321 4.2, 4.1.1.1), if it can be one."""
+def _first_word(reply: Reply | None, helo: object) -> str | None:
+    """The name that banner and EHLO replies begin with (RFC 5321 4.2, 4.1.1.1), unless it is ours."""
     words = (reply.lines or ("",))[0].split() if reply and not reply.broken else []
-    if reply and reply.enhanced and words:
-        words = words[1:]
-    return visible(words[0])[:255] if words and _HOST.fullmatch(words[0]) else None
+    word = next(iter(words[bool(reply and reply.enhanced) :]), "")
+    refused = reply is not None and reply.code in range(400, 600)
+    quoted = word.rstrip(".").lower() == str(helo).lower() or (refused and ip_or_none(word.strip("[]")))
+    return visible(word)[:255] if _HOST.fullmatch(word) and not quoted else None
 
 
 def _last(result: Result, stage: str) -> Reply | None:
@@ -48,8 +49,8 @@ def row(result: Result, number: int) -> dict[str, object]:
     return {
         "session": result.session,
         "started_at": result.started_at.isoformat(timespec="microseconds"),
-        "banner_host": _first_word(banner),
-        "ehlo_host": _first_word(ehlo),
+        "banner_host": _first_word(banner, job.fields[number].get("helo")),
+        "ehlo_host": _first_word(ehlo, job.fields[number].get("helo")),
         "local_ip": result.local_ip,
         "seen_ip": seen,
         "sender_ip": job.fields[number].get("sender_ip") or seen,

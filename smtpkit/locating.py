@@ -21,7 +21,7 @@ from smtpkit.network import Network
 from smtpkit.probing import RULES, Question, question
 from smtpkit.reading import Reading
 from smtpkit.steps import Verdict
-from smtpkit.suspicion import WEAK, judge
+from smtpkit.suspicion import WEAK, Judgement, judge
 from smtpkit.verdicts import SURE
 from smtpkit.voices import hear, priors
 
@@ -30,23 +30,39 @@ _SOUNDS = {"dead": "mx_dead", "lost": "mx_dead", "tls": "mx_tls"}
 
 
 class Tally:
-    """Sessions and refusals by MX IP, and whom not to ask; silence counts once its address family answered us."""
+    """Sessions and refusals by MX IP, and whom not to ask; silence counts once its address family answered us.
+
+    apart: since its first refusal somebody of its family got through; else all may refuse from then on.
+    """
 
     def __init__(self, ips: Sequence[str], seen: pd.DataFrame | None = None) -> None:
-        self.ips = list(ips)
+        self.ips, self.six = list(ips), np.array([":" in ip for ip in ips], bool)
         self.refused, self.asked, self.mute = np.zeros((3, len(self.ips)), np.int64)
-        self.held, self.spoke = np.zeros((2, len(self.ips)), bool)
+        self.held, self.spoke, self.apart = np.zeros((3, len(self.ips)), bool)
         if seen is not None and len(seen):
             read = Reading(seen)
             alone = read.mute.copy()
             alone[alone] = ~read.controlled(alone, np.zeros_like(alone)) if alone.any() else False
             table = counts.by_ip(read.rows[~alone]).reindex(self.ips)[["failed", "n"]].fillna(0)
             self.refused, self.asked = np.array(table.failed, np.int64), np.array(table.n, np.int64)
+            bad = pd.Series(read.t).where((read.voice >= 0) & ~alone).groupby(read.rows.mx_ip.to_numpy()).min()
+            last = [read.t[(read.voice < 0) & (read.codes["family"] == six)].max(initial=0) for six in (0, 1)]
+            self.apart = np.array(bad.reindex(self.ips) < np.array(last)[self.six.astype(int)])
 
     @property
     def shut(self) -> np.ndarray:
         """Who is not asked: we held it, or it was silent twice and nobody of its family has answered."""
         return np.asarray(self.held | (self.mute > 1) & ~self.spoke)
+
+    def judge(self) -> Judgement:
+        """The test's judgement; before it names one, others of its family are asked ("since": all refuse now)."""
+        now = judge(self.refused, self.asked, self.shut)
+        early = now.named & ~self.apart & [self.six[~now.named].tolist().count(one) > 0 for one in self.six]
+        if now.done != "named" or not early.any():
+            return now
+        out = self.shut | now.named | (self.refused > 0) & ~self.apart | ~np.isin(self.six, self.six[early])
+        ask = np.where(out, self.asked.max() + 1, self.asked).argmin()
+        return replace(now, done=np.array("since" if out.all() else ""), ask=np.array(ask))
 
     def hear(self, ip: str, verdict: Verdict) -> None:
         """Count one session; what we withheld or broke off ourselves shuts the IP for this run."""
@@ -56,9 +72,11 @@ class Tally:
         elif verdict.stage == "connect" and not self.spoke[number]:
             self.mute[number] += 1
         else:
-            self.spoke |= [(":" in one) == (":" in ip) for one in self.ips]
+            alike = self.six == self.six[number]
+            self.spoke |= alike
             self.asked[number] += 1
             self.refused[number] += verdict.outcome != "passed"
+            self.apart |= alike & (self.refused > 0) & (verdict.outcome == "passed")
 
 
 def locate(
@@ -125,7 +143,7 @@ def _plan(asked: Question, route: MxRoute, tally: Tally, most: int) -> Plan:
     if not tally.ips:
         yield jobs
     while tally.ips and number < most and not tally.shut.all():
-        now = judge(tally.refused, tally.asked, tally.shut)
+        now = tally.judge()
         if now.done:
             break
         ip, number = tally.ips[int(now.ask)], number + 1
@@ -136,7 +154,7 @@ def _plan(asked: Question, route: MxRoute, tally: Tally, most: int) -> Plan:
 
 def _conclude(found: Diagnosis, tally: Tally, frame: pd.DataFrame) -> Diagnosis:
     """The test's answer in the words of a Diagnosis; a sure explanation other than a server goes first."""
-    now = judge(tally.refused, tally.asked, tally.shut)
+    now = tally.judge()
     guilty = tuple(ip for ip, named in zip(tally.ips, now.named, strict=True) if named)
     other = [c for c in found.causes[:1] if c.kind != "inconclusive" and found.confidence >= SURE]
     if now.done == "named" and all(c.dimension == "mx_ip" and set(c.values) != set(guilty) for c in other):
@@ -179,6 +197,7 @@ def _stopped(tally: Tally, done: str) -> str:
     why = f" Nobody answered in the address family of {mute}: our own path may be at fault." * bool(mute)
     if done:
         clear = f" No {'other ' * bool(mute)}MX IP refuses {WEAK:.0%} or more (1 wrong in 100 at most)."
-        return clear * (done == "clear") + why
+        since = " Since the first refusal nobody got through: it may not be one server that refuses from then on."
+        return clear * (done == "clear") + since * (done == "since") + why
     why += f" Our own pace or guard withheld sessions with {held}." * bool(held)
     return f"{why} Not settled after {tally.asked.sum()} sessions: go on with locate(..., seen=d.frame)."

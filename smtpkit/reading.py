@@ -19,8 +19,8 @@ from smtpkit.voices import hear
 CONTROL, SLOW = 600.0, 4.0
 """Seconds within which a control must have answered; how many times the usual latency is slow."""
 _LATER = ("ehlo", "starttls", "auth", "mail", "rcpt", "data", "body")
-_COLUMNS = {"mx_ip": "mx_ip", "domain": "domain recipient_domain", "sender_ip": "sender_ip seen_ip local_ip"}
-_COLUMNS |= {"recipient": "recipient", "body": "body_id", "sender": "sender", "vantage": "vantage"}
+_COLUMNS = {"mx_ip": "mx_ip", "domain": "domain recipient_domain", "recipient": "recipient"}
+_COLUMNS |= {"body": "body_id", "sender": "sender", "vantage": "vantage"}
 _JOINED = {"pair": "sender_ip mx_ip", "envelope": "sender recipient", "triplet": "sender_ip envelope"}
 _JOINED |= {"triplet_ip": "triplet mx_ip"}
 
@@ -31,6 +31,19 @@ def sender_domain(rows: pd.DataFrame) -> pd.Series:
     senders = pd.Series(given.sender[given.sender_domain.isna()].dropna().unique(), dtype="str")
     own = dict(zip(senders, senders.str.extract(r"@([^@<>\s]+)>?\s*$")[0], strict=True))
     return given.sender_domain.fillna(given.sender.map(own).astype("str")).str.lower()
+
+
+def senders(rows: pd.DataFrame) -> pd.Series:
+    """Our address of each row: as told; where a server refused too early to tell it, what others saw of the same
+    socket's address (missing where they saw several); that itself where nobody saw another."""
+    text = rows.reindex(columns=["sender_ip", "seen_ip", "local_ip", "mx_ip"]).astype("str")
+    told = text.sender_ip.fillna(text.seen_ip)
+    if (told.notna() | text.local_ip.isna()).all():  # as in most logs
+        return told
+    place = rows.reindex(columns=["vantage"]).astype("str").fillna("").vantage
+    seen = told.groupby([place, text.local_ip, text.mx_ip.str.contains(":").eq(True)])
+    many = seen.transform("nunique")
+    return told.fillna(seen.transform("first").where(many == 1, text.local_ip.where(many == 0)))
 
 
 class Reading:
@@ -62,6 +75,7 @@ class Reading:
         if (self.codes["domain"] < 0).all():
             self._code("domain", self.column("mx_host").str.replace(r"^[^.]*\.", "", regex=True))
         self._code("sender_domain", sender_domain(self.rows))
+        self._code("sender_ip", senders(self.rows))
         self._whom()
         got = self.voice < 0
         hosts = [self.column(name) for name in ("reply_host", "banner_host", "ehlo_host")]  # one way to name it
@@ -184,11 +198,14 @@ class Reading:
 
     @cached_property
     def first_try(self) -> Array:
-        """Rows that are not a retry of a message to that recipient; a probe's rounds are questions, no retries."""
-        number = np.where(self.column("source").eq("probe").fillna(False), 1, self.number("try_number"))
-        message = pd.factorize(self.column("message_id"))[0].astype("int64")
-        key = pd.Series(message * (self.codes["recipient"].max(initial=0) + 2) + self.codes["recipient"])
-        return np.asarray(~(number > 1) & ~((message >= 0) & key.duplicated().to_numpy()))
+        """Rows that are not a retry of a message to that recipient; no retries are a probe's rounds, which are
+        questions, and our own copies to several servers, which `try_number` tells from the tries of one."""
+        source = self.column("source")
+        number = np.where(source.eq("probe").fillna(False), 1, self.number("try_number"))
+        message = pd.factorize(self.column("message_id"))[0]
+        copy = np.where(source.eq("send").fillna(False), self.codes["mx_ip"], -1)
+        again = pd.DataFrame({"m": message, "to": self.codes["recipient"], "ip": copy}).duplicated().to_numpy()
+        return np.asarray(~(number > 1) & ~((message >= 0) & again))
 
     @cached_property
     def replied(self) -> Array:

@@ -15,6 +15,7 @@ from smtpkit.address import ip_or_none, is_told
 from smtpkit.counts import BRIEF, as_far, depths, endings, moments, sessions, unfinished, wilson
 from smtpkit.drawing import CROSS, WORDS, inert
 from smtpkit.errors import refuse
+from smtpkit.reading import senders
 from smtpkit.voices import hear
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MOST, FILL, TALL = 20, 12, 40
 """Rows drawn one by one, at most; how many are left where there are more, and if the accused need more of them."""
 _READ = """started_at mx_pref code mx_ip mx_host sender_ip seen_ip local_ip outcome error reason domain source asked
-attempt_id stage reply_host banner_host ehlo_host recipient recipient_domain""".split()
+attempt_id stage reply_host banner_host ehlo_host recipient recipient_domain vantage""".split()
 _WORD = dict(zip(("ok", "deferred", "refused", "silent"), WORDS[:4], strict=True))
 _KEY = {"mx_ip": "ip", "sender_ip": "sender", "backend": "backend", "recipient": "recipient"}
 _BARE = r"\d{4}-\d\d-\d\d([ T][\d:.]*)?|no time"
@@ -130,9 +131,9 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     word, tls = endings(frame).map(_WORD).fillna("withheld"), text.error.isin(["tls_handshake", "tls_verify"])
     f["word"] = np.where(word.eq("no answer").to_numpy() & tls, "TLS failed", word)
     f["ip"], f["host"] = text.mx_ip.fillna("no address"), text.mx_host.str.rstrip(".")
-    told = {ip for ip in text.local_ip.dropna().unique() if is_told(ip)}
-    f["us"] = text.sender_ip.fillna(text.seen_ip).fillna(text.local_ip.where(text.local_ip.isin(told)))
-    f["sender"] = f.us.fillna(text.local_ip)
+    f["sender"] = senders(text)
+    hidden = {ip for ip in text.local_ip.dropna().unique() if not is_told(ip)} - {*text.sender_ip, *text.seen_ip}
+    f["us"] = f.sender.mask(f.sender.isin(hidden))
     mailbox = text.recipient.str.extract(r"@([^@<>\s]+)>?\s*$")[0]
     f["domain"] = text.domain.fillna(text.recipient_domain).fillna(mailbox)
     f["backend"] = text.reply_host.fillna(text.banner_host).fillna(text.ehlo_host)

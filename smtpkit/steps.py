@@ -232,13 +232,13 @@ def secure() -> Generator[Effect, Got, None]:
 
 def _encrypt(talk: Talk, greeting: Reply, offered: dict[str, str]) -> Greeted:
     """STARTTLS where it is offered; what was offered in clear is forgotten (RFC 3207 4.2)."""
-    must = talk.tls != "may"
+    must, asked = talk.tls != "may", talk.until == "starttls"
     if "STARTTLS" not in offered:
         if must:
             raise Over(Verdict("starttls", "failed", error="not_offered"))
         return greeting, offered
     end = judge("starttls", (yield Ask(b"STARTTLS\r\n", ("starttls",))))
-    if end and not must and end.error is None and end.reply and end.reply.code != 421:
+    if end and not (must or asked) and end.error is None and end.reply and end.reply.code != 421:
         return greeting, offered
     if end:
         raise Over(end)

@@ -185,3 +185,47 @@ def test_refusals_by_nobody_known_are_told_of_no_receiver_that_is(domains: list[
     frame = pd.concat([fine, tries(30, lambda i: True, domain=None, mx_ip=None)], ignore_index=True)
     found = sk.diagnose(frame)
     assert not any(name in found.verdict or name in str(found.causes) for name in domains)
+
+
+HERE = "10.0.0.5"
+"""Our own address behind NAT, as of a machine in a cloud; the public one only answers to EHLO tell."""
+
+
+def refused_at_once(i: int) -> bool:
+    return i % 4 == 2
+
+
+@pytest.mark.parametrize(
+    ("seen", "bad", "kind"),
+    [
+        (lambda i: None if refused_at_once(i) else US, refused_at_once, "mx_block"),
+        (lambda i: None if i % 8 == 2 else US, lambda i: i % 8 == 2, "mx_block"),
+        (lambda i: None if refused_at_once(i) else (US, "198.51.100.2")[i % 8 > 3], refused_at_once, "mx_block"),
+        (lambda i: None, refused_at_once, "mx_block"),
+    ],
+    ids=[
+        "one server",
+        "one server, every other time",
+        "a pool of addresses",
+        "none told",
+    ],
+)
+def test_our_address_behind_nat_is_none_of_its_own_where_a_server_refused_before_it_told_it(
+    seen: Any, bad: Any, kind: str
+) -> None:
+    frame = tries(
+        80, bad, seen_ip=seen, local_ip=HERE, vantage="here", stage=lambda i: "banner" if bad(i) else "rcpt"
+    )
+    found = sk.diagnose(frame.assign(reply=frame.reply.where(frame.outcome == "passed", "554 no")))
+    assert [cause.kind for cause in found.causes] == [kind]
+    assert found.confidence > 0.8
+    known = Rows(frame, found).facts.us.dropna().unique()
+    assert HERE not in known
+
+
+def test_a_copy_to_each_server_is_no_retry_of_the_first() -> None:
+    sent = tries(32, lambda i: i % 4 == 3, source="send", message_id=lambda i: f"<{i // 4}@ours.example>",
+                 try_number=1, recipient="r@daum.example")  # fmt: skip
+    assert sk.diagnose(sent).confidence > 0.8
+    logged = sk.diagnose(sent.assign(source="postfix"))
+    assert logged.confidence < 0.8, "of a log's lines the later ones are retries"

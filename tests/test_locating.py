@@ -166,7 +166,7 @@ def test_the_verdict_counts():
     found, _, called = find("stale_blacklist")
     assert called["192.0.2.14"] == 4
     assert found.verdict.startswith("192.0.2.14 refused 4 of 4 sessions (95 % interval 51-100 %); "
-                                    "3 other MX IPs refused 0 of 3. 7 sessions settled it")  # fmt: skip
+                                    "3 other MX IPs refused 0 of 4. 8 sessions settled it")  # fmt: skip
 
 
 def test_it_goes_on_from_what_was_seen():
@@ -178,11 +178,11 @@ def test_it_goes_on_from_what_was_seen():
         assert "Not settled after 5 sessions" in first.verdict
         second = sk.locate(*who, network=lab.network, seen=first.frame)
         assert second.causes[0].values == ("192.0.2.14",)
-        assert len(second.frame) == 7
+        assert len(second.frame) == 8
         assert second.frame.attempt_id.is_unique
         third = sk.locate(*who, network=lab.network, seen=second.frame)
         assert third.verdict == second.verdict
-        assert len(third.frame) == 7, "all is settled: nobody is asked"
+        assert len(third.frame) == 8, "all is settled: nobody is asked"
 
 
 def test_what_pace_withholds_ends_it_and_is_told():
@@ -228,9 +228,12 @@ def test_its_rows_are_those_of_a_probe():
     assert set(stored.source) == {"probe"}
 
 
-def test_a_refusing_banner_that_quotes_us_names_no_back_end():
+@pytest.mark.parametrize(
+    "text", ["554 5.7.1 <unknown[{client}]>: Client host rejected: Your IP is on our blacklist",
+             "554 5.7.1 {client} blacklisted", "554 [{client}] blocked", "554 mail.ours.example. rejected"],
+)  # fmt: skip
+def test_a_refusing_banner_that_quotes_us_names_no_back_end(text):
     mx = [{"name": f"mx{n}.daum.example", "ips": f"192.0.2.{10 + n}"} for n in (1, 2, 3)]
-    text = "554 5.7.1 <unknown[{client}]>: Client host rejected: Your IP is on our blacklist"
     rule = [{"stage": "banner", "ip": "192.0.2.12", "reply": text, "chance": 0.5}]
     found, _, _ = find({"domain": "daum.example", "mx": mx, "rule": rule})
     (cause,) = found.causes
@@ -247,6 +250,17 @@ def test_at_the_usual_pace_it_names_the_server_too(monkeypatch):
     assert found.causes[0].values == ("192.0.2.12",)
     assert "withheld" not in set(found.frame.outcome)
     assert called["192.0.2.12"] <= 6
+
+
+@pytest.mark.parametrize("v6", [0, 2])
+def test_a_receiver_that_has_enough_of_us_is_no_stale_server(v6):
+    """All refuse our IPv4 address from the tenth session on: who was asked then is not the one to blame."""
+    ips = [*(f"192.0.2.{n}" for n in (11, 12, 13, 14)), *(f"2001:db8:d::{n}" for n in range(v6))]
+    mx = [{"name": f"mx{n}.daum.example", "ips": ip} for n, ip in enumerate(ips)]
+    rule = {"stage": "mail", "host": "mx?.daum.example", "client": "198.51.100.7", "per_hour": 9, "sticky": 86400.0}
+    found, _, called = find({"domain": "daum.example", "mx": mx, "rule": [rule | {"reply": "554 5.7.1 refused"}]})
+    assert not [cause for cause in found.causes if cause.dimension == "mx_ip" and cause.confidence >= 0.8]
+    assert min(called[ip] for ip in ips[:4]) > 2
 
 
 def test_words_that_stop_a_receiver_stop_locate():

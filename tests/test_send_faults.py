@@ -169,6 +169,25 @@ def test_an_interrupt_before_the_casebook_opens_sends_nothing(net: Callable[...,
         lock.close()
 
 
+def test_an_interrupt_while_a_thread_starts_leaves_no_run(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        begin(thread)
+        if thread.name == "smtpkit":
+            raise KeyboardInterrupt
+
+    with FaultServer({"banner": (Wait(0.3), b"220 late\r\n")}) as server:
+        net = net(server)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            sk.send(mail(), live=True, domain=route(IPS[0]), network=net)
+        for run in [one for one in threading.enumerate() if one.name == "smtpkit"]:
+            run.join()
+        assert not any(session.body for session in server.settled())
+    assert not set(sk.Casebook(net.casebook).attempts().outcome) & {"accepted", "unknown"}
+
+
 @pytest.mark.slow
 def test_commands_sent_together_have_a_deadline_each(net: Callable[..., Any]) -> None:
     slow: Script = {"ehlo": offers("PIPELINING"), "rcpt": (Wait(0.25), b"250 ok\r\n")}

@@ -159,6 +159,12 @@ DIALOGUES = {
     "EHLO answered by two codes asks no HELO": Dialogue(
         "220 mx\n250-mx\n502 what", "EHLO c.example", "failed ehlo 502 protocol"
     ),
+    "STARTTLS refused, where it was asked for": Dialogue(
+        "220 mx\n250-mx\n250 STARTTLS\n454 not now\n221 bye",
+        "EHLO c.example\nSTARTTLS\nQUIT",
+        "deferred starttls 454 -",
+        {"until": "starttls", "envelope": None},
+    ),
     "STARTTLS not offered, verify": Dialogue(
         OPEN + "221 bye", "EHLO c.example\nQUIT", "failed starttls - not_offered", {"tls": "verify"}
     ),
