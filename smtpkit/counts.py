@@ -20,8 +20,8 @@ BRIEF = 600
 """Seconds: a frame that lasts no longer has its times told with their seconds, in verdicts and in charts."""
 OURS = ("guard", "paced", "interrupted", "stopped")
 """Errors that we made ourselves: such a row says nothing about a server."""
-_TEXTS = """attempt_id session mx_ip code error outcome stage domain recipient_domain recipient sender sender_ip seen_ip
-local_ip vantage mx_host banner_host ehlo_host reply_host message_id queue_id body_id""".split()
+_TEXTS = """attempt_id session mx_ip code error outcome stage domain recipient_domain recipient sender sender_ip
+seen_ip local_ip vantage mx_host banner_host ehlo_host reply_host message_id queue_id body_id""".split()
 _SPELT = {"mx_ip", "domain", "recipient_domain", "recipient"}
 _EARLY = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail")
 _DEPTH = dict.fromkeys(_EARLY[:-1], 0) | dict.fromkeys(("mail", "rcpt"), 1) | dict.fromkeys(("data", "body"), 2)
