@@ -22,7 +22,7 @@ OURS = ("guard", "paced", "interrupted", "stopped")
 """Errors that we made ourselves: such a row says nothing about a server."""
 _TEXTS = """attempt_id session mx_ip code error outcome stage domain recipient_domain recipient sender sender_ip
 seen_ip local_ip vantage mx_host banner_host ehlo_host reply_host message_id queue_id body_id""".split()
-_SPELT = {"mx_ip", "domain", "recipient_domain", "recipient"}
+_CAPITAL = r"[A-Z][^@]*$|\.$"
 _EARLY = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail")
 _DEPTH = dict.fromkeys(_EARLY[:-1], 0) | dict.fromkeys(("mail", "rcpt"), 1) | dict.fromkeys(("data", "body"), 2)
 _WORD = {"accepted": "ok", "passed": "ok", "deferred": "deferred", "rejected": "refused"}
@@ -87,8 +87,8 @@ def sessions(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with rows of one session counted once up to MAIL: one refused connection is one refusal.
 
     Rows that were decided at RCPT or later stay, one a recipient; so do rows without `session`. An attempt that two
-    joined frames hold (`attempt_id`) counts once. Blank texts are missing; of an address, a domain or a mailbox the
-    first spelling stands.
+    joined frames hold (`attempt_id`) counts once. Blank texts are missing, of an address the first spelling stands,
+    domains are in small letters.
 
     >>> len(sessions(pd.DataFrame({"session": ["a", "a", "b"], "stage": ["banner", "banner", "rcpt"]})))
     2
@@ -111,22 +111,17 @@ def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
     """A table that people made themselves, as far as its texts tell rows apart."""
     texts = {name: frame[name] for name in _TEXTS if name in frame and frame[name].dtype in (object, "str")}
     found = {name: text.mask(blank) for name, text in texts.items() if (blank := text.eq("")).any()}
-    for name in _SPELT & set(texts):
-        given = found.get(name, texts[name])
-        spelt = given.dropna().unique()
-        if name == "recipient" and all(str(text).islower() for text in spelt):  # of millions one look
-            continue
-        known = {text: _one_name(str(text).strip()) for text in spelt}
-        first = {one: str(text).strip() for text, one in reversed(known.items())}
-        if any(text != first[one] for text, one in known.items()):
-            found[name] = given.map({text: first[one] for text, one in known.items()})
+    if "mx_ip" in texts:
+        given = found.get("mx_ip", texts["mx_ip"])
+        known = {ip: ip_or_none(str(ip).strip()) or ip for ip in given.dropna().unique()}
+        first = {address: str(ip).strip() for ip, address in reversed(known.items())}
+        if any(ip != first[address] for ip, address in known.items()):
+            found["mx_ip"] = given.map({ip: first[address] for ip, address in known.items()})
+    for name in {"domain", "recipient_domain", "recipient"} & set(texts):  # a local part's case counts
+        given = found.get(name, texts[name]).astype("str")
+        if given.str.contains(_CAPITAL).any():
+            found[name] = given.str.replace(_CAPITAL, lambda m: m[0].lower().rstrip("."), regex=True)
     return frame.assign(**found) if found else frame
-
-
-def _one_name(text: str) -> object:
-    """What every spelling of an address, a domain or a mailbox has in common; a local part's case counts."""
-    local, at, host = text.rpartition("@")
-    return (not at and ip_or_none(text)) or local + at + host.lower().rstrip(".")
 
 
 def depths(stage: pd.Series) -> np.ndarray:

@@ -117,7 +117,7 @@ class Reading:
         return np.asarray(np.unique(label[np.where(domain < 0, some + ip, domain)], return_inverse=True)[1])
 
     def _backends(self) -> pd.Series:
-        """What servers call themselves, at each receiver the one way in which nearly all that got through are named."""
+        """What servers call themselves: at each receiver the one way that names nearly all who got through."""
         made = self.column()
         for name in ("ehlo_host", "banner_host", "reply_host"):
             given = self.column(name)

@@ -63,7 +63,7 @@ def told(found: Diagnosis, back: Callable[[str], str] = str, later: pd.Timedelta
 
 def alike(one: tuple[Any, ...], two: tuple[Any, ...]) -> None:
     assert one[0] == two[0]
-    assert one[1:] == (pytest.approx(two[1], abs=0.02), pytest.approx(two[2], abs=0.02))
+    assert one[1:] == (pytest.approx(two[1], abs=0.05), pytest.approx(two[2], abs=0.05))
 
 
 def each(names: str, change: Callable[[pd.Series], Any]) -> Change:
@@ -102,10 +102,15 @@ def elsewhere(f: Frame, **more: Any) -> Frame:
 
 def beside(f: Frame) -> Frame:
     """A healthy receiver that answers ten times faster."""
-    answers = (
-        OK if f.stage.eq("body").any() else {"outcome": "passed", "code": 250, "reply": "250 Ok", "stage": "rcpt"}
-    )
-    return frames.join(f, elsewhere(f, **{**dict.fromkeys(EMPTY), **answers}, latency_s=f.latency_s / 10))
+    passed = {
+        "outcome": "passed",
+        "code": 250,
+        "reply": "250 2.1.5 Ok",
+        "stage": "rcpt",
+        "latency_s": f.latency_s / 10,
+    }
+    answers = dict.fromkeys(EMPTY) | passed | (OK if f.stage.eq("body").any() else {})
+    return frames.join(f, elsewhere(f, **answers))
 
 
 def again(f: Frame, how: Callable[[Any], Frame] = pd.read_csv, **more: Any) -> Frame:
