@@ -20,7 +20,9 @@ BRIEF = 600
 """Seconds: a frame that lasts no longer has its times told with their seconds, in verdicts and in charts."""
 OURS = ("guard", "paced", "interrupted", "stopped")
 """Errors that we made ourselves: such a row says nothing about a server."""
-_TEXTS = "mx_ip code error outcome domain recipient_domain recipient sender_ip seen_ip local_ip session".split()
+_TEXTS = """attempt_id session mx_ip code error outcome stage domain recipient_domain recipient sender sender_ip
+seen_ip local_ip vantage mx_host banner_host ehlo_host reply_host message_id queue_id body_id""".split()
+_CAPITAL = r"[A-Z][^@]*$|\.$"
 _EARLY = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail")
 _DEPTH = dict.fromkeys(_EARLY[:-1], 0) | dict.fromkeys(("mail", "rcpt"), 1) | dict.fromkeys(("data", "body"), 2)
 _WORD = {"accepted": "ok", "passed": "ok", "deferred": "deferred", "rejected": "refused"}
@@ -85,7 +87,8 @@ def sessions(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with rows of one session counted once up to MAIL: one refused connection is one refusal.
 
     Rows that were decided at RCPT or later stay, one a recipient; so do rows without `session`. An attempt that two
-    joined frames hold (`attempt_id`) counts once. Blank texts are missing, of an address the first spelling stands.
+    joined frames hold (`attempt_id`) counts once. Blank texts are missing, of an address the first spelling stands,
+    domains are in small letters.
 
     >>> len(sessions(pd.DataFrame({"session": ["a", "a", "b"], "stage": ["banner", "banner", "rcpt"]})))
     2
@@ -114,6 +117,10 @@ def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
         first = {address: str(ip).strip() for ip, address in reversed(known.items())}
         if any(ip != first[address] for ip, address in known.items()):
             found["mx_ip"] = given.map({ip: first[address] for ip, address in known.items()})
+    for name in {"domain", "recipient_domain", "recipient"} & set(texts):  # a local part's case counts
+        given = found.get(name, texts[name]).astype("str")
+        if given.str.contains(_CAPITAL).any():
+            found[name] = given.str.replace(_CAPITAL, lambda m: m[0].lower().rstrip("."), regex=True)
     return frame.assign(**found) if found else frame
 
 

@@ -77,12 +77,11 @@ class Reading:
         self._code("sender_domain", sender_domain(self.rows))
         self._code("sender_ip", senders(self.rows))
         self._whom()
-        got = self.voice < 0
-        hosts = [self.column(name) for name in ("reply_host", "banner_host", "ehlo_host")]  # one way to name it
-        self._code("backend", next((x for x in hosts if x[got].notna().mean() > 0.8), self.column()))
         for name, two in _JOINED.items():
             self._join(name, *two.split())
-        self.site, self.slow = self._sites(), self._slow()
+        self.site = self._sites()
+        self.slow = self._slow()
+        self._code("backend", self._backends())
         self.codes["family"], self.depth = self.road % 2, counts.depths(self.column("stage"))
         self.told: dict[tuple[bool, bool, bytes], tuple[list[Found], int]] = {}  # weighed so far
 
@@ -132,10 +131,19 @@ class Reading:
         own = np.where(domain < 0, some + ip % (many - some), domain)  # without either: the last, which is nobody's
         return np.asarray(np.unique(label[own], return_inverse=True)[1])
 
+    def _backends(self) -> pd.Series:
+        """What servers call themselves: at each receiver the one way that names nearly all who got through."""
+        made = self.column()
+        for name in ("ehlo_host", "banner_host", "reply_host"):
+            given = self.column(name)
+            often = given.notna().where(self.voice < 0).astype("float64").groupby(self.site).transform("mean")
+            made = given.where(often > 0.8, made)
+        return made
+
     def _slow(self) -> Array:
-        """0 where an attempt that got through took over 4 times its stage's median, and 0.25 s; else -1."""
+        """0 where an attempt that got through took over 4 times its receiver's median at that stage, and 0.25 s."""
         took = pd.Series(self.number("latency_s")).where(self.voice < 0)
-        usual = took.groupby(pd.factorize(self.column("stage"))[0]).transform("median")
+        usual = took.groupby([pd.factorize(self.column("stage"))[0], self.site]).transform("median")
         return np.where(took > np.maximum(SLOW * usual, 0.25), 0, -1)
 
     def scale(self, rows: Array, slow: bool = False) -> Scale:

@@ -124,7 +124,8 @@ def _said(read: Reading, f: Found, bad: Array) -> dict[str, object]:
     """How these rows failed: unanswered, or with a reply and an example of it; or DNS gave no server to ask."""
     code, error = read.number("code")[bad], read.column("error")[bad]
     parts = ("left unanswered", np.isnan(code)), ("deferred", code < 500), ("refused", code >= 500)
-    texts = pd.Series(dtype="str") if f.kind == "mx_slow" else read.voices.loc[[*f.voices]].sort_values("n").text
+    heard = read.column("reply")[bad].groupby(read.voice[bad])
+    texts = pd.DataFrame({"n": heard.size(), "text": heard.first()}).sort_values("n").text.dropna()
     example = next((text[:80] for text in texts[::-1] if text[:1].isdigit() and "@" not in text), "")
     like = f', with replies like "{one_line(example)}"' if example else ", with replies" * bool((code > 0).any())
     none = (read.codes["mx_ip"][bad] < 0).all() and error.str.match("dns_|null_mx").eq(True).all()

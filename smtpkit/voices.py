@@ -19,8 +19,9 @@ from smtpkit.reasons import MOST as MOST_READ
 from smtpkit.reasons import classify
 
 MOST = 40
-"""Voices told apart; the rarer ones are heard as one voice of their sound."""
-_CHANGING = re.compile(r"[\d@]|.\..")
+"""Voices told apart; the rarer ones, and those heard once, are heard as one voice of their sound."""
+_DATES = "mon tue wed thu fri sat sun jan feb mar apr may jun jul aug sep oct nov dec am pm"
+_CHANGING = re.compile(rf"[\d@]|.\..|[a-z][A-Z]|(?i:\b({_DATES.replace(' ', '|')})\b)")
 _GIVEN = ("reply", "error", "stage", "enhanced", "sender_ip", "local_ip", "reason")
 
 
@@ -61,7 +62,7 @@ def hear(rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     number, said = _said(rows[failed])
     table = pd.DataFrame(said, columns=["text", "sound"]).assign(n=np.bincount(number, minlength=len(said)))
     place = table.n.rank(method="first", ascending=False)
-    final = pd.factorize(table.sound.where(place > MOST, place.astype("str")))[0]
+    final = pd.factorize(table.sound.where((place > MOST) | (table.n < 2), place.astype("str")))[0]
     voice = np.full(len(rows), -1)
     voice[failed] = final[number]
     return voice, table.groupby(final, sort=True).agg({"sound": "first", "text": "first", "n": "sum"})
@@ -87,5 +88,6 @@ def _said(bad: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, str]]]:
 
 
 def _shape(text: str) -> str:
-    """A text without what changes from one reply to the next: words with a digit, an @ or a dot within."""
+    """A text without what changes from one reply to the next: dates, words with a digit, an @, a dot or a capital
+    within."""
     return " ".join("#" if _CHANGING.search(word) else word for word in text[:MOST_READ].split())
