@@ -49,10 +49,10 @@ def series(k: Any, n: Any, a: float | Array, b: float | Array) -> Any:
 
 
 def ways(m: Any, size: int, many: bool) -> Any:
-    """Price of m guilty out of `size`: each is with chance 1/8; if `many`, any number may be as likely as any."""
+    """Price of m guilty out of `size`: each is with chance 1/8; if `many` or few, any number may be as likely."""
     few = m * np.log(8) + (size - m) * np.log(8 / 7)
     any_number = np.log(size + 1) + gammaln(size + 1) - gammaln(m + 1) - gammaln(size - m + 1)
-    return np.minimum(few, any_number) if many else few
+    return np.where(many | (8 * m <= size), np.minimum(few, any_number), few)
 
 
 class Scale:

@@ -29,7 +29,8 @@ def made(n: int, says: Callable[[int, int], Said], servers: int = 4, gap: float 
         ip = i % servers
         row: Said = {"attempt_id": f"a{i}", "session": f"s{i}", "source": "send", "asked": "body", "latency_s": 0.2}
         row |= {"started_at": at + pd.Timedelta(seconds=gap * i), "domain": "daum.example", "try_number": 1}
-        row |= {"mx_ip": f"192.0.2.{11 + ip}", "mx_host": f"mx{ip}.daum.example", "sender_ip": "198.51.100.7"}
+        row |= {"mx_ip": f"192.0.{2 + (11 + ip) // 256}.{(11 + ip) % 256}", "mx_host": f"mx{ip}.daum.example"}
+        row |= {"sender_ip": "198.51.100.7"}
         row |= {"recipient": f"u{i}@daum.example", "message_id": f"<{i}@ours.example>", "size_bytes": 2000 + i % 37}
         rows.append(row | says(i, ip))
     return attempts.frame(rows)
@@ -44,6 +45,15 @@ def test_many_stale_servers_are_all_named(stale: int, servers: int, n: int) -> N
         ("mx_block", {f"192.0.2.{11 + ip}" for ip in range(stale)})
     ]
     assert f"the {servers - stale} other MX IP" in found.verdict or stale + 1 == servers
+
+
+@pytest.mark.parametrize(("silent", "servers"), [(0, 600), (41, 300)], ids=str)
+def test_one_stale_server_of_hundreds_is_named(silent: int, servers: int) -> None:
+    def says(i: int, ip: int) -> Said:
+        return BLOCKED if ip == 13 else SILENT if silent and (7 * ip + i // servers) % silent == 0 else OK
+
+    found = sk.diagnose(made(6 * servers, says, servers, gap=1))
+    assert [(cause.kind, cause.values) for cause in found.causes] == [("mx_block", ("192.0.2.24",))]
 
 
 def test_lookups_that_failed_are_no_rate_limit() -> None:
