@@ -35,7 +35,7 @@ class Reader(Lines):
     def line(self, head: Head) -> None:
         old = head[4].startswith(("smtp-out: ", "relay: "))
         if not (found := _LINE.match(today("opensmtpd", head[4]) if old else head[4])):
-            self._odd += [(head[0], head[4])] * (", stat=" in head[4])
+            self._odd += [(head[0], head[4])] * (old and ", stat=" in head[4])
             return
         session, verb, text = found.groups()
         fields = _fields(text or "")
