@@ -31,7 +31,7 @@ _FIELD = re.compile(r"(tls_verify|tls_version|cipher)=([^,]*)")
 class Reader(Lines):
     """`refused`: connects that a final line may repeat; `own`: who failed our TLS policy; `tls`: handshakes."""
 
-    marks: ClassVar = (b", mailer=", b" makeconnection (", b'"MESSAGE"')
+    marks: ClassVar = (b", mailer=", b", nrcpts=", b" makeconnection (", b'"MESSAGE"')
     words: ClassVar = (": to=", ": from=", "makeconnection (", "STARTTLS=client", ": ruleset=tls_")
 
     def __init__(self) -> None:
