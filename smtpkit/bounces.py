@@ -6,11 +6,13 @@ Belongs here: mailboxes, reports, the words around a reply. Not here: what a tex
 import email
 import mailbox
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from email import policy
+from email.errors import MissingHeaderBodySeparatorDefect
 from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
 from functools import lru_cache
@@ -24,7 +26,7 @@ from smtpkit.address import ip_or_none
 from smtpkit.errors import listed, path_of, refuse
 from smtpkit.escape import decode
 from smtpkit.fields import meaning
-from smtpkit.parts import parsed, split, unmarked
+from smtpkit.parts import parsed, unmarked
 from smtpkit.reasons import classify
 
 _WIRE = policy.SMTP.clone(refold_source="none", cte_type="8bit", utf8=True)  # to fold takes the square of time
@@ -59,7 +61,8 @@ def read_bounces(paths: Any) -> pd.DataFrame:
         raise refuse("paths", paths, "names no file", "give a mail, an mbox or a folder; '.' is this one")
     rows: list[dict[str, Any]] = []
     problems = attempts.Remarks()
-    for name, message in (pair for one in given for pair in _mails(path_of("paths", one))):
+    mails = (pair for one in given for pair in _mails(path_of("paths", one)))
+    for name, message in ((name, inner) for name, mail in mails for inner in _forwarded(mail)):
         found, mute = _found(message)
         common = {"source": "bounce", "file": name, **_original(message)}  # once: a report may name thousands
         rows += [common | row for row in {tuple(one.items()): one for one in found}.values()]  # said twice: once
@@ -81,12 +84,18 @@ def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
         with path.open("rb") as file:
             first = file.read(5)
             if first != b"From ":
-                yield str(path), parsed(first + file.read(), _POLICY)
+                yield str(path), parsed((first + file.read()).removeprefix(BOM_UTF8), _POLICY)
                 return
         box = mailbox.mbox(path, create=False)
         for number, key in enumerate(box.iterkeys(), 1):
             yield f"{path}#{number}", parsed(box.get_bytes(key), _POLICY)
         box.close()
+
+
+def _forwarded(mail: EmailMessage) -> list[Any]:
+    """The reports that somebody has sent on as attachments, else the mail itself."""
+    inside = [part.get_payload(0) for part in _own(mail) if part.get_content_type() == "message/rfc822"]
+    return [one for one in inside if one.get_content_type() == "multipart/report"] or [mail]
 
 
 def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
@@ -146,11 +155,17 @@ def _own(message: Any) -> Iterator[Any]:
             yield from _own(part)
 
 
+def _octets(block: Any) -> bytes:
+    """A block as it stood: the email package writes an empty line before the first line that is no field."""
+    odd = any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in block.defects)
+    return bytes(block.as_bytes(policy=_WIRE)).replace(b"\r\n\r\n", b"\r\n", int(odd))
+
+
 def _blocks(part: Any) -> list[Any]:
     """The blocks of fields of a report, which the email package parts only if it is not encoded, and of ASCII."""
     how = _field(part, "Content-Transfer-Encoding")
     try:
-        _, body = split(part.as_bytes(policy=_WIRE))
+        body = b"\r\n\r\n".join(map(_octets, part.get_payload()))
     except UnicodeEncodeError:  # a block that claims to be a mail of many parts
         return []
     whole: Any = email.message_from_bytes(f"Content-Transfer-Encoding: {how}\n\n".encode() + body)

@@ -58,10 +58,13 @@ def test_what_the_returned_letter_claims_is_no_evidence(read: Any) -> None:
 
 
 def test_a_forwarded_bounce_is_read(read: Any) -> None:
-    text = "From: kim@x.example\nContent-Type: multipart/mixed; boundary=f\n\n--f\n\nlook\n--f\n"
-    assert read(f"{text}Content-Type: message/rfc822\n\n{report()}\n--f--\n", "recipient", "code") == [
-        ["r@d.example", 550]
-    ]
+    """As it stands, and not as sent to who forwarded it."""
+    text = "From: kim@x.example\nTo: post@x.example\nContent-Type: multipart/mixed; boundary=f\n\n--f\n\nlook\n"
+    each = [report(plain=FOLDED), report(ONE.replace("r@", "s@"), plain=FOLDED.replace("<r@", "<s@"))]
+    text += "".join(f"--f\nContent-Type: message/rfc822\n\n{one}\n" for one in each) + "--f--\n"
+    names = ["recipient", "code", "mx_ip", "sender", "message_id"]
+    assert read(text, *names) == [row for one in each for row in read(one, *names)]
+    assert read(text, "recipient", "mx_ip") == [[f"{who}@d.example", "192.0.2.25"] for who in "rs"]
 
 
 BROKEN = {
@@ -149,6 +152,7 @@ def test_a_bounce_s_time_is_the_try_s(field: str, at: str, read: Any) -> None:
 BLOCKS = {
     "blank lines": report("\n" + ONE + "\n\n" + ONE.replace("r@", "s@")),
     "a blank line first": report(ONE + "\n" + ONE.replace("r@", "s@"), whole="\n" + WHOLE),
+    "a line that is no field": report(ONE + "broken off\n\n" + ONE.replace("r@", "s@")),
     "one block": report(WHOLE + ONE + "\n" + ONE.replace("r@", "s@"), whole=""),
 }
 
@@ -362,6 +366,14 @@ CODED = {
     "base64": (coded("delivery-status", "base64", PACKED), "r@d.example"),
     "quoted-printable": (
         coded("delivery-status", "Quoted-Printable", f"{WHOLE}\n{ONE}".replace("no such", "no=20such")),
+        "r@d.example",
+    ),
+    "quoted-printable, a line of which goes on": (
+        coded("delivery-status", "quoted-printable", f"{WHOLE}\n{ONE}".replace("no such", "no =\nsuch")),
+        "r@d.example",
+    ),
+    "quoted-printable of RFC 6533, a line of which goes on": (
+        coded("global-delivery-status", "quoted-printable", f"{WHOLE}\n{ONE}".replace("no such", "no =\nsuch")),
         "r@d.example",
     ),
     "of an address that is not of ASCII": (

@@ -115,6 +115,16 @@ def test_a_clock_change_is_counted(tmp_path: Path) -> None:
     assert len(table) == 3, "no row is lost"
 
 
+SETS = (
+    ["mail.log.10.gz", "mail.log.2.gz", "mail.log.1", "mail.log"],
+    ["maillog-20260301.gz", "maillog-20260308", "maillog"],
+    ["mail.2.log.gz", "mail.1.log", "mail.log"],  # logrotate's `extension .log`
+    ["mail-20260301.log.gz", "mail-20260308.log", "mail.log"],
+    ["mail.log.2026-03-01T09:00:00", "mail.log.2026-03-01T10:00:00", "mail.log"],
+    ["mail.log.old", "mail.log"],
+)
+
+
 def test_rotated_and_packed_sets_are_read_from_the_oldest(tmp_path: Path) -> None:
     def line(hour: int) -> bytes:
         return f"2026-03-02T{hour:02}:00:00+09:00 relay1 postfix/smtp[{hour}]: {SENT.replace('kim', f'r{hour}')}\n".encode()
@@ -132,6 +142,9 @@ def test_rotated_and_packed_sets_are_read_from_the_oldest(tmp_path: Path) -> Non
         assert set(table.line) == {1}
     names = ["m-20260301.gz", "m-20260228", "m", "other.log"]
     assert sorted(names, key=files.age) == ["m-20260228", "m-20260301.gz", "m", "other.log"]
+    for names in SETS:
+        assert sorted(set(names), key=files.age) == names
+        assert len({files.age(name)[0] for name in names}) == 1, "one set has one year= of its first line"
 
 
 def test_what_is_open_goes_over_into_the_next_file(tmp_path: Path) -> None:

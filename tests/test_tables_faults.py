@@ -31,6 +31,15 @@ ZONED = {
     "no year": ("Mar  2 09:14:05", None),
     "twelve digits": ("202603020914", "2026-03-02 00:14:00"),
     "comma": ("2026-03-02 09:14:05,5", "2026-03-02 00:14:05.5"),
+    "ISO's short form": ("20260302T091405Z", "2026-03-02 09:14:05"),
+    "ISO's short form, a zone": ("20260302T0914+0900", "2026-03-02 00:14:00"),
+    "digits alone, of UTC": ("20260302091405Z", "2026-03-02 09:14:05"),
+    "hours of UTC": ("2026-03-02T09Z", "2026-03-02 09:00:00"),
+    "half a day of UTC": ("2026-03-02 9AM UTC", "2026-03-02 09:00:00"),
+    "what date says": ("Mon Mar  2 09:14:05 UTC 2026", "2026-03-02 09:14:05"),
+    "what date says in Seoul": ("Mon Mar  2 09:14:05 KST 2026", "2026-03-02 00:14:05"),
+    "what date says where zones have many meanings": ("Mon Mar  2 09:14:05 EST 2026", None),
+    "the year behind the zone": ("Mon Mar  2 09:14:05 +0900 2026", "2026-03-02 00:14:05"),
 }
 
 

@@ -30,8 +30,8 @@ BLOCK, PIECE = 16 << 20, 1 << 16
 _PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
 _CONTROLS = bytes({*range(32)} - {9, 10, 11, 12, 13, 27})
 _ROTATED = re.compile(
-    r"(.*?)(?:\.(processed|old))?(?:[.-](\d{4}-?\d\d-?\d\d(?:[-_T]?\d{2,10})?))?(?:\.(\d{1,3}))?"
-    r"(?:\.(?:gz|xz|zst|bz2))?$"
+    r"(.*?)(?:\.(processed|old))?(?:[.-](\d{4}-?\d\d-?\d\d(?:[-_T]?[\d:]{2,10})?))?(?:\.(\d{1,3}))?"
+    r"(\.log)?(?:\.(?:gz|xz|zst|bz2))?$"
 )
 
 
@@ -57,9 +57,9 @@ def expand(paths: Any) -> list[str]:
 
 def age(path: str) -> tuple[str, str, int]:
     """What the files of one rotated set share; date and number, so that the oldest comes first."""
-    base, before, date, number = _ROTATED.fullmatch(path).groups()  # type: ignore[union-attr]  # fits any text
+    base, before, date, number, kind = _ROTATED.fullmatch(path).groups()  # type: ignore[union-attr]  # fits any
     newest = "}" if before else "~"
-    return base, re.sub("[-_T]", "", date or "") or ("!" if number else newest), -int(number or 0)
+    return base + (kind or ""), re.sub("[-_T:]", "", date or "") or ("!" if number else newest), -int(number or 0)
 
 
 def written(path: str) -> datetime:

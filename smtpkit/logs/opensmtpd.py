@@ -21,7 +21,14 @@ class Reader(Lines):
     """By session: address and port, line and time they were told, the error that a delivery line may repeat."""
 
     letters = 8
-    marks: ClassVar = (b" mta delivery ", b" mta connecting ", b" mta event=", b"smtp-out: ", b'"MESSAGE"')
+    marks: ClassVar = (
+        b" smtp message",
+        b" mta delivery",
+        b" mta connecting",
+        b" mta event=",
+        b"smtp-out:",
+        b'"MESSAGE"',
+    )
     words: ClassVar = (
         " mta delivery | mta connecting | mta error | mta tls | smtp envelope | smtp message | mta disconnected"
         "| mta connected| mta event=| smtp event=|smtp-out: |relay: "
@@ -35,7 +42,7 @@ class Reader(Lines):
     def line(self, head: Head) -> None:
         old = head[4].startswith(("smtp-out: ", "relay: "))
         if not (found := _LINE.match(today("opensmtpd", head[4]) if old else head[4])):
-            self._odd += [(head[0], head[4])] * (", stat=" in head[4])
+            self._odd += [(head[0], head[4])] * (old and ", stat=" in head[4])
             return
         session, verb, text = found.groups()
         fields = _fields(text or "")

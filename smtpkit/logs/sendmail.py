@@ -31,13 +31,13 @@ _FIELD = re.compile(r"(tls_verify|tls_version|cipher)=([^,]*)")
 class Reader(Lines):
     """`refused`: connects that a final line may repeat; `own`: who failed our TLS policy; `tls`: handshakes."""
 
-    marks: ClassVar = (b", mailer=", b" makeconnection (", b'"MESSAGE"')
+    marks: ClassVar = (b", mailer=", b", nrcpts=", b" makeconnection (", b'"MESSAGE"')
     words: ClassVar = (": to=", ": from=", "makeconnection (", "STARTTLS=client", ": ruleset=tls_")
 
     def __init__(self) -> None:
         super().__init__()
-        self._refused: dict[str, list[dict[str, Any]]] = {}
-        self._own: dict[tuple[str, str | None], str] = {}
+        self._refused: dict[tuple[str | None, str], list[dict[str, Any]]] = {}
+        self._own: dict[tuple[str | None, str, str | None], str] = {}
         self._tls: dict[tuple[str | None, str | None], tuple[str, dict[str, Any]]] = {}
 
     def line(self, head: Head) -> None:
@@ -54,9 +54,9 @@ class Reader(Lines):
             facts = {"mx_host": m[1], "mx_ip": m[2], "port": int(m[3]), "session": f"{qid}/{head[0]}"}
             told = ending(m[4], at="connect")
             row = self.add(head, qid, kind="connect_fail", open=True, **facts, **told)
-            self._refused.setdefault(qid, []).append(row)
+            self._refused.setdefault((head[2], qid), []).append(row)
         elif m := _RULE.match(text):
-            self._own[qid, head[3]] = m[1].lower()
+            self._own[head[2], qid, head[3]] = m[1].lower()
         elif m := _TO.match(text):
             self._final(head, qid, m)
         elif text.startswith("to=") and ", status=" not in text and ", delays=" not in text:  # else Postfix's
@@ -76,12 +76,12 @@ class Reader(Lines):
         if server:
             facts |= {"mx_host": server[1], "mx_ip": server[2], **self._link(head, link, server)}
             facts["session"] = self.session(head, qid, head[3], server[2])
-        for early in self._refused.pop(qid, []):
+        for early in self._refused.pop((head[2], qid), []):
             early |= {"open": False, "domain": to.rpartition("@")[2].strip("<> ").lower()}
             if server and early["mx_ip"] == server[2] and told.get("error"):
                 early["gone"] = True
                 facts |= {"port": early["port"], "session": early["session"], "stage": "connect"}
-        own = server and self._own.get((qid, head[3])) == server[1].lower() and not stat.startswith("Sent")
+        own = server and self._own.get((head[2], qid, head[3])) == server[1].lower() and not stat.startswith("Sent")
         idle = stat == "Deferred" and dsn == "4.0.0" and not reply  # a lost connection is 4.4.2
         held = own or stat == "queued" or idle  # by the host's status: nobody was asked
         if held or not server or mailer not in ("esmtp", "smtp", "smtp8", "dsmtp", "relay", "esmtps"):
