@@ -64,6 +64,7 @@ def _next(chance: Floats, named: Flags, n: Counts, shut: Flags) -> Counts:
     suspect = (np.where(named, -1.0, chance) - 1e-6 * n + never).argmax(-1)
     mine = np.take_along_axis(n, suspect[..., None], -1)
     other = np.where(named, -5.0, 0.0) + never - n / (n.sum(-1, keepdims=True) + 1) + 1e-3 * chance
+    np.put_along_axis(other, suspect[..., None], -8.0, -1)
     lopsided = mine[..., 0] > BALANCE * (n.sum(-1) - mine[..., 0])
     return np.asarray(np.where(lopsided, other.argmax(-1), suspect))
 
