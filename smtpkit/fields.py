@@ -22,6 +22,7 @@ FOLD = 76
 _ATOMS = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+( [\w!#$%&'*+/=?^`{|}~-]+)*\Z", re.ASCII)  # RFC 5322 3.2.3
 _ASCII = re.compile(r"(?i)((resent-)?(message-id|date)|in-reply-to|references|list-unsubscribe(-post)?)\Z")
 _URI = r"(?i)<(?:\S+@|[a-z][\w+.-]*:)[^<>]*[^\x00-\x7f<>][^<>]*>"
+_KOREAN = re.compile(r"(?i)(cs)?(euc[-_]?kr|ks_?c_?5601.*|cp949|(x-)?windows-949|korean)\Z")
 _FREE = re.compile(r"(?i)(subject|comments|x-.*)\Z")  # unstructured: blanks count there
 
 
@@ -107,11 +108,16 @@ def _unfolded(raw: bytes) -> str:
     return decode(re.sub(rb"\r\n(?=[ \t])", b"", raw)).strip()
 
 
+def codec(charset: str) -> str:
+    """What readers take a charset's name for: a Korean one is Windows' code page 949 (WHATWG Encoding)."""
+    return "uhc" if _KOREAN.match(charset) else charset
+
+
 def meaning(raw: bytes) -> str:
     """A raw value as a person reads it: unfolded and decoded; what cannot be decoded stays as it is."""
     text = _unfolded(raw)
     try:
-        return str(make_header(decode_header(text)))
+        return str(make_header([(part, name and codec(name)) for part, name in decode_header(text)]))
     except (HeaderParseError, LookupError, ValueError):
         return text
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from smtpkit.address import domain_of, mailbox_or_none, organisation
 from smtpkit.catalogue import rows
 from smtpkit.escape import decode, one_line
-from smtpkit.fields import LINE, read
+from smtpkit.fields import LINE, codec, read
 from smtpkit.parts import parsed, split
 
 Found = tuple[str, object, str, str]
@@ -81,7 +81,7 @@ class Reading:
         octets, kind = bytes(part.get_payload(decode=True) or b""), part.get_content_subtype()
         charset = str(part.get_content_charset() or "us-ascii")
         try:
-            text = octets.decode(charset)
+            text = octets.decode(codec(charset))
         except (LookupError, ValueError) as error:
             text = decode(octets)
             why = "is not known" if isinstance(error, LookupError) else "does not fit its octets"

@@ -119,12 +119,9 @@ class Message:
             return None
         parted = parts.parsed(self.octets).walk()
         html = [part.get_payload(decode=True) for part in parted if part.get_content_type() == "text/html"]
-        head, body, *pages = map(_shown, (*parts.split(self.octets), *html))
+        whole = (*parts.split(self.octets), *html)
+        head, body, *pages = (escape.decode(bytes(one or b"")[:8000]).replace("\r\n", "\n") for one in whole)
         return render("message.html", title=repr(self), head=head, body=body, pages=pages)
-
-
-def _shown(octets: Any) -> str:
-    return escape.decode(bytes(octets or b"")[:8000]).replace("\r\n", "\n")
 
 
 def build_message(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Kind = Literal["A", "AAAA", "MX", "TXT", "PTR", "CNAME", "TLSA", "SOA", "NS", "SPF"]
 Status = Literal["ok", "nodata", "nxdomain", "servfail", "timeout"]
 _NAT64, _UNICAST, _PAPER = map(IPv6Network, ("64:ff9b::/96", "2000::/3", "3fff::/20"))
-_RESERVED = ("test", "invalid", "localhost", "example", "example.com", "example.net", "example.org")
+_RESERVED = (".test", ".invalid", ".localhost", ".example", ".example.com", ".example.net", ".example.org")
 BEGUN = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0))
 
 
@@ -294,8 +294,7 @@ def _ask(net: Internet, name: str, kind: Kind) -> Answer:
     import dns.resolver
 
     plain = name.rstrip(".").lower()
-    reserved = any(plain == one or plain.endswith(f".{one}") for one in _RESERVED)
-    if reserved and not net.nameservers:
+    if not net.nameservers and f".{plain}".endswith(_RESERVED):
         return Answer("nxdomain", detail=f"{plain} is a reserved name (RFC 2606) and is not asked of real servers")
     try:
         found = _resolver(net).resolve(f"{plain}.", kind, raise_on_no_answer=False, search=False)

@@ -87,10 +87,9 @@ def send(
     if spoof_ok is not None and not refuse_controls("spoof_ok", spoof_ok).strip():
         raise refuse("spoof_ok", spoof_ok, "is no reason", "write why this sender may be used from here")
     envelope = Envelope.of(back, list(made.envelope_to) if to is None else to)
-    domains = {one.rpartition("@")[2] for one in envelope.recipients}
+    domains = sorted({one.rpartition("@")[2] for one in envelope.recipients})
     if len(domains) > 1 and server is None and domain is None:
-        named = ", ".join(sorted(domains))
-        raise InvalidInput(f"recipients of {len(domains)} domains ({named}): send once a domain")
+        raise InvalidInput(f"recipients of {len(domains)} domains ({', '.join(domains)}): send once a domain")
     given = {"guard": guard, "pace": pace, "timeouts": timeouts, "casebook": casebook, "case": case}
     rules = Rules.of(net, **given)
     head = b"\n" + made.octets.partition(b"\r\n\r\n")[0].lower()
@@ -102,7 +101,7 @@ def send(
     copies, most = len(envelope.recipients), rules.guard.max_messages
     if live and copies > most:
         raise InvalidInput(f"{copies} recipients are over guard.max_messages={most}; raise it, or send in parts")
-    name, route = who_and_where(helo, domain or sorted(domains)[0], server, server_name, net)
+    name, route = who_and_where(helo, domain or domains[0], server, server_name, net)
     work = _Sending(made, envelope, route, port_of(server), net, mode, authority, name, rules, mx == "each")
     if live:
         work.why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, work.port)

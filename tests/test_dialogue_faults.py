@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL
 
 import smtpkit as sk
@@ -61,6 +62,7 @@ class TlsServer:
         self.address = self.listener.getsockname()
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")  # it may show a weak key
         context.use_certificate_file(str(pem))
         context.use_privatekey_file(str(pem))
         self.link = SSL.Connection(context, None)
@@ -136,6 +138,18 @@ def test_a_certificate_that_cannot_be_read_ends_nothing_but_is_not_good(
     (row,) = sk.probe("fault.example", rounds=1, server=server.address, network=net(), tls=tls).itertuples()
     assert (row.outcome, row.tls_verified) == (outcome, False)
     assert row.tls_problem
+
+
+def test_a_weak_key_is_told_in_words(net: Any, tmp_path: Path) -> None:
+    root, key = certs._root("ca"), rsa.generate_private_key(65537, 1024)
+    leaf = certs._sign(key, "weak", NAME, (-1, 9), root)  # type: ignore[arg-type]  # there are EC keys else
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "weak.pem").write_bytes(leaf.public_bytes(Encoding.PEM) + secret)
+    (tmp_path / "ca.pem").write_bytes(root[1].public_bytes(Encoding.PEM))
+    server = TlsServer(tmp_path / "weak.pem", bye)
+    where = {"server": server.address, "server_name": NAME, "ca_file": tmp_path / "ca.pem", "network": net()}
+    (row,) = sk.probe("fault.example", rounds=1, **where).itertuples()
+    assert (row.outcome, row.tls_verified, row.tls_problem) == ("passed", False, "key too weak (depth 0)")
 
 
 def test_what_tls_died_of_is_told_though_the_certificate_was_good(net: Any) -> None:

@@ -1,5 +1,6 @@
 """What a Korean postmaster met: replies misread, times invented, bounces and tables that lost words or rows."""
 
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,18 @@ def test_korean_replies_mean_what_they_say(text: str) -> None:
 )
 def test_octets_of_korean_windows_are_read_and_latin_1_stays(octets: bytes, text: str) -> None:
     assert decode(octets) == text
+
+
+@pytest.mark.parametrize("charset", ["euc-kr", "ks_c_5601-1987", "KS_C_5601-1989", "cp949", "windows-949"])
+def test_a_korean_charset_is_the_one_of_windows(charset: str) -> None:
+    """Outlook calls its code page 949 ks_c_5601-1987; every reader of mail takes the names for one."""
+    text = "(광고) 똠방각하 펲시"
+    word = f"=?{charset}?B?{b64encode(text.encode('cp949')).decode()}?="
+    head = f"From: a@ours.example\r\nSubject: {word}\r\nContent-Type: text/plain; charset={charset}\r\n\r\n"
+    message = sk.Message.from_octets(head.encode() + text.encode("cp949"))
+    told = message.lint().set_index("check")
+    assert message.header("Subject") == text
+    assert (told.status["charset"], told.value["advertisement"].startswith(text)) == ("pass", True)
 
 
 def bounce(folder: Path, name: str, head: str, body: bytes) -> Path:
