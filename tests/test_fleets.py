@@ -16,7 +16,7 @@ import smtpkit as sk
 SOON = sk.Timeouts(connect=0.4, handshake=1, reply=0.5, final=0.5, quit=0.2)
 STAGES = ["banner", "ehlo", "starttls", "mail", "rcpt", "data", "body", "quit"]
 SAID = ["421 4.3.2 {host} going down", "450 4.7.1 later", "554 5.7.1 [{client}] is blocked",
-        "550 5.1.1 <{recipient}>?", "502 5.5.1 what", "250 2.0.0 fine", "354 go on", "452 4.2.2 full\nand"]  # fmt: skip
+        "550 5.1.1 <{recipient}>?", "502 5.5.1 what", "250 2.0.0 fine", "354 go", "452 4.2.2 full\nand"]  # fmt: skip
 TO = ["r@daum.example", "s@daum.example"]
 
 
@@ -32,7 +32,7 @@ def fleet(draw: Random) -> dict[str, Any]:
     known = [ip for host in mx for ip in host["ips"]]
     rules = []
     for _ in range(draw.randint(0, 4)):
-        rule = {"stage": draw.choice(STAGES), "ip": draw.sample(known, draw.randint(1, len(known)))}
+        rule: dict[str, Any] = {"stage": draw.choice(STAGES), "ip": draw.sample(known, draw.randint(1, len(known)))}
         rule |= {"chance": draw.choice([0.3, 0.7, 1.0]), "first": draw.choice([0.0, 0.0, 60.0])}
         rule |= {"reply": draw.choice([*SAID, ""]), "drop": draw.choice(["", "", "close", "reset", "silence"])}
         rules.append(rule)
