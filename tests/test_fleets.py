@@ -16,7 +16,8 @@ import smtpkit as sk
 SOON = sk.Timeouts(connect=0.4, handshake=1, reply=0.5, final=0.5, quit=0.2)
 STAGES = ["banner", "ehlo", "starttls", "mail", "rcpt", "data", "body", "quit"]
 SAID = ["421 4.3.2 {host} going down", "450 4.7.1 later", "554 5.7.1 [{client}] is blocked",
-        "550 5.1.1 <{recipient}>?", "502 5.5.1 what", "250 2.0.0 fine", "354 go", "452 4.2.2 full\nand"]  # fmt: skip
+        "550 5.1.1 <{recipient}>?", "502 5.5.1 what", "250 2.0.0 fine", "354 go",
+        "452 4.2.2 full\nand more"]  # fmt: skip
 TO = ["r@daum.example", "s@daum.example"]
 
 
