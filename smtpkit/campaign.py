@@ -246,10 +246,9 @@ class Worker:
         return made
 
     def _may_begin(self, ip: str) -> bool:
-        limit = self.rules.pace.at_once or PER_IP
-        if self._not_before.get(ip, 0.0) > time.monotonic():
-            return False
-        return sum(self._live.values()) < AT_ONCE and self._live.get(ip, 0) < limit
+        rested = self._not_before.get(ip, 0.0) <= time.monotonic()
+        few = self._live.get(ip, 0) < (self.rules.pace.at_once or PER_IP)
+        return rested and few and sum(self._live.values()) < AT_ONCE
 
     def _start(self, job: Job) -> Session | None:
         """A session whose intent is written; None: the job waits, or is a row already."""

@@ -144,8 +144,7 @@ class Internet:
     def refuses(self, ip: str, port: int) -> str:
         """Why this address must not be connected to; "" if it may."""
         address = ip_address(ip.partition("%")[0])
-        named = (ip, port) in self.reroute or any(address in net for net in self.allow_networks)
-        ok = named or is_public(ip)
+        ok = (ip, port) in self.reroute or is_public(ip) or any(address in net for net in self.allow_networks)
         return "" if ok else f"{ip} is not a public address; name it in allow_networks if you mean it"
 
     def _through_socks(self, ip: str, port: int) -> socket.socket:
