@@ -217,8 +217,9 @@ class Reading:
 
     @cached_property
     def replied(self) -> Array:
-        """Rows in which a server said anything."""
-        return np.asarray(~np.isnan(self.number("code")) | (self.voice < 0) | self.column("stage").isin(_LATER))
+        """Rows in which a server said anything; who may have got the mail did."""
+        far = self.column("stage").isin(_LATER) | self.column("outcome").eq("unknown")
+        return np.asarray(~np.isnan(self.number("code")) | (self.voice < 0) | far)
 
     @cached_property
     def mute(self) -> Array:

@@ -146,9 +146,8 @@ def _headed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 def _guess(table: pd.DataFrame, settled: set[str], taken: set[str]) -> dict[str, str]:
     """Columns by their names, the schema's first, then by what most of their values look like."""
     guessed: dict[str, str] = {}
-    vague = "error event reason created createdat 등록일시 요청일시".split()  # others' names say more
-    names = {n: _snake(n) for n in table if n not in settled}
-    order = {n: (own.replace("_", "") in vague, own not in attempts.COLUMNS) for n, own in names.items()}
+    vague = "error event reason created created_at createdat 등록일시 요청일시".split()  # others' names say more
+    order = {n: (_snake(n) in vague, _snake(n) not in attempts.COLUMNS) for n in table if n not in settled}
     free = sorted(order, key=lambda name: order[name])
     for way in (_by_name, _by_content):
         fits = {name: way(str(name), table[name]) for name in free if name not in guessed}
@@ -185,10 +184,11 @@ def _by_name(name: str, values: pd.Series) -> str | None:
     ours = plain if _is_own(plain, values) else _KNOWN.get(plain.replace("_", ""))
     if ours in ("sender_ip", "local_ip") and not values.dropna().map(_is_ip).mean() > 0.5:
         return None  # a `source` may be anything
-    numbers = pd.to_numeric(values.dropna(), errors="coerce").notna()
+    numbers = pd.to_numeric(values.dropna(), errors="coerce")
     if ours in ("reply", "code") and len(numbers) and _outcomes(values.dropna()).notna().all():
         return "outcome"
-    return None if ours == "code" and numbers.mean() <= 0.5 else ours
+    known = numbers.notna() & (ours == plain or numbers.between(100, 599).any())  # a state may be 1 or 2
+    return None if ours == "code" and known.mean() <= 0.5 else ours
 
 
 def _by_content(name: str, values: pd.Series) -> str | None:

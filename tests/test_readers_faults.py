@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import smtpkit as sk
 from smtpkit import words
 from smtpkit.logs import exim, opensmtpd, plain, sendmail
 from tests.test_wild_faults import AFTER, DOWN, MX, OK, SENT, TAKEN, E, P, beside, read, told
@@ -66,6 +67,14 @@ def test_sendmail_does_not_say_when_a_connection_ended(stat: str, tmp_path: Path
     assert told(table, "mx_ip stage outcome maybe_delivered") == [["192.0.2.25", None, "unknown", None]]
     refused = read(tmp_path, f"{S}6220E5aB005120: {TO}dsn=4.0.0, stat=Deferred: Connection refused by mx1")
     assert told(refused, "stage outcome error") == [["connect", "failed", "refused"]]
+
+
+def test_who_may_have_got_the_mail_was_reached(tmp_path: Path) -> None:
+    """A reply that did not come was told as a connection that nobody answered, and our own path suspected."""
+    lost = [
+        f"{S}62{n:02d}E5aB005120: {TO}dsn=4.4.2, stat=Deferred: Connection timed out with mx1" for n in range(14)
+    ]
+    assert "own path" not in sk.diagnose(read(tmp_path, *lost)).verdict
 
 
 def test_the_short_ids_of_old_sendmails(tmp_path: Path) -> None:

@@ -430,6 +430,12 @@ def test_when_a_mail_was_sent_says_more_than_when_it_was_made(made: str, sent: s
     assert str(alone.started_at[0]) == "2026-03-02 07:00:00+00:00"
 
 
+@pytest.mark.parametrize("state", ["status", "발송상태", "처리상태", "전송상태"])
+def test_numbers_of_states_are_no_codes(state: str) -> None:
+    table = pd.DataFrame({state: [1, 2], "결과코드": [250, 550], "ip": ["192.0.2.9"] * 2})
+    assert values(sk.read_table(table), "code", "outcome") == [[250, "accepted"], [550, "rejected"]]
+
+
 WORDED = {
     "errors, ours and others'": (
         {"error": ["timeout", "Connection refused", "ECONNRESET", "?"]},
