@@ -144,16 +144,13 @@ class Scale:
     def judge(self, f: Found) -> Found:
         """The explanation with its full score; no score where the practical floor is not reached."""
         n, kv = self.count(f)
-        k = int(kv.sum())
-        rest = int(self.total[list(f.voices)].sum()) - k
-        if not k or k < LEAST * n or k * (self.n - n) < TIMES * rest * n or not allowed(self, f):
-            return replace(f, score=-np.inf)
-        so = self.speaks(f.voices)
+        k, so, rests = int(kv.sum()), self.speaks(f.voices), [~f.mask]
         if "cell" in f.detail and f.dimension in _PARTS:  # beside the others in the same time, too
-            then = slice(int(f.mask.argmax()), self.n - int(f.mask[::-1].argmax()))
-            beside = ~f.detail["cell"][then]
-            if k * np.count_nonzero(beside) < TIMES * np.count_nonzero(beside & so[then]) * n:
-                return replace(f, score=-np.inf)
+            begun, goes_on = (np.maximum.accumulate(f.mask[::way])[::way] for way in (1, -1))
+            rests.append(~f.detail["cell"] & begun & goes_on)
+        above = all(k * np.count_nonzero(rest) >= TIMES * np.count_nonzero(rest & so) * n for rest in rests)
+        if not (k and k >= LEAST * n and above and allowed(self, f)):
+            return replace(f, score=-np.inf)
         gone = self.by_server(f.mask & so)
         score = self.rate(f.kind, k, n) + self.voiced(kv, np.array(f.voices)) + self.says(f.kind, f.voices)
         score += self.noise(self.ks - gone, self.ns - gone) - self.quiet - f.ways

@@ -137,7 +137,7 @@ def _record(row: str) -> tuple[int, str]:
 def _implicit(base: MxRoute, net: Network) -> MxRoute:
     host = _host(0, base.cname or base.domain, net)
     if host.ips:
-        return replace(base, status="implicit", hosts=(host,))
+        return replace(base, status="implicit", hosts=(host,), cut=host.cut)
     by_error: dict[str | None, MxStatus] = {"dns_servfail": "servfail", "dns_timeout": "timeout"}
     return replace(base, status=by_error.get(host.error, "nodata"), detail=host.detail)
 
@@ -178,4 +178,4 @@ def single(server: tuple[str, int] | str, name: str | None, domain: str | None, 
         found = replace(found, name=known or found.name)
     where = helo_name(domain, "domain") if domain else found.name
     receiver = receiver_of(known) if known else found.receiver or receiver_of(host)
-    return MxRoute(where, "mx", (replace(found, receiver=receiver),), datetime.now(UTC))
+    return MxRoute(where, "mx", (replace(found, receiver=receiver),), datetime.now(UTC), cut=found.cut)

@@ -352,6 +352,22 @@ def test_a_value_outside_its_closed_list_is_refused(name: str, value: str) -> No
         frame([{name: value}])
 
 
+def test_old_remarks_go_with_the_old_attempts(tmp_path: Path) -> None:
+    book = sk.Casebook(tmp_path / "c.sqlite")
+    book.note("old", at=datetime.now(UTC) - timedelta(days=9))
+    book.note("new", at=datetime.now(UTC) - timedelta(days=1))
+    book.purge(days=8)
+    assert book.notes().text.tolist() == ["new"]
+
+
+def test_times_in_json_lines_are_whole(book: sk.Casebook, tmp_path: Path) -> None:
+    """To the microsecond, as the frame has them."""
+    book.export(tmp_path / "out", ["jsonl"])
+    lines = (tmp_path / "out" / "attempts.jsonl").read_text("utf-8").splitlines()
+    told = pd.to_datetime([json.loads(line)["started_at"] for line in lines])
+    assert told.tolist() == book.attempts().started_at.tolist()
+
+
 # the journal, call by call ----------------------------------------------------------------------------------------
 K = "k" * 32
 BARS = {

@@ -9,6 +9,7 @@ import pytest
 
 import smtpkit as sk
 from smtpkit import attempts
+from tests import frames
 
 Said = dict[str, Any]
 OK = {"outcome": "accepted", "stage": "body", "code": 250, "enhanced": "2.0.0", "reply": "250 2.0.0 Ok: queued"}
@@ -175,3 +176,11 @@ def test_a_firewall_s_silence_is_no_refusal(lang: Any, words: str) -> None:
     assert "asked from 198.51.100.8, gave no usable answer in 20 of 20 sessions" in found.verdict
     assert "refused" not in found.verdict
     assert words in str(sk.report(found, lang=lang).letter)
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_of_two_explanations_as_good_the_one_stands_that_accuses_fewer(n: int) -> None:
+    """One server refuses always, another 3 of 12: both would score a little better, and one is sure."""
+    bad = {(0, r) for r in range(12)} | {(1, r) for r in (0, 4, 8)}
+    found = sk.diagnose(frames.rounds(n, 12, lambda i, r, _: "bad" if (i, r) in bad else "good"))
+    assert [(c.kind, c.values) for c in found.causes] == [("mx_block", ("192.0.2.11",))]

@@ -3,10 +3,13 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import smtpkit as sk
+from smtpkit import mx
+from smtpkit.network import Answer
 from tests import faultdns
 from tests.test_send_faults import Proxy
 
@@ -166,3 +169,59 @@ def test_a_notebook_shows_why_there_is_no_server(net: "sk.network.Internet") -> 
     assert "takes no mail (RFC 7505)" in shown
     host = sk.mx.MxHost("<b>mx", 10, ("192.0.2.1",))
     assert "&lt;b&gt;mx  192.0.2.1" in sk.mx.MxRoute("d.example", "mx", (host,))._repr_html_()
+
+
+# the rules of a route, on answers made by hand --------------------------------------------------------------------
+class Zone:
+    """A name server of answers made by hand: (name, kind) to rows, a status, or both; NODATA else."""
+
+    def __init__(self, answers: dict[tuple[str, str], Any]) -> None:
+        self.answers = answers
+
+    def resolve(self, name: str, kind: str) -> Answer:
+        told = self.answers.get((name, kind), "nodata")
+        return Answer("ok", tuple(told)) if isinstance(told, list) else Answer(told)
+
+
+MX, OK = ("d.example", "MX"), ["192.0.2.1"]
+ROUTES: dict[str, tuple[dict[tuple[str, str], Any], str, list[tuple[str, str, str | None]]]] = {
+    "one family is not known, the other answers": (
+        {MX: ["10 a.example."], ("a.example", "A"): OK, ("a.example", "AAAA"): "servfail"},
+        "mx", [("a.example", "192.0.2.1", "dns_servfail")],
+    ),
+    "a time-out tells more than a SERVFAIL": (
+        {MX: ["10 a.example."], ("a.example", "A"): "servfail", ("a.example", "AAAA"): "timeout"},
+        "mx", [("a.example", "", "dns_timeout")],
+    ),
+    "a host without any address": ({MX: ["10 a.example."]}, "mx", [("a.example", "", "dns_nxdomain")]),
+    "no MX, and the address is not known": ({("d.example", "A"): "servfail"}, "servfail", []),
+    "no MX, and the address takes too long": ({("d.example", "AAAA"): "timeout"}, "timeout", []),
+    "no MX, no address": ({}, "nodata", []),
+    "no MX, an address": ({("d.example", "A"): OK}, "implicit", [("d.example", "192.0.2.1", None)]),
+    "the root beside another host is no host": (
+        {MX: ["0 .", "10 a.example."], ("a.example", "A"): OK}, "mx", [("a.example", "192.0.2.1", None)],
+    ),
+    "the root alone takes no mail": ({MX: ["0 ."]}, "null", []),
+    "the root with a preference is no host": ({MX: ["10 ."]}, "mx", []),
+    "the same address twice is asked once": (
+        {MX: ["10 a.example."], ("a.example", "A"): OK * 2}, "mx", [("a.example", "192.0.2.1", None)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", ROUTES)
+def test_a_route(why: str) -> None:
+    answers, status, hosts = ROUTES[why]
+    route = sk.lookup_mx("d.example", network=Zone(answers))  # type: ignore[arg-type]  it only asks
+    assert route.status == status
+    assert [(host.name, ", ".join(host.ips), host.error) for host in route.hosts] == hosts
+
+
+def test_what_is_beyond_the_caps_is_counted() -> None:
+    many = [f"192.0.2.{n}" for n in range(70)]
+    zone = {MX: [f"10 m{n:02}.example." for n in range(66)], ("m00.example", "A"): many}
+    route = sk.lookup_mx("d.example", network=Zone(zone))  # type: ignore[arg-type]  it only asks
+    assert (len(route.hosts), len(route.hosts[0].ips), route.cut) == (64, 64, 2 + 6)
+    assert "8 beyond our caps left out" in repr(route)
+    assert sk.lookup_mx("m00.example", network=Zone(zone)).cut == 6  # type: ignore[arg-type]  no MX, or server=
+    assert mx.single("m00.example", None, None, Zone(zone)).cut == 6  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 import shutil
 import stat
 import subprocess
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -164,13 +165,14 @@ ROUTE = MxRoute(
 
 def test_the_script_keeps_the_pace() -> None:
     script = swaks_script(ROUTE, "me@ours.example", "r@d.example", sender_ips=["192.0.2.7", "192.0.2.8"], rounds=12)
-    now, visits = 0.0, list[Visit]()
+    now, slept, visits = 0.0, 0.0, list[Visit]()
     asked = []
     for word, *rest in (line.split() for line in script.splitlines() if line.startswith(("sleep ", "ask "))):
         if word == "sleep":
-            now += float(rest[0])
+            slept = float(rest[0])
         else:
-            assert sk.Pace().wait(visits, rest[0], now) == 0, f"{rest} at {now}"
+            assert slept == ceil(sk.Pace().wait(visits, rest[0], now)), f"{rest} at {now}: no longer than it must"
+            now, slept = now + slept, 0.0
             visits.append(Visit(now, rest[0], now))
             asked.append(tuple(rest))
     assert len(asked) == 72
