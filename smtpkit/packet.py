@@ -174,7 +174,7 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
         raise refuse("diagnosis", evidence.verdict, "brings no attempts", "give them as frame=")
     if "started_at" in known:
         rows.zoned(known.started_at)
-    known = sessions(known if known.index.is_unique else known.reset_index(drop=True))  # as diagnose numbers them
+    known = sessions(known)
     table = attempts.conform(known.reset_index(drop=True))
     if table.attempt_id.isna().any() or not table.attempt_id.is_unique:
         table["attempt_id"] = [f"row {label}" for label in known.index]

@@ -148,9 +148,8 @@ class Reading:
 
     def again(self, f: Found, told: Sequence[Found]) -> Array:
         """The rows of servers (or senders) of which the same is told already."""
-        same = [g.values for g in told if (g.kind, g.dimension) == (f.kind, f.dimension)]
-        codes = self.codes.get(f.dimension, np.full(len(self.t), -1))
-        return np.isin(codes, [v for values in same for v in values])
+        same = [v for g in told if (g.kind, g.dimension) == (f.kind, f.dimension) for v in g.values]
+        return np.isin(self.codes.get(f.dimension, -1), same)
 
     def as_far(self, failed: Array) -> Array:
         """All failures, and what got as far as most of these."""

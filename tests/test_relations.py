@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
-from smtpkit import attempts
+from smtpkit import attempts, rows
 from smtpkit.diagnosis import Diagnosis
 from tests import frames
 from tests.test_diagnosis_faults import BLOCKED, BUSY, OK, made
@@ -160,6 +160,30 @@ SAME: dict[str, Change] = {
 def test_the_verdict_stays(change: str) -> None:
     for name in FRAMES:
         alike(told(sk.diagnose(SAME[change](frame_of(name)))), known(name))
+
+
+def drawn(f: Frame) -> tuple[Any, ...]:
+    """What a chart counts beside the verdict: hits, other failures and attempts of each MX IP."""
+    view = rows.Rows(f, sk.diagnose(f))
+    return view.word, view.lines.set_index("ip")[["k", "other", "n", "accused"]].sort_index().to_numpy().tolist()
+
+
+UNDATED = {"times without a zone": "charts refuse them"}
+BARE: dict[str, Change] = {
+    "no ids": lambda f: f.assign(attempt_id=None),
+    "no ids, conformed": lambda f: attempts.conform(f.drop(columns="attempt_id")),
+    "no ids, index twice the same": lambda f: f.drop(columns="attempt_id").set_axis([0] * len(f)),
+    "half of the ids": lambda f: f.assign(attempt_id=f.attempt_id.where(f.index % 2 == 0)),
+}
+
+
+@pytest.mark.parametrize("change", [*BARE, *(name for name in SAME if name not in UNDATED)])
+def test_a_chart_counts_the_same(change: str) -> None:
+    f = made(80, lambda i, ip: BLOCKED if ip == 1 else BUSY if i % 20 == 4 else OK)
+    changed = (BARE | SAME)[change](f)
+    word, lines = drawn(changed)
+    kept = [line for line in lines if line[2]]
+    assert (word, kept[:4]) == drawn(f)
 
 
 NAMED: dict[str, tuple[Change, Callable[[str], str]]] = {
