@@ -62,8 +62,7 @@ def _row(name: str, one: pd.DataFrame, two: pd.DataFrame) -> tuple[object, ...]:
     both = len(mine) > 0 and len(theirs) > 0
     own = one[name].notna() & ~one[name].isin(theirs.unique()) & both
     differs = bool(own.any() or (~theirs.isin(mine.unique())).any()) if both else pd.NA
-    failed = one.failed
-    figures = own.sum(), (own & failed).sum(), (~own).sum(), (~own & failed).sum()
+    figures = own.sum(), (own & one.failed).sum(), (~own).sum(), (~own & one.failed).sum()
     return (name, _said(mine), _said(theirs), differs, *figures)
 
 
