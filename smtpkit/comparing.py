@@ -51,8 +51,7 @@ def _evidence(frame: pd.DataFrame) -> pd.DataFrame:
     rows = counts.sessions(frame)
     failed = counts.failures(rows)
     kept = rows[failed.notna()]
-    names = ["domain", *LOOKED_AT]
-    made = kept[kept.columns.intersection(names)].reindex(columns=names).astype("str")
+    made = kept.reindex(columns=["domain", *LOOKED_AT]).astype("str")
     made["family"] = made.mx_ip.str.contains(":").map({True: "IPv6", False: "IPv4"}, na_action="ignore")
     made["helo"], made["port"] = made.helo.str.lower(), made.port.str.removesuffix(".0")
     return made.assign(failed=failed[failed.notna()].astype(bool))
@@ -63,8 +62,7 @@ def _row(name: str, one: pd.DataFrame, two: pd.DataFrame) -> tuple[object, ...]:
     both = len(mine) > 0 and len(theirs) > 0
     own = one[name].notna() & ~one[name].isin(theirs.unique()) & both
     differs = bool(own.any() or (~theirs.isin(mine.unique())).any()) if both else pd.NA
-    failed = one.failed
-    figures = own.sum(), (own & failed).sum(), (~own).sum(), (~own & failed).sum()
+    figures = own.sum(), (own & one.failed).sum(), (~own).sum(), (~own & one.failed).sum()
     return (name, _said(mine), _said(theirs), differs, *figures)
 
 

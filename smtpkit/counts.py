@@ -88,14 +88,14 @@ def sessions(frame: pd.DataFrame) -> pd.DataFrame:
 
     Rows that were decided at RCPT or later stay, one a recipient; so do rows without `session`. An attempt that two
     joined frames hold (`attempt_id`) counts once. Blank texts are missing, of an address the first spelling stands,
-    domains are in small letters.
+    domains are in small letters. Labels that are no row's own are numbered anew.
 
     >>> len(sessions(pd.DataFrame({"session": ["a", "a", "b"], "stage": ["banner", "banner", "rcpt"]})))
     2
     """
     for name in frame.columns[frame.columns.duplicated()]:
         raise refuse("column", name, "is there twice", "keep one of them")
-    frame = _tidy(frame)
+    frame = _tidy(frame if frame.index.is_unique else frame.reset_index(drop=True))
     if {"attempt_id", "mx_ip"} <= set(frame):
         again = frame.duplicated(["attempt_id", "mx_ip"]) & frame.attempt_id.notna()
         frame = frame[~again] if again.any() else frame

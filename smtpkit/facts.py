@@ -55,8 +55,7 @@ class Facts:
         mine, like = mine & ~after, like | after
         self.mine, self.bad = f[mine], f[mine & f.hit]
         self.rest, last = f[like], len(self.bad) - 1
-        spread = {round(i * last / (LINES - 1)) for i in range(LINES) if last >= 0}
-        self.quoted = self.bad.iloc[sorted(spread)]
+        self.quoted = self.bad.iloc[sorted({round(i * last / (LINES - 1)) for i in range(LINES) if last >= 0})]
 
     def _marked(self, f: pd.DataFrame) -> pd.Series:
         """The accused's rows: as the charts mark them, or all of the domain or sender IP that is named there."""

@@ -84,10 +84,9 @@ class Packet:
             if self.letter:
                 why, instead = "no attempt says who we are", "give sender="
             raise refuse("path", path.name, f"cannot be written: {why}", instead)
-        whole = tuple(path / FILES[end] for end in FILES if made[end])
         if path.suffix not in FILES and path.is_file():
             raise refuse("path", str(path), "is a file", f"name a folder, or end it in {', '.join(FILES)}")
-        self.files = (path,) if path.suffix in FILES else whole
+        self.files = (path,) if path.suffix in FILES else tuple(path / FILES[end] for end in FILES if made[end])
         for file in self.files:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch(mode=0o600)  # who wrote to whom, and what was said, is nobody else's on this machine
@@ -174,7 +173,7 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
         raise refuse("diagnosis", evidence.verdict, "brings no attempts", "give them as frame=")
     if "started_at" in known:
         rows.zoned(known.started_at)
-    known = sessions(known if known.index.is_unique else known.reset_index(drop=True))  # as diagnose numbers them
+    known = sessions(known)
     table = attempts.conform(known.reset_index(drop=True))
     if table.attempt_id.isna().any() or not table.attempt_id.is_unique:
         table["attempt_id"] = [f"row {label}" for label in known.index]

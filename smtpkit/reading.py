@@ -79,10 +79,9 @@ class Reading:
         self._whom()
         for name, two in _JOINED.items():
             self._join(name, *two.split())
-        self.site = self._sites()
-        self.slow = self._slow()
+        self.site, self.depth = self._sites(), counts.depths(self.column("stage"))
+        self.slow, self.codes["family"] = self._slow(), self.road % 2
         self._code("backend", self._backends())
-        self.codes["family"], self.depth = self.road % 2, counts.depths(self.column("stage"))
         self.told: dict[tuple[bool, bool, bytes], tuple[list[Found], int]] = {}  # weighed so far
 
     def column(self, *names: str) -> pd.Series:
@@ -134,8 +133,7 @@ class Reading:
     def _backends(self) -> pd.Series:
         """What servers call themselves: at each receiver the one way that names nearly all who got through."""
         made = self.column()
-        for name in ("ehlo_host", "banner_host", "reply_host"):
-            given = self.column(name)
+        for given in map(self.column, ("ehlo_host", "banner_host", "reply_host")):
             often = given.notna().where(self.voice < 0).astype("float64").groupby(self.site).transform("mean")
             made = given.where(often > 0.8, made)
         return made
@@ -163,9 +161,8 @@ class Reading:
 
     def again(self, f: Found, told: Sequence[Found]) -> Array:
         """The rows of servers (or senders) of which the same is told already."""
-        same = [g.values for g in told if (g.kind, g.dimension) == (f.kind, f.dimension)]
-        codes = self.codes.get(f.dimension, np.full(len(self.t), -1))
-        return np.isin(codes, [v for values in same for v in values])
+        same = [v for g in told if (g.kind, g.dimension) == (f.kind, f.dimension) for v in g.values]
+        return np.isin(self.codes.get(f.dimension, -1), same)
 
     def as_far(self, failed: Array) -> Array:
         """All failures, and what got as far as most of these."""
@@ -197,8 +194,7 @@ class Reading:
         if row is None:
             return None
         rows = np.flatnonzero(f.detail.get("cell", f.mask))
-        other = int(np.clip(np.searchsorted(rows, row) + step, 0, len(rows) - 1))
-        return self.middle(row, int(rows[other]))
+        return self.middle(row, int(rows[np.clip(np.searchsorted(rows, row) + step, 0, len(rows) - 1)]))
 
     def middle(self, before: int, after: int) -> pd.Timestamp:
         """The time between two rows."""

@@ -159,7 +159,7 @@ def told(f: pd.DataFrame, causes: Sequence["Cause"]) -> pd.Series:
     """The attempts that are the causes' evidence."""
     found = pd.Series(False, f.index)
     for evidence in (cause.evidence for cause in causes if cause.evidence is not None):
-        named = "attempt_id" in evidence
+        named = "attempt_id" in evidence and evidence.attempt_id.notna().all()
         found |= f.attempt_id.isin(evidence.attempt_id) if named else f.row.isin(evidence.index)
     return found
 

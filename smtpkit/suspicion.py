@@ -53,8 +53,7 @@ def judge(refused: ArrayLike, asked: ArrayLike, shut: ArrayLike = False) -> Judg
     named = (guilt >= np.log(n.shape[-1] / WRONG)) & (chance >= SURE)
     settled = (named | (chance <= LIKELY)).all(-1) & named.any(-1)
     cleared = ((clean >= np.log(1 / MISSED)) | (np.asarray(shut) & (n == 0))).all(-1) & (n > 0).any(-1)
-    reasons = [settled, cleared, alike & (n > 0).all(-1)]
-    done = np.select(reasons, ["named", "clear", "alike"], "")
+    done = np.select([settled, cleared, alike & (n > 0).all(-1)], ["named", "clear", "alike"], "")
     return Judgement(chance, named, done, _next(chance, named, n, np.broadcast_to(shut, n.shape)))
 
 

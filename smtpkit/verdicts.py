@@ -94,15 +94,14 @@ def _fields(read: Reading, f: Found) -> dict[str, object]:
     ips, shut = (len(np.unique(read.codes["mx_ip"][x])) for x in (asked, asked & so))
     other = np.count_nonzero(rest & ~so & failed) * (f.kind != "mx_slow")
     sounds = {read.voices.sound[v] for v in f.voices} if f.kind != "mx_slow" else set()
-    onset, recovery = read.turn(f, f.onset, -1), read.turn(f, f.recovery, 1)
     made: dict[str, object] = {name: f"{x:,}" for name, x in (("k", k), ("n", n), ("k2", k2), ("n2", n2))}
     if n:
         made["ci"] = f" (95 % interval {low}-{high} %)"
     made |= {"other": f" ({other:,} failed otherwise)" * bool(other), "unit": _unit(read)}
     made |= {"who": _who(read, f), "rest": _others(read, f, rest), "site": _site(read, f)}
     made["how"] = priors()["how"].get(next(iter(sounds)), "") if len(sounds) == 1 else ""
-    made["when"] = f" since about {_clock(read, onset)}" if onset is not None else ""
-    made["when"] = f"{made['when']} until about {_clock(read, recovery)}" if recovery is not None else made["when"]
+    turns = ("since", read.turn(f, f.onset, -1)), ("until", read.turn(f, f.recovery, 1))
+    made["when"] = "".join(f" {word} about {_clock(read, at)}" for word, at in turns if at is not None)
     made["ips"] = f"all {ips} MX IPs" if ips == shut else f"{shut} of {ips} MX IPs"
     made["ips"] = made["ips"] if ips > 1 else "the one MX IP asked" if ips else "MX IPs that no row names"
     made["alike"] = " alike: no single server is at fault" * (ips == shut > 1)
@@ -241,9 +240,8 @@ def more_probes(
         p = (own.sum() + 0.5) / (f.mask.sum() + 1)
         q = min((np.isin(read.voice, f.voices) & rest).sum() + 0.5, 0.5 * (rest.sum() + 1)) / (rest.sum() + 1)
         gain = float(rel_entr(p, q) + rel_entr(1 - p, 1 - q))
-        rivals = [g for g in found if g.kind != f.kind and 2 * (read.explained(g) & own).sum() >= own.sum()]
-        rival = max([0.0, *(g.score for g in rivals)])
-        short = rival + priors()["temperature"] * math.log(9) - f.score
+        rivals = [g.score for g in found if g.kind != f.kind and 2 * (read.explained(g) & own).sum() >= own.sum()]
+        short = max([0.0, *rivals]) + priors()["temperature"] * math.log(9) - f.score
         for ip in np.flatnonzero(np.isin(read.names["mx_ip"], read.named(f))):
             need[int(ip)] = max(1, math.ceil(short / max(gain, 0.05)))
     unasked = {} if servers else dict.fromkeys(read.unasked, CLEAR)

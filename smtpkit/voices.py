@@ -42,9 +42,8 @@ def sound(text: str, code: int, enhanced: str = "", stage: str = "", ours: str =
     found = str(priors()["sound_of_reason"].get(reason, ""))
     if found == "block" and re.search(priors()["listed"], text, re.IGNORECASE):
         return "listed"
-    if ours and ours in text and found in ("", "busy", "tls", "recipient"):  # it names us: no fault of its own
-        return "block"
-    if found == "grey" and ours and ours in text and re.search("(black|block|deny)-?list", text, re.IGNORECASE):
+    barred = found == "grey" and re.search("(black|block|deny)-?list", text, re.IGNORECASE)
+    if ours and ours in text and (barred or found in ("", "busy", "tls", "recipient")):  # no fault of its own
         return "block"
     if found == "content" and code < 500:  # who dislikes a content says so for good
         return "vague4"
@@ -75,9 +74,8 @@ def _said(bad: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, str]]]:
     given = [bad[n].astype("str").to_numpy(object, na_value="") if n in bad else repeat("") for n in _GIVEN]
     number, told, shapes = dict[tuple[int, str, str], int](), list[tuple[str, str]](), dict[str, str]()
     numbers = np.empty(len(bad), "int64")
-    for row, (code, reply, error, stage, enhanced, sender, local, reason) in enumerate(
-        zip(codes, *given, strict=False)
-    ):
+    failed = enumerate(zip(codes, *given, strict=False))
+    for row, (code, reply, error, stage, enhanced, sender, local, reason) in failed:
         code, text = (code, reply) if code >= 400 else (0, error)
         shape = shapes[text] if text in shapes else shapes.setdefault(text, _shape(text))
         key = (code, shape if code else f"{text} at {stage}", reason)
@@ -88,6 +86,5 @@ def _said(bad: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, str]]]:
 
 
 def _shape(text: str) -> str:
-    """A text without what changes from one reply to the next: dates, words with a digit, an @, a dot or a capital
-    within."""
+    """A text without what changes from reply to reply: dates, words with a digit, an @, a dot or capital within."""
     return " ".join("#" if _CHANGING.search(word) else word for word in text[:MOST_READ].split())
