@@ -62,10 +62,8 @@ class Facts:
         """The accused's rows: as the charts mark them, or all of the domain or sender IP that is named there."""
         if self.cause is None or f.accused.any():
             return f.accused
-        marked, columns = (
-            f.theirs,
-            {"domain": f.domain, "sender_ip": f.ours, "mx_ip": f.ip, "sender_domain": f.sender_domain},
-        )
+        columns, marked = {"domain": f.domain, "sender_ip": f.ours, "mx_ip": f.ip}, f.theirs
+        columns["sender_domain"] = f.sender_domain
         for name, values in {self.cause.dimension: self.cause.values, **self.cause.only_for}.items():
             marked = marked & columns[name].isin(values) if name in columns else marked
         return marked

@@ -160,8 +160,7 @@ class Internet:
         except ProxyTimeoutError as error:
             raise OSError(errno.ETIMEDOUT, str(error)) from error
         except ProxyError as error:
-            refused = error.error_code == 5  # RFC 1928 section 6
-            code = errno.ECONNREFUSED if refused else errno.EHOSTUNREACH
+            code = errno.ECONNREFUSED if error.error_code == 5 else errno.EHOSTUNREACH  # RFC 1928 section 6
             raise OSError(code, f"SOCKS {self.socks}: {error}") from error
         except OSError as error:  # the way there, not its end
             raise OSError(errno.ENETUNREACH, f"SOCKS {self.socks}: {error}; is the tunnel up (ssh -D)?") from error

@@ -241,8 +241,7 @@ def more_probes(
         q = min((np.isin(read.voice, f.voices) & rest).sum() + 0.5, 0.5 * (rest.sum() + 1)) / (rest.sum() + 1)
         gain = float(rel_entr(p, q) + rel_entr(1 - p, 1 - q))
         rivals = [g for g in found if g.kind != f.kind and 2 * (read.explained(g) & own).sum() >= own.sum()]
-        rival = max([0.0, *(g.score for g in rivals)])
-        short = rival + priors()["temperature"] * math.log(9) - f.score
+        short = max([0.0, *(g.score for g in rivals)]) + priors()["temperature"] * math.log(9) - f.score
         for ip in np.flatnonzero(np.isin(read.names["mx_ip"], read.named(f))):
             need[int(ip)] = max(1, math.ceil(short / max(gain, 0.05)))
     unasked = {} if servers else dict.fromkeys(read.unasked, CLEAR)
