@@ -194,8 +194,7 @@ class Dialogue(Hands):
     @property
     def transcript(self) -> Transcript:
         """All replies so far with their commands; secrets are left out."""
-        heard = self._session.heard if self._session else ()
-        return Transcript(tuple(heard), self.name, self._tls_from)
+        return Transcript(tuple(self._session.heard if self._session else ()), self.name, self._tls_from)
 
     def frame(self) -> pd.DataFrame:
         """The rows of this session; decided after each message, and at the end."""

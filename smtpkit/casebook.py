@@ -59,10 +59,7 @@ class Casebook:
             columns, which = "attempt_id, session, planned, result", "where ?1 is null or run = ?1"
             found = base.execute(f"select {columns} from attempts {which} order by attempt_id", (run,)).fetchall()
         with _readable(self.path):
-            rows = [
-                json.loads(planned) | json.loads(result) | {"attempt_id": number, "session": session}
-                for number, session, planned, result in found
-            ]
+            rows = (json.loads(p) | json.loads(r) | {"attempt_id": a, "session": s} for a, s, p, r in found)
             kept = [row for row in rows if case is None or row.get("case") == case]
             made = attempts.frame(kept, casebook=str(self.path.absolute())).drop(columns="claim", errors="ignore")
         return attempts.classified(made) if classify else made
@@ -219,6 +216,5 @@ def _export(table: pd.DataFrame, path: Path, sanitize: bool) -> Path:
         more: Any = {"date_format": "iso", "date_unit": "us", "force_ascii": False}
         plain.to_json(path, orient="records", lines=True, **more)
     else:
-        clean = parts.on_text(plain, escape.cell) if sanitize else plain
-        clean.to_csv(path, index=False, lineterminator="\n")
+        (parts.on_text(plain, escape.cell) if sanitize else plain).to_csv(path, index=False, lineterminator="\n")
     return path

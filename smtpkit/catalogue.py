@@ -45,7 +45,9 @@ def render(name: str, **words: Any) -> str:
 def _template(name: str) -> Any:
     import jinja2
 
-    more: Any = {"autoescape": name.endswith(".html"), "keep_trailing_newline": True, "trim_blocks": True}
+    counts = name.startswith(("letter", "report"))  # elsewhere a number may be a port
+    more: Any = {"finalize": lambda thing: f"{thing:,}" if counts and type(thing) is int else thing}
+    more |= {"autoescape": name.endswith(".html"), "keep_trailing_newline": True, "trim_blocks": True}
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, **more)
     env.filters["visible"] = lambda thing: visible(str(thing))
     return env.from_string(data(f"{name}.j2").read_text("utf-8"))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from smtpkit import drawing
-from smtpkit.drawing import BOXES, CROSS, INK, MUTE, inert, ink
+from smtpkit.drawing import BOXES, CROSS, INK, MUTE, inert, ink, say
 from smtpkit.rows import Rows, ip_order, match
 
 ROUNDS, COLUMNS = 12, 7
@@ -19,18 +19,19 @@ Say = Callable[[pd.DataFrame], tuple[str, str]]  # the look and the text of a ce
 
 
 def rounds(view: Rows, ax: Axes) -> None:
-    f, room = view.facts[view.facts.dated], drawing.heads(ax, view.lines, view.of(), view.top, view.head())[1]
-    x = f.groupby("key").cumcount()
+    f, top = view.facts[view.facts.dated], say(view.word)
+    room, x = drawing.heads(ax, view.lines, view.of(), view.top, top)[1], f.groupby("key").cumcount()
     begun = f.groupby(x)["at"].min()
     days = begun.dt.date.nunique() > 1
     most = int(min(ROUNDS, max(4, room // (26 if days else 21))))
     if many := len(begun) > most:
         x, names = _slots(f["at"], int(max(3, min(most, room // 34))))
-        view.foot += f" \u00b7 cells: {view.word}/attempts"
+        view.foot += say(" \u00b7 cells: {}/attempts", top)
     else:
         wide = room / len(begun) > 36
-        times = begun.dt.strftime("%d %b\n%H:%M" if days else "%H:%M:%S" if wide else "%H:%M").fillna("")
-        names = [f"{'round ' * wide}{number}\n{at}" for number, at in enumerate(times, 1)]
+        form = say("%d %b\n%H:%M") if days else "%H:%M:%S" if wide else "%H:%M"
+        times = enumerate(begun.dt.strftime(form).fillna(""), 1)
+        names = [say("round {}" if wide else "{}", number) + f"\n{at}" for number, at in times]
     _cells(ax, f, x, names, room, lambda part: _say(part, many))
     for y in view.lines.index[view.lines.accused]:
         _frame(ax, (len(names) - 1) / 2, y, len(names) + 0.06)
@@ -39,12 +40,12 @@ def rounds(view: Rows, ax: Axes) -> None:
 def _slots(at: pd.Series, most: int) -> tuple[pd.Series, list[str]]:
     """Each attempt's slot of time, `most` at most, and the slots' names; without times all in one."""
     if at.isna().any():
-        return pd.Series(0, at.index), ["all rounds"]
+        return pd.Series(0, at.index), [say("all rounds")]
     edges, slot = drawing.slots(at, most)
     step = edges[1] - edges[0]
     day = "%d %b\n%Y" if edges[0].year < edges[-1].year else "%d %b"
     clock = day if step.days else "%H:%M\n%d %b" if step >= pd.Timedelta("1min") else "%H:%M:%S"
-    return slot, list(edges[:-1].strftime(clock))
+    return slot, list(edges[:-1].strftime(say(clock)))
 
 
 def _say(part: pd.DataFrame, always: bool = True) -> tuple[str, str]:
@@ -64,27 +65,26 @@ def matrix(view: Rows, ax: Axes, by: str) -> None:
     worst = f.groupby("column").hit.agg(["sum", "size"]).sort_values(["sum", "size"], ascending=False).index
     names = sorted(worst[:COLUMNS], key=ip_order)
     x = f.column.map({name: x for x, name in enumerate(names)}).fillna(len(names)).astype("int64")
-    say: Say = (lambda part: (part.word.iloc[0], f"{len(part):,}")) if by == "kind" else _say
+    tell: Say = (lambda part: (part.word.iloc[0], f"{len(part):,}")) if by == "kind" else _say
     side = [f"of {n:,}" for n in view.lines.n] if by == "kind" else view.of()
-    right = "attempts" if by == "kind" else view.head()
-    room = drawing.heads(ax, view.lines, side, view.top, right)[1]
+    room = drawing.heads(ax, view.lines, side, view.top, "attempts" if by == "kind" else say(view.word))[1]
     heads = [inert(f"from {name}" if by == "sender" else name) for name in [*names, "other"][: x.max() + 1]]
     points = room / len(heads)
     broken = [drawing.fill(head, 0.9 * points, _size(points)) for head in heads]
     heads = ["\n".join(lines if len(lines) < 16 else [*lines[:15], "\u2026"]) for lines in broken]
     drawing.taller(ax, 1.3 * _size(points) * (max(head.count("\n") for head in heads) - 1))
-    _cells(ax, f, x, heads, room, say)
+    _cells(ax, f, x, heads, room, tell)
     for cause in view.causes:
         framed = f.hit & match(f, cause, ["ip", "sender", "recipient"])
         for y, column in set(zip(f.y[framed], x[framed], strict=True)):
             _frame(ax, column, y, 0.98)
 
 
-def _cells(ax: Axes, f: pd.DataFrame, x: pd.Series, names: Sequence[str], room: float, say: Say) -> None:
+def _cells(ax: Axes, f: pd.DataFrame, x: pd.Series, names: Sequence[str], room: float, tell: Say) -> None:
     """A cell for all attempts of one row and column, and the columns' heads."""
     points = room / len(names)
     for (y, column), part in f.groupby([f.y, x]):
-        word, text = say(part)
+        word, text = tell(part)
         loud, box = word == "refused", BOXES[word]
         ax.add_patch(Rectangle((column - 0.47, y - 0.42), 0.94, 0.84, **{"ec": "#9A9A9A", "lw": 0.5} | box))
         text = f"{CROSS} {text}" if loud else text

@@ -179,8 +179,7 @@ def _best(read: Reading, keep: Array) -> tuple[Found | None, float, list[Found],
     for f in found:  # by kind the best that explains half of what the top one does
         if 2 * np.count_nonzero(f.mask[mine] & np.isin(read.said(f)[mine], f.voices)) >= len(mine):
             best.setdefault(f.kind, f)
-    scores = np.array([0.0, *(f.score for f in best.values())])
-    share = softmax(scores / priors()["temperature"])
+    share = softmax(np.array([0.0, *(f.score for f in best.values())]) / priors()["temperature"])
     sure = min(0.99, float(share.max()))
     if top is None:  # so few sessions of each server may miss one that is sick
         each = keep.sum() / len(np.unique(read.codes["mx_ip"][keep]))

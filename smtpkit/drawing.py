@@ -7,8 +7,9 @@ import base64
 import re
 import tomllib
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from datetime import UTC
 from functools import cache, lru_cache
 from typing import Any
@@ -33,6 +34,7 @@ LOOK: dict[str, Any] = tomllib.loads(data("charts.toml").read_text(encoding="utf
 MARKS, BOXES, BARS = LOOK["marks"], LOOK["boxes"], LOOK["bars"]
 WIDTH, PAD, KEY, LETTER = 7.0, 9, 32, 0.602
 """Inches; points from row heads to axes, and from the axes down to the key; a monospaced letter's width in em."""
+TONGUE = ContextVar("TONGUE", default="en")  # the language of a chart's words
 _WORD = re.compile(" *[^ ]+")
 _GLUE = re.compile(r"(?<=\d) (?=of \d|%|UTC|MX\b)|(?<=\d of) (?=\d)|(?<=\bMX) (?=IP)|(?<=\d-\d\d) (?=\d\d:)")
 
@@ -67,16 +69,33 @@ def inert(text: object, mono: bool = False, weight: str = "normal") -> str:
     return "".join(c if ord(c) in known else c.encode("ascii", "backslashreplace").decode() for c in shown)
 
 
+def say(text: str, *values: object) -> str:
+    """Words of ours in the charts' language (data/charts.toml), where a font can draw it; values filled in."""
+    told = LOOK["words"].get(TONGUE.get(), {}).get(text, text)
+    return str(told if set(map(ord, told)) <= {10, *_drawn(False, "normal")} else text).format(*values)
+
+
 def ink(mono: bool = False, **more: Any) -> dict[str, Any]:
     """Properties of every text we draw: our fonts, no TeX, no mathtext."""
     return {"family": families(mono), "color": INK, "parse_math": False, "usetex": False} | more
 
 
 @lru_cache(10_000)
-def _wide(word: str, size: float, weight: str) -> float:
+def _wide(word: str, size: float, weight: str, mono: bool = False) -> float:
     """What is drawn of it, in points."""
-    font = FontProperties(family=families(), size=size, weight=weight)
+    font = FontProperties(family=families(mono), size=size, weight=weight)
     return float(text_to_path.get_text_width_height_descent(word, font, False)[0])
+
+
+def letters(text: str) -> int:
+    """How many monospaced letters wide it is drawn; Hangul is wider than a letter."""
+    return len(text) if text.isascii() else round(_wide(text, 100, "normal", True) / (100 * LETTER))
+
+
+def pad(texts: Iterable[str]) -> list[str]:
+    """The texts with blanks behind them, all as wide as the widest."""
+    wide = [(text, letters(text)) for text in texts]
+    return [text + " " * (max(n for _, n in wide) - have) for text, have in wide]
 
 
 def fill(text: str, width: float, size: float, weight: str = "normal", most: int = 99) -> list[str]:
@@ -94,8 +113,8 @@ def fill(text: str, width: float, size: float, weight: str = "normal", most: int
         lines[-1] += part if lines[-1] else part.lstrip(" ")
         while len(lines[-1]) > 1 and len(lines) <= most and over(lines[-1]):
             line = lines.pop()
-            letters = range(1, min(len(line), int(5 * width / size) + 2))  # none is narrower than size/5
-            cut = max(1, bisect_left(letters, True, key=lambda n: over(line[:n])))
+            some = range(1, min(len(line), int(5 * width / size) + 2))  # none is narrower than size/5
+            cut = max(1, bisect_left(some, True, key=lambda n: over(line[:n])))
             cut = max(line.rfind(sign, 0, cut) + 1 for sign in ".:@/-") or cut
             lines += [line[:cut], line[cut:]]
     return lines
@@ -189,10 +208,10 @@ def put(ax: Axes, text: str, at: tuple[Any, Any], by: tuple[float, float], **mor
 
 def heads(ax: Axes, lines: pd.DataFrame, side: Sequence[str], top: str, right: str) -> tuple[float, float]:
     """Left of each row its label, right its counts; gives the points that labels take, and what the axes have."""
-    letters = max(map(len, lines.label))
-    size = min(8.5 if len(lines) <= 20 else 7, 420 / letters)
+    wide = max(map(letters, lines.label))
+    size = min(8.5 if len(lines) <= 20 else 7, 420 / wide)
     text = ink(mono=True, size=size)
-    ax.set_yticks(range(len(lines)), [label.ljust(letters) for label in lines.label], **text)
+    ax.set_yticks(range(len(lines)), lines.label, **text)
     ax.tick_params(axis="y", length=0, pad=PAD)
     ax.set_ylim(len(lines) - 0.4, -0.6)
     for y, label in enumerate(ax.get_yticklabels()):
@@ -202,9 +221,9 @@ def heads(ax: Axes, lines: pd.DataFrame, side: Sequence[str], top: str, right: s
         put(ax, side[y], (1, y), (8, 0), **text | row)
         if lines.accused[y]:
             ax.axhspan(y - 0.5, y + 0.5, color=BAND, zorder=0, lw=0)
-    put(ax, top.ljust(letters), (0, 1), (-PAD, 3), ha="right", **text | {"color": MUTE})
+    put(ax, top, (0, 1), (-PAD, 3), ha="right", **text | {"color": MUTE})
     put(ax, right, (1, 1), (8, 3), **text | {"color": MUTE})
-    left, right_side = (LETTER * size * wide for wide in (letters, max(map(len, [*side, right]))))
+    left, right_side = (LETTER * size * n for n in (wide, max(map(letters, [*side, right]))))
     beside = PAD + left + right_side + 15 if root(ax).get_layout_engine() else 0  # else they lie outside
     return PAD + left, across(ax) - beside
 
@@ -215,12 +234,13 @@ def clock(ax: Axes, begun: pd.Timestamp, ended: pd.Timestamp, room: float) -> No
     if ended - begun < pd.Timedelta("1s"):
         steps = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(0, (ended - begun) / pd.Timedelta("1ms"))
         ax.set_xticks([begun + pd.Timedelta(step, "ms") for step in steps], [f"{step:g}" for step in steps])
-        ax.set_xlabel(f"milliseconds after {begun:%d %b %Y %H:%M:%S.%f} UTC", loc="right", **ink(size=8))
+        ax.set_xlabel(say("milliseconds after {:%d %b %Y %H:%M:%S.%f} UTC", begun), loc="right", **ink(size=8))
     else:
         ticks: Any = dates.AutoDateLocator(tz=UTC, minticks=3, maxticks=most)  # type: ignore[no-untyped-call]  # matplotlib.dates has no types
         ticks.intervald |= {getattr(dates, unit): steps for unit, steps in LOOK["ticks"].items()}
         ax.xaxis.set_major_locator(ticks)
-        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(ticks, tz=UTC, **LOOK["clock"]))  # type: ignore[no-untyped-call]  # the same
+        clock = {name: [say(form) for form in forms] for name, forms in LOOK["clock"].items()}
+        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(ticks, tz=UTC, **clock))  # type: ignore[no-untyped-call]  # the same
     ax.set_xlim(begun - margin, ended + margin)
 
 

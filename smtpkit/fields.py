@@ -54,8 +54,7 @@ def encoded_words(name: str, text: str, charset: str) -> list[str]:
     encode(f"header {name}", text, charset)
     how = Charset(charset)
     how.header_encoding = BASE64
-    words = how.header_encode_lines(text, repeat(max(73 - len(name), 40)))
-    return [word for word in words if word]
+    return list(filter(None, how.header_encode_lines(text, repeat(max(73 - len(name), 40)))))
 
 
 def fold(name: str, tokens: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ the words (data/letter.*.md.j2, report.html.j2), addresses of postmasters (data/
 
 import re
 from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from smtpkit import __version__, attempts, escape, parts, plot, rows
+from smtpkit import __version__, attempts, drawing, escape, parts, plot, rows
 from smtpkit.address import as_ip, is_told, mailbox_or_none
 from smtpkit.catalogue import render
 from smtpkit.counts import sessions
@@ -56,7 +57,9 @@ class Packet:
         more: dict[str, Any] = {"packet": self, "facts": facts, "version": __version__}
         more["now"] = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
         more["rows"] = self.table.head(SHOWN).astype("str").fillna("").to_dict("records")
-        more["charts"] = _charts(facts.all[list(attempts.COLUMNS)], diagnosis)
+        there = copy_context()
+        there.run(drawing.TONGUE.set, words["lang"])
+        more["charts"] = there.run(_charts, facts.all[list(attempts.COLUMNS)], diagnosis)
         return render("report.html", **words, **more)
 
     @cached_property
@@ -139,8 +142,7 @@ def report(
         raise refuse("path", str(path), "is no file we write", f"end it in {', '.join(FILES)}, or in nothing")
     name = tz or ("Asia/Seoul" if lang == "ko" else None)
     zone = attempts.zone(name) if name else "tzlocal()"  # pandas knows this machine's by that name
-    shown = listed("own", own or ())
-    diagnosis, table = _pseudonyms(*_evidence(evidence, frame), shown, key)
+    diagnosis, table = _pseudonyms(*_evidence(evidence, frame), listed("own", own or ()), key)
     try:
         causes = diagnosis.causes if which is None else [diagnosis.causes[which]]
     except (IndexError, TypeError):
@@ -154,7 +156,8 @@ def report(
         words |= facts.words(zone) | {"ptr": ptr or _ptr(network, facts.mine.us)}
         letter = render(f"letter.{lang}.md", **words)
         subject = letter.partition("\n")[0].removeprefix("# ")
-    drawn = replace(diagnosis, verdict=subject, causes=(facts.cause,) if facts.cause else diagnosis.causes)
+    seen = subject if drawing.inert(subject, weight="bold") == subject else _counts_only(diagnosis.verdict)
+    drawn = replace(diagnosis, verdict=seen, causes=(facts.cause,) if facts.cause else diagnosis.causes)
     to = words["contact"]["email"] if letter else ""
     made = Packet(subject, to, letter, facts.table(zone), sender or _author(facts), (facts, drawn, words))
     if path is not None:
@@ -175,6 +178,8 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
         rows.zoned(known.started_at)
     known = sessions(known)
     table = attempts.conform(known.reset_index(drop=True))
+    if table.reason.isna().all():  # the letter says what the verdict hears
+        table["reason"] = attempts.classified(table).reason
     if table.attempt_id.isna().any() or not table.attempt_id.is_unique:
         table["attempt_id"] = [f"row {label}" for label in known.index]
         made = {n: one.evidence for n, one in enumerate(evidence.causes) if one.evidence is not None}

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from smtpkit import cells, drawing, rows
 from smtpkit.counts import moments
-from smtpkit.drawing import BAD, BARS, INK, MARKS, MUTE, OK, WORDS, inert, ink
+from smtpkit.drawing import BAD, BARS, INK, MARKS, MUTE, OK, WORDS, inert, ink, say
 from smtpkit.rows import Rows
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def grid(frame: pd.DataFrame, diagnosis: "Diagnosis | None" = None, *, ax: Axes 
     >>> grid(pd.DataFrame({"mx_ip": ["192.0.2.11"], "code": [250]})).alt[:74]
     'Replies by MX IP and time. 1 of 1 attempts at 1 MX IP were accepted (1 att'
     """
-    return _chart("Replies by MX IP and time", rows.Rows(frame, diagnosis), ax, 0.32, 0.75, cells.rounds)
+    return _chart(say("Replies by MX IP and time"), rows.Rows(frame, diagnosis), ax, 0.32, 0.75, cells.rounds)
 
 
 def forest(frame: pd.DataFrame, diagnosis: "Diagnosis | None" = None, *, ax: Axes | None = None) -> Figure:
@@ -54,7 +54,7 @@ def forest(frame: pd.DataFrame, diagnosis: "Diagnosis | None" = None, *, ax: Axe
     'Share refused by MX IP. 0 of 1 attempts at 1 MX IP were accepted; 1 refu'
     """
     view = rows.Rows(frame, diagnosis, order="rate")
-    return _chart(f"Share {view.word} by {view.unit}", view, ax, 0.22, 1.0, _forest)
+    return _chart(say("Share {} by {}", say(view.word), say(view.unit)), view, ax, 0.22, 1.0, _forest)
 
 
 def _forest(view: Rows, ax: Axes) -> None:
@@ -66,9 +66,9 @@ def _forest(view: Rows, ax: Axes) -> None:
     rest = lines[~lines.accused]
     if lines.accused.any() and len(rest):
         ax.axvline(100 * rest.k.sum() / rest.n.sum(), color=INK, ls="--", lw=0.9)
-    right = f"{view.word}/n" + " +other" * bool(lines.other.any())
-    room = drawing.heads(ax, view.lines, view.of("/"), view.top, right)[1]
-    label = f"{view.word}, % of attempts {view.since} (Wilson 95 % interval)"
+    right = say("{}/n +other" if lines.other.any() else "{}/n", say(view.word))
+    room = drawing.heads(ax, view.lines, view.of("{:,}/{:,}"), view.top, right)[1]
+    label = say("{}, % of attempts {} (Wilson 95 % interval)", say(view.word), view.since)
     ax.set_xlabel(drawing.wrap(label.replace("  ", " "), room, 8), **ink(size=8))
     ax.set_xlim(0, 100)
     ax.grid(axis="x", color="#E3E3E3", lw=0.6)
@@ -84,17 +84,17 @@ def lanes(frame: pd.DataFrame, diagnosis: "Diagnosis | None" = None, *, ax: Axes
     'Attempts over time by MX IP. 1 of 1 attempts at 1 MX IP were'
     """
     view = rows.Rows(frame, diagnosis)
-    return _chart("Attempts over time by MX IP", view, ax, 0.24, 0.9, _lanes, timed=True)
+    return _chart(say("Attempts over time by MX IP"), view, ax, 0.24, 0.9, _lanes, timed=True)
 
 
 def _lanes(view: Rows, ax: Axes) -> None:
-    left, room = drawing.heads(ax, view.lines, view.of(), view.top, view.head())
+    left, room = drawing.heads(ax, view.lines, view.of(), view.top, say(view.word))
     f, (begun, ended) = view.facts, _axis(view, ax, room)
     f["pixel"] = ((f["at"] - begun) / (ended - begun) * _PIXELS).round()
     seen, shown = f.dropna(subset="at").drop_duplicates(["y", "word", "pixel"]), list[Any]()
     back = view.lines.back.dropna()
     for word in [word for word in WORDS if f.word.eq(word).any()]:
-        mine, label = seen[seen.word == word], f"{word} ({f.word[f['at'].notna()].eq(word).sum():,})"
+        mine, label = seen[seen.word == word], f"{say(word)} ({f.word[f['at'].notna()].eq(word).sum():,})"
         shown += ax.plot(mine["at"], mine.y - 0.13 * (word != "accepted"), ls="", label=label, **MARKS[word])
     ax.vlines(back, back.index - 0.42, back.index + 0.42, color=INK, lw=2)
     drawing.legend(ax, shown, left)
@@ -147,7 +147,7 @@ def _stairs(view: Rows, ax: Axes) -> None:
     form = view.clock if view.clock.endswith("S") else "%d %b %H:%M"
     when = back.dt.strftime(form).fillna("not yet").where(shut.notna(), "never shut")
     side = [f"{text:<12}  {of}" for text, of in zip(when, view.of(), strict=True)]
-    left, room = drawing.heads(ax, view.lines, side, view.top, f"{'open since':<12}  {view.word}")
+    left, room = drawing.heads(ax, view.lines, side, view.top, f"{'open since':<12}  {say(view.word)}")
     _axis(view, ax, room)
     begun, ended = view.facts["at"].min(), view.facts["at"].max()  # a note may lie outside
     free, steps = back.fillna(ended).where(shut.notna(), begun), back.dropna()
@@ -174,8 +174,8 @@ def _axis(view: Rows, ax: Axes, room: float, edges: Iterable[Any] = ()) -> tuple
         top, before = max(top, level), at
         ax.axvline(at, color=INK, lw=0.8, ls=":")
         drawing.put(ax, str(number), (at, 1), (0, 5 + 14 * level), **flag)
-    said = {"onset": "turned", "recovery": "recovered"}
-    words = [f"{said[name]} {a:{view.clock}} to {b:{view.clock}}" for name, (a, b) in view.turns.items()]
+    said = {"onset": "turned {:{}} to {:{}}", "recovery": "recovered {:{}} to {:{}}"}
+    words = [say(said[name], a, view.clock, b, view.clock) for name, (a, b) in view.turns.items()]
     for first, last in view.turns.values():
         ax.axvspan(first, last, color=INK, alpha=0.13, lw=0)
     up, head = (18 + 14 * top) if view.notes else 3, ", ".join(words)
@@ -213,7 +213,7 @@ def _chart(
         canvas = drawing.sheet(0.75 + base + each * n * (1 if n <= rows.MOST else 0.75), ax)
         if why:
             canvas.set_axis_off()
-            drawing.put(canvas, f"Nothing to draw: {why}", (0.5, 0.5), (0, 0), ha="center", **ink(color=MUTE))
+            drawing.put(canvas, say(f"Nothing to draw: {why}"), (0.5, 0.5), (0, 0), ha="center", **ink(color=MUTE))
         else:
             draw(view, canvas)
         foot = [f"{i}  {at:%d %b %H:%M}  {text}" for i, (at, text) in enumerate(view.notes, 1)] + [view.foot]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from smtpkit.address import ip_or_none, is_told
 from smtpkit.counts import BRIEF, as_far, depths, endings, moments, sessions, unfinished, wilson
-from smtpkit.drawing import CROSS, WORDS, inert
+from smtpkit.drawing import CROSS, WORDS, inert, pad, say
 from smtpkit.errors import refuse
 from smtpkit.reading import senders
 from smtpkit.voices import hear
@@ -57,18 +57,25 @@ class Rows:
         keys = [unit] if unit else self._unit(order)
         self.unit = _HEAD[keys[0]]
         f["key"] = f[keys[0]].fillna("?").str.cat([f[key].fillna("?") for key in keys[1:]], sep=" ")
-        f["accused"], f["theirs"] = False, not self.causes
+        f["accused"], f["theirs"], then = False, not self.causes, pd.Series(False, f.index)
         for cause in self.causes:
-            f["accused"] |= match(f, cause, keys) & (cause.confidence >= 0.8)
-            f["theirs"] |= at_receiver(f, cause)
+            own = match(f, cause, keys) & (cause.confidence >= 0.8)
+            f["accused"], f["theirs"] = f.accused | own, f.theirs | at_receiver(f, cause)
+            then |= own & ~((f["at"] < pd.Timestamp(cause.onset)) | (f["at"] > pd.Timestamp(cause.recovery)))
+        only = list[str]()
+        if len(self.causes) > 1 and (made & f.accused & ~then).any():  # no window for all: each accused has its own
+            made, only = made & (then | ~f.accused), [say("{} in the time of its cause", CROSS)]
         if keys == ["sender"] and not f.theirs[made].all():  # an address of ours speaks to several receivers
             made &= f.theirs
-            self.foot += f" \u00b7 counted: {', '.join(sorted(set(f.domain[made].dropna().astype('str'))))}"
+            only += sorted(set(f.domain[made].dropna().astype("str")))
         self.turns = self._turns(f[made])
         span, dates = f["at"].max() - f["at"].min(), f["at"].dt.date.nunique()
         day = "%d %b %Y %H:%M" if span > pd.Timedelta("300D") else "%d %b %H:%M"
-        self.clock = "%H:%M:%S" if span < pd.Timedelta(BRIEF, "s") else "%H:%M" if dates < 2 else day
+        self.clock = "%H:%M:%S" if span < pd.Timedelta(BRIEF, "s") else "%H:%M" if dates < 2 else say(day)
         f["counted"], self.since = self._window(made)
+        self.foot += say(" \u00b7 counted: {}", ", ".join(filter(None, [*only, self.since]))) * bool(
+            only or self.since
+        )
         known = {ip: at for cause in self.causes for ip, at in cause.recoveries.items()}
         f["back"] = pd.to_datetime(f.ip.map(known), utc=True)
         self.lines, self.top = _lines(f, keys, order)
@@ -78,11 +85,11 @@ class Rows:
         at, said = self.facts["at"], list[str]()
         if "onset" in self.turns:
             first = self.turns["onset"][1]
-            counted, said = counted & (at >= first), [f"since {first:{self.clock}}"]
+            counted, said = counted & (at >= first), [say("since {:{}}", first, self.clock)]
         if "recovery" in self.turns:
             last = self.turns["recovery"][0]
-            counted, said = counted & (at <= last), [*said, f"until {last:{self.clock}}"]
-        return counted, " ".join([*said, "UTC"] if said else said)
+            counted, said = counted & (at <= last), [*said, say("until {:{}}", last, self.clock)]
+        return counted, say("{} UTC", " ".join(said)) if said else ""
 
     def _unit(self, order: str) -> list[str]:
         """What one row is: an MX IP, with the sender IP or the back end beside it where a cause needs that."""
@@ -98,21 +105,16 @@ class Rows:
         """Onset and recovery as the two attempts on the accused rows that lie around them, if a time is known."""
         if len(self.causes) != 1 or self.causes[0].recoveries:
             return {}
-        at, found = made["at"][made.accused | (not made.accused.any())], {}
-        if pd.notna(onset := self.causes[0].onset):
-            found["onset"] = (at[at < onset].max(), at[at >= onset].min())
-        if pd.notna(recovery := self.causes[0].recovery):
-            found["recovery"] = (at[at <= recovery].max(), at[at > recovery].min())
+        onset, recovery = (pd.Timestamp(at) for at in (self.causes[0].onset, self.causes[0].recovery))
+        at = made["at"][made.accused | (not made.accused.any())]
+        found = {"onset": (at[at < onset].max(), at[at >= onset].min())}
+        found["recovery"] = (at[at <= recovery].max(), at[at > recovery].min())
         return {name: pair for name, pair in found.items() if pd.notna(pair[0]) and pd.notna(pair[1])}
 
-    def of(self, between: str = " of ") -> list[str]:
+    def of(self, form: str = "{:,} of {:,}") -> list[str]:
         """k of n of each row, for its right side; nothing where nothing was counted."""
         three = zip(self.lines.k, self.lines.n, self.lines.other, strict=True)
-        return [f"{k}{between}{n}" + f" +{m}" * bool(m and between == "/") if n else "" for k, n, m in three]
-
-    def head(self) -> str:
-        """What stands above the counts."""
-        return " ".join([self.word, *self.since.split()[:1]])
+        return [say(form, k, n) + f" +{m:,}" * bool(m and "/" in form) if n else "" for k, n, m in three]
 
 
 def read(frame: pd.DataFrame) -> pd.DataFrame:
@@ -213,11 +215,12 @@ def _lines(f: pd.DataFrame, keys: Sequence[str], order: str) -> tuple[pd.DataFra
         near = np.convolve(table.accused, np.ones(5), "same") > 0.5
         chosen = np.lexsort((-(table.k + table.other), ~near, ~table.accused))[: min(TALL, max(FILL, near.sum()))]
         keep = np.isin(np.arange(len(table)), chosen)
-    y, (labels, top) = keep.cumsum() - 1, _labels(table[keep], keys)
+    y, (*labels, top) = keep.cumsum() - 1, _labels(table[keep], keys)
     for mark, folded in (CROSS, ~keep & table.accused), (" ", ~keep & ~table.accused):
         y[folded] = len(labels)
-        labels += [f"{mark} {folded.sum():,} more"] * bool(folded.any())
+        labels += [f"{mark} " + say("{:,} more", folded.sum())] * bool(folded.any())
     f["y"] = f.key.map(pd.Series(y, table.index)).astype("int64")
+    *labels, top = pad([*labels, top])
     lines = _sums(f, f.y).assign(label=labels)
     lines["back"] = lines.back.where(~f.back.isna().groupby(f.y).any())  # of several the last, if all are back
     lines["low"], lines["high"] = wilson(lines.k.to_numpy(), lines.n.to_numpy())
@@ -232,20 +235,19 @@ def _sums(f: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
     return f.groupby(by).agg(how | dict.fromkeys(_KEY.values(), "first")).assign(hosts=hosts)
 
 
-def _labels(lines: pd.DataFrame, keys: Sequence[str]) -> tuple[list[str], str]:
-    """Row heads in columns that line up, and their heading; a column without any value is left out."""
-    pref = ["" if pd.isna(value) else f"{value:.0f}" for value in lines.pref]
+def _labels(lines: pd.DataFrame, keys: Sequence[str]) -> list[str]:
+    """Row heads in columns that line up, at last their heading; a column without any value is left out."""
+    pref = ["" if pd.isna(value) else f"{value:4.0f}" for value in lines.pref]
     columns = {_HEAD["ip"]: lines.ip, "host": short_hosts(lines.hosts), "pref": pref} if "ip" in keys else {}
     columns |= {_HEAD[key]: lines[key].fillna("") for key in keys if key != "ip"}
-    texts, top = [f"{CROSS} " if flag else "  " for flag in lines.accused], "  "
+    texts = [*(f"{CROSS} " if flag else "  " for flag in lines.accused), "  "]
     for name, values in columns.items():
         shown = [inert(value, mono=True) for value in values]
-        shown = [value if len(value) < 40 else f"{value[:38]}\u2026" for value in shown]
+        most = 40 if name != "host" else 56 - max(map(len, lines.ip), default=0)  # more would make all letters tiny
+        shown = [v if len(v) < most else f"{v[: most // 2 - 1]}\u2026{v[1 - most // 2 :]}" for v in shown]
         if any(shown):
-            wide, pad = max(map(len, [name, *shown])), str.rjust if name == "pref" else str.ljust
-            texts = [f"{text}{pad(value, wide)}  " for text, value in zip(texts, shown, strict=True)]
-            top += f"{pad(name, wide)}  "
-    return [text[:-2] for text in texts], top.rstrip()
+            texts = pad(f"{text}{value}  " for text, value in zip(texts, [*shown, say(name)], strict=True))
+    return [text[:-2] for text in texts]
 
 
 def short_hosts(hosts: Sequence[Sequence[str]]) -> list[str]:
@@ -276,12 +278,13 @@ def _foot(f: pd.DataFrame, made: pd.DataFrame) -> str:
     """Domain, number of attempts, source, depth, time range in UTC, our address, what was not counted."""
     named = [f[name].dropna().astype("str").unique() for name in ("domain", "source", "asked", "us")]
     domain, source, depth, us = (", ".join(one[:3]) + " \u2026" * (len(one) > 3) for one in named)
-    how = ", ".join(filter(None, [source, f"up to {depth}" * bool(depth)]))
-    said = f"{domain}, " * bool(domain) + f"{len(made):,} attempt{'s' * (len(made) != 1)}"
+    how = ", ".join(filter(None, [source, say("up to {}", depth) * bool(depth)]))
+    said = f"{domain}, " * bool(domain) + say("{:,} attempt" if len(made) == 1 else "{:,} attempts", len(made))
     parts = [said + f" ({how})" * bool(how)]
     a, b, held, undated = made["at"].min(), made["at"].max(), len(f) - len(made), made["at"].isna().sum()
     if pd.notna(a):
-        until = f" to {b:%H:%M}" if a.date() == b.date() else f" to {b:%d %b %Y %H:%M}"
-        parts.append(f"{a:%d %b %Y %H:%M}{until * (a.floor('min') < b.floor('min'))} UTC")
-    parts += [f"from {us}" * bool(us), f"{held} withheld by us, not counted" * bool(held)]
-    return " \u00b7 ".join(filter(None, [*parts, f"{undated} without a time" * bool(undated)]))
+        day = say("%d %b %Y %H:%M")
+        until = say(" to {:{}}", b, "%H:%M" if a.date() == b.date() else day)
+        parts.append(f"{a:{day}}{until * (a.floor('min') < b.floor('min'))} UTC")
+    parts += [say("from {}", us) * bool(us), say("{:,} withheld by us, not counted", held) * bool(held)]
+    return " \u00b7 ".join(filter(None, [*parts, say("{:,} without a time", undated) * bool(undated)]))

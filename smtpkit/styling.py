@@ -15,6 +15,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from smtpkit.address import ip_or_none
+from smtpkit.catalogue import patterns
 from smtpkit.errors import listed, refuse
 from smtpkit.escape import html
 from smtpkit.parts import on_text
@@ -22,15 +23,7 @@ from smtpkit.parts import on_text
 _GROUNDS = {"#E6F0F7": "accepted passed pass", "#FBE3B0": "deferred warn"}
 _GROUNDS |= {"#F6D5C3": "rejected failed fail unknown withheld"}
 _GROUND = {word: ground for ground, words in _GROUNDS.items() for word in words.split()}
-_ATOM = r"""[^\s<>"'(),;:\[\]@\\]{1,64}"""
-_BOX = re.compile(  # a Korean particle behind a domain is no part of it
-    rf"""("[^"@]{{1,64}}"|{_ATOM}(?:'{_ATOM}){{0,3}})@((?:[\w-]+\.)*(?:[A-Za-z0-9-]*[A-Za-z0-9](?!\.\w)|[\w-]*\w)|\[[\w:.]+\])"""
-)
-_CODED = re.compile(r"(?i)([\w.+-]{1,64})(?:%40|=40|&#64;)([\w-]+(?:\.[\w-]+)+)")  # in the URL of a refusal
-_IP = re.compile(  # IPv6 first: it may end in an IPv4 address
-    r"(?:(?<=IPv6:)|(?<=[^\W\d_]:)|(?<![A-Za-z0-9_.:]))(?:[0-9A-Fa-f]{0,4}:){2,}[0-9A-Fa-f.:]*"
-    r"|(?<![\d.])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\d|\.\d)|(?<!\d-)\d{1,3}(?:-\d{1,3}){3}(?!\d|-\d))"
-)
+_SHAPES = patterns("styling")
 _SECRET = secrets.token_bytes(16)
 
 
@@ -92,8 +85,8 @@ def redact(
         return found[0]
 
     def hide(text: str) -> str:
-        text = _CODED.sub(box, _BOX.sub(box, text))
-        return _IP.sub(ip, text) if ips else text
+        text = _SHAPES.coded.sub(box, _SHAPES.box.sub(box, text))
+        return _SHAPES.ip.sub(ip, text) if ips else text
 
     made: pd.DataFrame = on_text(df, hide)
     made.attrs = {}

@@ -98,8 +98,7 @@ def _said(book: Casebook, ip: str, zones: list[str], net: Network | None = None)
     if net:
         dnsbl.lookup(ip, net, zones, casebook=book)
     said = dnsbl.history(book).query("subject == @ip and zone in @zones")
-    last = said.state.where(said.state.isin(["listed", "not listed"])).groupby(said.zone).ffill()
-    holds = last == "listed"
+    holds = said.state.where(said.state.isin(["listed", "not listed"])).groupby(said.zone).ffill() == "listed"
     return said.assign(holds=holds, now=holds & ~said.zone.duplicated(keep="last"))
 
 

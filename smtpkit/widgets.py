@@ -234,8 +234,7 @@ class SendForm(Form):
 
 def _boxes(text: str) -> list[str]:
     """The addresses of a field, separated by commas outside quotes."""
-    parts = re.findall(r'(?:"(?:[^"\\]|\\.)*"|[^,])+', text)
-    return [part.strip() for part in parts if part.strip()]
+    return [part.strip() for part in re.findall(r'(?:"(?:[^"\\]|\\.)*"|[^,])+', text) if part.strip()]
 
 
 def _outcome(made: Any) -> str:

@@ -60,6 +60,16 @@ def test_help_teaches_by_an_example(command: str, capsys: pytest.CaptureFixture[
     assert f"smtpkit {command}" in capsys.readouterr().out.partition("example:")[2]
 
 
+@pytest.mark.parametrize("command", [[], ["demo"], ["probe"], ["preflight"], ["run"], ["lab"]], ids=str)
+def test_help_fits_into_80_columns(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    assert max(map(len, capsys.readouterr().out.split("\n"))) <= 80
+
+
 WRONG = {
     "a reserved domain without name": (["probe", "not a domain"], "not a domain"),
     "a recipient without sender": (["probe", "daum.example", "--recipient", "r@daum.example"], "sender"),

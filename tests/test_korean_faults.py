@@ -1,15 +1,19 @@
 """What a Korean postmaster met: replies misread, times invented, bounces and tables that lost words or rows."""
 
+import re
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 import smtpkit as sk
+from smtpkit import drawing, plot, rows
 from smtpkit.errors import InvalidInput
 from smtpkit.escape import decode
+from tests.frames import Cause, Diagnosis, only, rounds
 
 REPLIES = {
     "554 5.7.1 스팸으로 판단되어 수신자에게 전달할 수 없습니다": "content",
@@ -211,3 +215,96 @@ def test_a_domain_in_capitals_is_the_same_domain() -> None:
 @pytest.mark.parametrize("text", ["550 5.1.1 spam.b.example에 없는 주소", "550 5.1.1 b.spam.example에서 없음"])
 def test_a_name_that_a_particle_follows_decides_nothing(text: str) -> None:
     assert sk.classify(text).reason == "recipient_unknown"
+
+
+def _hangul() -> bool:
+    return "\\" not in drawing.inert("가힣")
+
+
+@pytest.fixture
+def korean() -> Any:
+    token = drawing.TONGUE.set("ko")
+    yield
+    drawing.TONGUE.reset(token)
+
+
+ENGLISH = re.compile(r"refused|attempt|round|since|until|turned|recovered|from |to |host|pref|more|Nov")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chart", [plot.forest, plot.grid, plot.lanes], ids=lambda chart: chart.__name__)
+@pytest.mark.parametrize("servers", [4, 30])
+@pytest.mark.usefixtures("korean")
+def test_a_korean_report_s_charts_have_no_english_word(chart: Any, servers: int) -> None:
+    frame = rounds(servers, 30, lambda i, r, h: "bad" if i == 2 and 9 < r < 22 else "sent", gap=600)
+    at = frame.started_at[frame.code.eq(554)]
+    cause = Cause("mx_block", "mx_ip", ("192.0.2.13",), onset=at.min(), recovery=at.max())
+    fig = chart(frame, Diagnosis((cause,), "서버 하나"))
+    fig.draw_without_rendering()
+    words = [text.get_text() for text in fig.findobj(Text) if text.get_visible()]
+    assert [text for text in [fig.alt, *words] if ENGLISH.search(text)] == [] or not _hangul()
+    assert ("발신 IP 198.51.100.7" in fig.alt) == _hangul()
+
+
+@pytest.mark.slow
+def test_a_korean_report_leaves_other_charts_english_and_needs_no_font(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Diagnosis((Cause("mx_block", "mx_ip", ("192.0.2.13",)),), "One server refused 5 of 5.")
+    frame = rounds(4, 5, only(2))
+    assert (
+        "MX IP별 거부 비율. " in sk.report(found, frame=frame, lang="ko", own="r@daum.example").page
+    ) == _hangul()
+    assert plot.forest(frame, found).alt.startswith("Share refused by MX IP. ")
+    monkeypatch.setattr(drawing, "_drawn", lambda mono, weight: frozenset(range(32, 127)))
+    page = sk.report(found, frame=frame, lang="ko", own="r@daum.example").page
+    assert "Share refused by MX IP. One server refused 5 of 5 (daum.example, 20 attempts" in page
+
+
+def test_each_word_of_a_chart_that_is_translated_is_said_with_the_same_blanks_to_fill() -> None:
+    code = "".join(path.read_text("utf-8") for path in Path(drawing.__file__).parent.glob("*.py"))
+    known = {form for forms in drawing.LOOK["clock"].values() for form in forms} | {
+        *drawing.WORDS,
+        "slow",
+        "failed",
+    }
+    for english, korean in drawing.LOOK["words"]["ko"].items():
+        written = english.encode("unicode_escape").decode().replace("\\xb7", "\\u00b7")
+        assert english in known or f'"{written}"' in code or english.removeprefix("Nothing to draw: ") in code, (
+            english
+        )
+        assert len(re.findall(r"[{]", korean)) == len(re.findall(r"[{]", english))
+
+
+@pytest.mark.parametrize("hosts", [["메일서버", "mx2", "메일3"], ["mx1", "mx2", "mx3"]], ids=["Hangul", "ASCII"])
+def test_columns_of_row_heads_line_up(hosts: list[str]) -> None:
+    frame = rounds(3, 2, only(1))
+    frame["mx_host"] = [f"{hosts[n % 3]}.d.example" for n in range(6)]
+    view = rows.Rows(frame, None)
+    assert len({drawing.letters(label) for label in [*view.lines.label, view.top]}) == 1
+    assert len({drawing.letters(label[: label.rindex("10")]) for label in view.lines.label}) == 1
+
+
+def test_long_names_keep_their_ends_and_stay_large_enough_to_read() -> None:
+    frame = rounds(3, 2, only(1))
+    frame["mx_ip"] = [f"2001:db8:1234:5678:9abc:def0:1111:100{n % 3}" for n in range(6)]
+    frame["mx_host"] = [f"a-long-inbound-gateway-of-the-cluster-{n % 3}.d.example" for n in range(6)]
+    labels = rows.Rows(frame, None).lines.label
+    assert labels.str.contains(r"a-long.*\u2026.*-[012]").all()
+    assert labels.str.len().max() <= 70
+
+
+def test_counts_beside_charts_have_separators() -> None:
+    frame = rounds(2, 1200, only(1), gap=1)
+    view = rows.Rows(frame, None)
+    assert view.of() == ["0 of 1,200", "1,200 of 1,200"]
+    assert view.of("{:,}/{:,}") == ["0/1,200", "1,200/1,200"]
+
+
+def test_of_two_causes_each_row_is_counted_in_the_time_of_its_own() -> None:
+    says = lambda i, r, h: "bad" if i == 1 and r > 5 else "mute" if i == 2 and r < 15 else "sent"  # noqa: E731  one expression
+    frame = rounds(4, 20, says)
+    start, end = frame.started_at[frame.code.eq(554)].min(), frame.started_at[frame.error.eq("timeout")].max()
+    block = Cause("mx_block", "mx_ip", ("192.0.2.12",), onset=start, evidence=frame[frame.code.eq(554)])
+    dead = Cause("mx_dead", "mx_ip", ("192.0.2.13",), recovery=end, evidence=frame[frame.error.eq("timeout")])
+    view = rows.Rows(frame, Diagnosis((block, dead), "Two."))
+    assert view.of() == ["0 of 20", "14 of 14", "15 of 15", "0 of 20"]
+    assert view.foot.endswith("counted: \u2718 in the time of its cause")

@@ -410,3 +410,47 @@ def test_endless_text_is_wrapped_at_once(text: str) -> None:
     assert time.monotonic() - begun < 10
     assert len(lines) == 4
     assert lines[3].endswith(" …")
+
+
+LIMIT = "451 4.7.1 Your message rate is too high, limit per hour exceeded"
+
+
+@pytest.mark.parametrize(
+    ("lang", "asks"),
+    [("en", "compare the\nlimit there with that of the others."), ("ko", "발송 제한이 다른 서버와 같은지 확인해")],
+)
+def test_who_speaks_of_a_limit_is_asked_for_its_limit_and_no_block_list(lang: Any, asks: str) -> None:
+    """A frame without reasons, as anybody may make it: the verdict heard "as too many", the letter did not."""
+    f = sends()
+    f = f.assign(code=f.code.replace(554, 451), reply=f.code.map({554: LIMIT, 250: "250 ok"}), stage="rcpt")
+    letter = str(report(sk.diagnose(f), lang=lang).letter)
+    assert " ".join(asks.split()) in " ".join(letter.split())
+    assert "block list" not in letter
+    assert "차단 목록" not in letter
+
+
+@pytest.mark.parametrize(
+    ("lang", "says"), [("en", ["1,600 of 1,600", "0 of 4,800 refused"]), ("ko", ["1,600건", "4,800건 중 0건 거부"])]
+)
+def test_large_counts_have_separators_in_a_letter(lang: Any, says: list[str]) -> None:
+    at = pd.date_range("2026-11-24", periods=6400, freq="30s", tz="UTC")
+    f = pd.concat([sends()] * 80, ignore_index=True).assign(started_at=at)
+    made = report(sk.diagnose(f), lang=lang)
+    assert [one for one in says if one not in str(made.letter)] == []
+    assert says[0] in made.subject
+    assert re.search(r"\b[0-9]{4,}(건| of)", str(made.letter)) is None
+
+
+def test_tls_fails_with_a_server_and_not_by_it() -> None:
+    f = sends(error=None, stage="body")
+    bad = f.code.eq(554)
+    f.loc[bad, ["error", "stage"]] = ["tls_handshake", "starttls"]
+    letter = report(sk.diagnose(f.assign(code=f.code.where(~bad)))).letter
+    assert "0 of 60 failed with your 3 other MX addresses" in line(letter, "Contrast")
+
+
+def test_a_time_that_is_about_is_told_as_koreans_say_it() -> None:
+    f = sends().assign(code=[554 if n % 4 == 3 and n > 40 else 250 for n in range(80)])
+    since = line(report(sk.diagnose(f), lang="ko").letter, "시작")
+    assert re.search(r"KST\) 무렵; 마지막 확인 ", since)
+    assert "약 " not in since

@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from smtpkit.address import as_ip, organisation
+from smtpkit.catalogue import patterns
 from smtpkit.checks.found import MOST_NAMES, Row, Sender, confirmed, say, silent
 from smtpkit.mx import lookup_mx
 
-_GENERIC = re.compile(
-    r"(?i)(?:^|[.\d_-])(?:dyn(?:amic|dsl)?(?:ip)?|dial(?:up|in)?|dhcp(?:pc)?|pools?(?:ip)?|pppo?e?|[av]?dsl(?:b|user)?"
-    r"|cable(?:modem)?|clients?|cust(?:omers?)?|unassigned|static(?:ip)?)(?![a-z])"
-)
+_SHAPES = patterns("names")
 _HOST = re.compile(r"(?i)([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?\Z")
 
 
@@ -31,11 +29,10 @@ def _ptr(ip: str, network: Any) -> Row:
     first = good[0] if good else ""
     host = first.removesuffix(organisation(first)) or first
     numbers = {number.lstrip("0") for number in re.findall(r"\d+", host)}
-    generic = len(numbers & set(ip.split("."))) >= 3 or _GENERIC.search(host)  # as names of home lines are
+    generic = len(numbers & set(ip.split("."))) >= 3 or _SHAPES.generic.search(host)  # as names of home lines are
     many = f"{len(names)} names, {MOST_NAMES} of them asked: " if len(names) > MOST_NAMES else ""
     faults = {"many": many, "generic": good and generic, "ok": good, "unreadable": why, "unconfirmed": names}
-    seen = f"PTR {many}{', '.join(names) or 'none'}; {back}"
-    return say("ptr", faults | {"none": True}, ip, seen)
+    return say("ptr", faults | {"none": True}, ip, f"PTR {many}{', '.join(names) or 'none'}; {back}")
 
 
 def _helo(helo: str, who: Sender) -> Row:

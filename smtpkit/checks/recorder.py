@@ -92,8 +92,7 @@ class Replay:
 
     def resolve(self, name: str, kind: str) -> Answer:
         """The answer of then; kind PAGE: what another server showed at that URL."""
-        key = name.rstrip(".").lower(), kind
-        return self.known.get(key, Answer("timeout", detail="not in the recording"))
+        return self.known.get((name.rstrip(".").lower(), kind), Answer("timeout", detail="not in the recording"))
 
 
 def shown(get: Callable[[], str]) -> Answer:

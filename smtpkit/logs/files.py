@@ -22,6 +22,7 @@ from typing import Any
 
 import polars as pl
 
+from smtpkit.catalogue import patterns
 from smtpkit.errors import InvalidInput, listed, path_of, refuse
 from smtpkit.escape import decode
 
@@ -29,10 +30,7 @@ BLOCK, PIECE = 16 << 20, 1 << 16
 """Octets that are parsed at once, which bounds the memory, and read at once."""
 _PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
 _CONTROLS = bytes({*range(32)} - {9, 10, 11, 12, 13, 27})
-_ROTATED = re.compile(
-    r"(.*?)(?:\.(processed|old))?(?:[.-](\d{4}-?\d\d-?\d\d(?:[-_T]?[\d:]{2,10})?))?(?:\.(\d{1,3}))?"
-    r"(\.log)?(?:\.(?:gz|xz|zst|bz2))?$"
-)
+_SHAPES = patterns("files")
 
 
 def expand(paths: Any) -> list[str]:
@@ -57,7 +55,7 @@ def expand(paths: Any) -> list[str]:
 
 def age(path: str) -> tuple[str, str, int]:
     """What the files of one rotated set share; date and number, so that the oldest comes first."""
-    base, before, date, number, kind = _ROTATED.fullmatch(path).groups()  # type: ignore[union-attr]  # fits any
+    base, before, date, number, kind = _SHAPES.rotated.fullmatch(path).groups()  # it fits any text
     newest = "}" if before else "~"
     return base + (kind or ""), re.sub("[-_T:]", "", date or "") or ("!" if number else newest), -int(number or 0)
 

@@ -75,13 +75,9 @@ class Clock:
             self.year = min(self._first(texts[n]) for n in (0, -1 if turns[-1] == 0 else 0))
         years = turns + self.year
         self.year, self.month, self.zoneless = int(years[-1]), int(months[-1]), True
-        local = (years.cast(pl.String) + " " + texts).str.to_datetime(
-            "%Y %b %e %H:%M:%S", strict=False, time_unit="us"
-        )
-        ends = [
-            local.dt.replace_time_zone(self.tz, ambiguous=end, non_existent="null")
-            for end in ("earliest", "latest")
-        ]
+        dated, form = (years.cast(pl.String) + " " + texts).str, "%Y %b %e %H:%M:%S"
+        zoned = dated.to_datetime(form, strict=False, time_unit="us").dt.replace_time_zone
+        ends = [zoned(self.tz, ambiguous=end, non_existent="null") for end in ("earliest", "latest")]
         at = ends[0].dt.convert_time_zone("UTC")
         return pl.DataFrame({"at": at, "twice": (ends[0] != ends[1]).fill_null(False)})
 

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 SETUP = """import smtpkit as sk
@@ -143,3 +144,19 @@ def test_every_field_has_a_name_and_can_be_reached_by_keyboard(notebook):
             )
         )
     assert {"To", "Subject", "Text", "TLS"} <= reached
+
+
+CUT = """form => [...form.querySelectorAll(".sk-field, button")].filter(one => one.offsetParent)
+  .filter(one => one.getBoundingClientRect().right > form.getBoundingClientRect().right ||
+    (one.tagName === "BUTTON" && one.scrollWidth > one.clientWidth)).map(one => one.innerText)"""
+
+
+@pytest.mark.parametrize("name", ["ProbeForm", "SendForm", "Console"])
+def test_nothing_of_a_form_is_cut_in_a_narrow_window(notebook, name):
+    found = notebook([SETUP, f"shown = sk.widgets.{name}(network=lab.network)\nshown"])
+    expect(form(found)).to_be_visible()
+    found.page.set_viewport_size({"width": 700, "height": 1100})
+    found.page.wait_for_function(
+        "form => form.getBoundingClientRect().width < 640", arg=form(found).element_handle()
+    )
+    assert form(found).evaluate(CUT) == []
