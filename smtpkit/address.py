@@ -11,7 +11,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
-from smtpkit.errors import InvalidInput, listed, refuse
+from smtpkit.errors import InvalidInput, listed, of_kind, refuse
 
 # C0, DEL, C1, line separators, bidi marks, lone surrogates: none ever reaches the wire.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -30,9 +30,7 @@ def refuse_controls(what: str, text: str) -> str:
     >>> refuse_controls("HELO name", "mail.ours.example")
     'mail.ours.example'
     """
-    if not isinstance(text, str):
-        raise refuse(what, text, f"is {type(text).__name__}, not text", "give a str")
-    if found := _CONTROL.search(text):
+    if found := _CONTROL.search(of_kind(what, text, str, "give a str")):
         where = f"has the control character U+{ord(found[0]):04X} at position {found.start()}"
         raise refuse(what, text, where, "leave it out; nothing was sent")
     return text
@@ -77,7 +75,7 @@ def numeric(name: str) -> bool:
 def ip_or_none(text: str) -> IPv4Address | IPv6Address | None:
     """`text` as an IP address; None if it is none, or has a zone (`fe80::1%eth0`), which may be any text."""
     try:
-        return None if "%" in text else ip_address(text)
+        return ip_address(text) if isinstance(text, str) and "%" not in text else None  # 5 would be 0.0.0.5
     except ValueError:
         return None
 
