@@ -159,6 +159,13 @@ def mailbox(text: str, what: str = "address") -> str:
     return made
 
 
+def reverse_path(text: str) -> str:
+    """A sender's mailbox in its normal form; "" for the null reverse-path, taken only when written `<>`."""
+    if not refuse_controls("sender", text).strip():
+        raise refuse("sender", text, "is empty", "write me@your.domain, or '<>' for the null reverse-path")
+    return "" if text.strip() == "<>" else mailbox(text, "sender")
+
+
 def mailbox_or_none(text: str) -> str | None:
     """`mailbox` of it; None if it is none."""
     try:
@@ -211,10 +218,7 @@ class Envelope:
         named = listed("recipients", recipients)
         if not named:
             raise InvalidInput("no recipient given; name at least one, such as to='you@example.org'")
-        if not isinstance(sender, str) or not sender.strip():
-            raise refuse("sender", sender, "is empty", "write me@your.domain, or '<>' for the null reverse-path")
-        back = "" if sender.strip() == "<>" else mailbox(sender, "sender")
-        return cls(back, tuple(dict.fromkeys(mailbox(one, "recipient") for one in named)))
+        return cls(reverse_path(sender), tuple(dict.fromkeys(mailbox(one, "recipient") for one in named)))
 
     @property
     def needs_smtputf8(self) -> bool:

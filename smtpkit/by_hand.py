@@ -12,7 +12,7 @@ from typing import Any, Self
 import pandas as pd
 
 from smtpkit import auth, escape
-from smtpkit.address import mailbox, refuse_controls
+from smtpkit.address import mailbox, refuse_controls, reverse_path
 from smtpkit.campaign import Rules
 from smtpkit.errors import InvalidInput, flag, listed, one_of, quantity, refuse
 from smtpkit.hands import Answer, Hands
@@ -54,7 +54,11 @@ class Dialogue(Hands):
         net, live, connect = chosen(network), flag("live", live), flag("connect", connect)
         mode, authority = checked(tls, ca_file)
         route = find_route(None, server, server_name, net)
-        self._tls, self._helo, self._sender = mode, our_helo(helo, net), sender
+        self._tls, self._helo, self._sender = (
+            mode,
+            our_helo(helo, net),
+            None if sender is None else reverse_path(sender),
+        )
         self._port = port = port_of(server)
         host, ip = next(iter(route), (None, None))
         self.name = f"{host.name if host else route.domain} [{ip}]:{port}"
@@ -102,11 +106,11 @@ class Dialogue(Hands):
 
     def ehlo(self, name: str | None = None) -> Answer:
         """EHLO, with another name if given; what is offered is in `offers`."""
-        return self._say("EHLO", name or self._helo)
+        return self._say("EHLO", self._helo if name is None else name)
 
     def helo(self, name: str | None = None) -> Answer:
         """HELO."""
-        return self._say("HELO", name or self._helo)
+        return self._say("HELO", self._helo if name is None else name)
 
     def starttls(self) -> Answer:
         """STARTTLS and the handshake, offered or not; what was offered in clear is forgotten."""
@@ -135,13 +139,12 @@ class Dialogue(Hands):
         self, sender: str | None = None, *parameters: str, ret: str | None = None, envid: str | None = None
     ) -> Answer:  # fmt: skip
         """MAIL, with any parameters, offered or not; `ret` FULL or HDRS and `envid` are RFC 3461's."""
-        back = self._sender if sender is None else sender
+        back = self._sender if sender is None else reverse_path(sender)
         if back is None:
             raise InvalidInput("MAIL needs a sender such as 'me@your.domain', or '<>' for the null reverse-path")
-        words = [f"RET={_words('ret', [ret], ('FULL', 'HDRS'))}"] if ret else []
-        words += [f"ENVID={_xtext('envid', envid)}"] if envid else []
-        path = "" if refuse_controls("sender", back).strip() == "<>" else mailbox(back, "sender")
-        return self._say(f"MAIL FROM:<{path}>", *parameters, *words)
+        words = [] if ret is None else [f"RET={_words('ret', [ret], ('FULL', 'HDRS'))}"]
+        words += [] if envid is None else [f"ENVID={_xtext('envid', envid)}"]
+        return self._say(f"MAIL FROM:<{back}>", *parameters, *words)
 
     def rcpt(
         self, recipient: str, *parameters: str, notify: str | Sequence[str] = (), orcpt: str | None = None
@@ -150,7 +153,7 @@ class Dialogue(Hands):
         known = ("NEVER",) if isinstance(notify, str) else ("SUCCESS", "FAILURE", "DELAY")
         asked = _words("notify", listed("notify", notify), known)
         words = [f"NOTIFY={asked}"] * bool(asked)
-        words += [f"ORCPT=rfc822;{_xtext('orcpt', orcpt)}"] if orcpt else []
+        words += [] if orcpt is None else [f"ORCPT=rfc822;{_xtext('orcpt', orcpt)}"]
         return self._say(f"RCPT TO:<{mailbox(recipient, 'recipient')}>", *parameters, *words)
 
     def data(self, message: Message | bytes | None = None) -> Answer:

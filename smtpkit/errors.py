@@ -58,7 +58,8 @@ def of_kind(what: str, value: Any, kind: Any, instead: str) -> Any:
     '550 no'
     """
     if not isinstance(value, kind):
-        raise refuse(what, value, f"is no {getattr(kind, '__name__', kind)} but {type(value).__name__}", instead)
+        wanted = "text" if kind is str else getattr(kind, "__name__", kind)
+        raise refuse(what, value, f"is {type(value).__name__}, not {wanted}", instead)
     return value
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import Envelope, as_ip, domain_of, helo_name, host_name, literal, mailbox
+from smtpkit.address import Envelope, as_ip, domain_of, helo_name, host_name, literal, mailbox, reverse_path
 from smtpkit.campaign import Run, run
 from smtpkit.errors import InvalidInput, flag, one_of, path_of, quantity, refuse
 from smtpkit.escape import one_line
@@ -207,6 +207,7 @@ def question(
 
 
 def _envelope(depth: str, recipient: str | None, sender: str | None) -> Envelope | None:
+    back = None if sender is None else reverse_path(sender)
     if depth not in ("mail", "rcpt"):
         if recipient is not None:
             mailbox(recipient, "recipient")
@@ -215,4 +216,4 @@ def _envelope(depth: str, recipient: str | None, sender: str | None) -> Envelope
         raise InvalidInput(f"a probe up to {depth} needs sender='me@your.domain': it is never <> by itself")
     if recipient is None and depth == "rcpt":
         raise InvalidInput("a probe up to rcpt needs the recipient's address; it is named, nothing is delivered")
-    return Envelope.of(sender, recipient or f"postmaster@{domain_of(mailbox(sender, 'sender')) or 'invalid'}")
+    return Envelope.of(sender, f"postmaster@{domain_of(back) or 'invalid'}" if recipient is None else recipient)

@@ -18,7 +18,7 @@ from smtpkit.campaign import Rules, Run, run
 from smtpkit.casebook import Casebook
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.checks import dnsbl
-from smtpkit.errors import flag, listed, quantity
+from smtpkit.errors import flag, listed, one_of, quantity
 from smtpkit.jobs import Job, Plan, hold
 from smtpkit.limits import DAY, Pace
 from smtpkit.mx import MxRoute
@@ -73,7 +73,11 @@ def watch(
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
         rules["pace"] = replace(pace, asks_after_refusal=1_000_000, patience=DAY)
     names = [row["zone"] for row in catalogue("dnsbl_zones.csv") if row["kind"] == "ip"]
-    wanted = names if zones is None else [host_name("zones", zone) for zone in listed("zones", zones)]
+    wanted = (
+        names
+        if zones is None
+        else [one_of("zones", host_name("zones", one), names) for one in listed("zones", zones)]
+    )
     book, ip = Casebook(found.casebook), net.sender_ip
     lists = partial(_said, book, ip, wanted) if ip and wanted else None
     find = partial(find_route, domain, keywords.get("server"), keywords.get("server_name"), net)
