@@ -161,7 +161,7 @@ def mailbox(text: str, what: str = "address") -> str:
 
 def reverse_path(text: str) -> str:
     """A sender's mailbox in its normal form; "" for the null reverse-path, taken only when written `<>`."""
-    if not refuse_controls("sender", text).strip():
+    if not isinstance(text, str) or not text.strip():
         raise refuse("sender", text, "is empty", "write me@your.domain, or '<>' for the null reverse-path")
     return "" if text.strip() == "<>" else mailbox(text, "sender")
 

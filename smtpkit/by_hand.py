@@ -54,12 +54,8 @@ class Dialogue(Hands):
         net, live, connect = chosen(network), flag("live", live), flag("connect", connect)
         mode, authority = checked(tls, ca_file)
         route = find_route(None, server, server_name, net)
-        self._tls, self._helo, self._sender = (
-            mode,
-            our_helo(helo, net),
-            None if sender is None else reverse_path(sender),
-        )
-        self._port = port = port_of(server)
+        self._tls, self._helo, self._port = mode, our_helo(helo, net), (port := port_of(server))
+        self._sender = None if sender is None else reverse_path(sender)
         host, ip = next(iter(route), (None, None))
         self.name = f"{host.name if host else route.domain} [{ip}]:{port}"
         row = facts(route, host, ip, port, net) | parties(self._helo, None, None)

@@ -73,11 +73,8 @@ def watch(
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
         rules["pace"] = replace(pace, asks_after_refusal=1_000_000, patience=DAY)
     names = [row["zone"] for row in catalogue("dnsbl_zones.csv") if row["kind"] == "ip"]
-    wanted = (
-        names
-        if zones is None
-        else [one_of("zones", host_name("zones", one), names) for one in listed("zones", zones)]
-    )
+    given = names if zones is None else listed("zones", zones)
+    wanted = [one_of("zones", host_name("zones", zone), names) for zone in given]
     book, ip = Casebook(found.casebook), net.sender_ip
     lists = partial(_said, book, ip, wanted) if ip and wanted else None
     find = partial(find_route, domain, keywords.get("server"), keywords.get("server_name"), net)
