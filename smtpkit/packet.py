@@ -141,7 +141,8 @@ def report(
     name = "Asia/Seoul" if lang == "ko" and tz is None else tz
     zone = "tzlocal()" if name is None else attempts.zone(name)  # pandas knows this machine's by that name
     shown, sender = listed("own", own), None if sender is None else mailbox(sender, "sender")
-    ptr, network = None if ptr is None else refuse_controls("ptr", ptr), network and chosen(network)
+    ptr = None if ptr is None else refuse_controls("ptr", ptr)
+    network = None if network is None else chosen(network)
     diagnosis, table = _pseudonyms(*_evidence(evidence, frame), shown, key)
     try:
         causes = diagnosis.causes if which is None else [diagnosis.causes[which]]

@@ -208,12 +208,11 @@ def question(
 
 def _envelope(depth: str, recipient: str | None, sender: str | None) -> Envelope | None:
     back = None if sender is None else reverse_path(sender)
+    to = None if recipient is None else mailbox(recipient, "recipient")
     if depth not in ("mail", "rcpt"):
-        if recipient is not None:
-            mailbox(recipient, "recipient")
         return None
     if sender is None:
         raise InvalidInput(f"a probe up to {depth} needs sender='me@your.domain': it is never <> by itself")
-    if recipient is None and depth == "rcpt":
+    if to is None and depth == "rcpt":
         raise InvalidInput("a probe up to rcpt needs the recipient's address; it is named, nothing is delivered")
-    return Envelope.of(sender, f"postmaster@{domain_of(back) or 'invalid'}" if recipient is None else recipient)
+    return Envelope.of(sender, to or f"postmaster@{domain_of(back) or 'invalid'}")

@@ -15,7 +15,7 @@ from typing import Any
 
 from smtpkit import catalogue, escape
 from smtpkit.address import as_ip, helo_name, mailbox
-from smtpkit.errors import InvalidInput, listed, one_of, quantity
+from smtpkit.errors import InvalidInput, listed, of_kind, one_of, quantity
 from smtpkit.jobs import Heard
 from smtpkit.limits import DAY, Pace, Visit
 from smtpkit.mx import MxRoute
@@ -131,7 +131,7 @@ def read_transcripts(text: str) -> list[Transcript]:
     >>> [(line.stage, line.reply.code) for line in read_transcripts("<-  220 hi\\n -> QUIT\\n<-  221 bye")[0]]
     [('banner', 220), ('quit', 221)]
     """
-    made: list[_Reading] = []
+    made, text = list[_Reading](), of_kind("text", text, str, "read the file as text")
     for mark, rest in (match.groups() for match in map(_MARKED.match, text.splitlines()) if match):
         begins = mark == "===" and rest.startswith(("At ", "Trying ")) and made and made[-1].tried
         if begins or not made:
@@ -200,6 +200,7 @@ def swaks_script(
     ask 192.0.2.1
     """
     one_of("tls", tls, _TLS)
+    of_kind("route", route, MxRoute, "give what lookup_mx gave")
     rounds, pace = quantity("rounds", rounds, 1, 1000, whole=True), or_usual("pace", pace, Pace())
     sender_ips = [str(as_ip(ip, "sender_ips")) for ip in listed("sender_ips", sender_ips)]
     known = {"--port": str(port_number("port", port)), "--from": mailbox(sender, "sender")}

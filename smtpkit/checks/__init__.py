@@ -18,7 +18,7 @@ from smtpkit.checks.dnsbl import joined
 from smtpkit.checks.found import Row, Sender, frame, page, rules
 from smtpkit.checks.recorder import Replay, Within
 from smtpkit.checks.score import score
-from smtpkit.errors import of_kind, path_of, quantity
+from smtpkit.errors import of_kind, path_of, quantity, refuse
 from smtpkit.limits import LONGEST
 from smtpkit.lint import lint
 from smtpkit.network import chosen
@@ -52,6 +52,8 @@ def preflight(
     """
     within = Within(chosen(network), quantity("deadline", deadline, 0.001, LONGEST))
     record = None if record is None else path_of("record", record)
+    if record and (record.is_dir() or not record.parent.is_dir()):
+        raise refuse("record", str(record), "is no file in a folder that is there", "make the folder, name a file")
     try:
         who = _who(within, domain, ip, helo, selector, message, mail_from)
         asking: list[Any] = [partial(list, check(who)) for check in CHECKS]  # each check is a generator
@@ -75,7 +77,8 @@ def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any,
     octets = octets.replace(b"\n", b"\r\n") if octets and b"\r" not in octets else octets  # Unix; `send` does so
     ip = str(sending_ip(given)) if (given := net.sender_ip if ip is None else ip) is not None else None
     sender = getattr(message, "sender", None) if mail_from is None else mail_from
-    local, _, path = refuse_controls("mail_from", sender or "").strip().strip("<>").rpartition("@")
+    written = "" if sender is None else refuse_controls("mail_from", sender)
+    local, _, path = written.strip().strip("<>").rpartition("@")
     greeting = net.helo if helo is None else helo_name(helo)
     found = None if selector is None else re.sub(r"(?i)\._domainkey(\..*)?\Z", "", host_name("selector", selector))
     who = Sender(name, net, ip, greeting, name, found, octets)
