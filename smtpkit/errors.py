@@ -110,7 +110,7 @@ def path_of(what: str, given: Any) -> Path:
     >>> path_of("casebook", "c.sqlite").name
     'c.sqlite'
     """
-    path = Path(of_kind(what, given, str | Path, "give a path as text or as a Path"))
+    path = Path(of_kind(what, given, str | os.PathLike, "give a path as text or as a Path"))
     if "\0" in str(path) or any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in path.parts):
         raise refuse(what, given, "can be no path", "give the name of a file, not what stands in it")
     return path
