@@ -104,6 +104,13 @@ def listed(what: str, given: Any) -> list[Any]:
     return list(of_kind(what, given, Iterable, "give one, or a list of them"))
 
 
+def pair_of(what: str, given: Any, instead: str) -> Any:
+    """`given`, if it is a pair of two things; InvalidInput if not."""
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise refuse(what, given, "is no pair", instead)
+    return given
+
+
 def path_of(what: str, given: Any) -> Path:
     """`given` as a Path; InvalidInput if it is no path.
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 from smtpkit import escape, fields, parts
 from smtpkit.address import mailbox, refuse_controls
 from smtpkit.catalogue import render
-from smtpkit.errors import listed, of_kind, one_of, quantity, refuse
+from smtpkit.errors import listed, of_kind, one_of, pair_of, quantity, refuse
 from smtpkit.lint import HIDDEN, ONCE
 from smtpkit.lint import lint as _lint
 
@@ -181,9 +181,8 @@ def _file(one: Any) -> tuple[str, Any]:
     """Name and content of an attachment."""
     if isinstance(one, str | Path):
         return Path(one).name, Path(one)
-    if not isinstance(one, tuple | list) or len(one) != 2:
-        raise refuse("attachment", one, "is no file", "give a path, or (name, content)")
-    return one[0], one[1]
+    name, content = pair_of("attachment", one, "give a path, or (name, content)")
+    return name, content
 
 
 def _boxes(what: str, given: str | Sequence[str]) -> list[tuple[str, str]]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from smtpkit import escape
 from smtpkit.address import host_name, ip_or_none, literal, organisation
-from smtpkit.errors import InvalidInput, refuse
-from smtpkit.network import Network, chosen, port_number
+from smtpkit.errors import InvalidInput, quantity, refuse
+from smtpkit.network import Network, chosen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,7 +167,7 @@ def single(server: tuple[str, int] | str, name: str | None, domain: str | None, 
     if not isinstance(server, str) and not (isinstance(server, tuple) and len(server) == 2):
         raise refuse("server", server, "is no server", "write server=('192.0.2.1', 25), or a host name")
     host, port = server if isinstance(server, tuple) else (server, 25)
-    port_number("port of server=", port)
+    quantity("port of server=", port, 1, 65535, whole=True)
     known = None if name is None else host_name("server_name", name)
     if address := ip_or_none(host):
         found = MxHost(known or literal(host), 0, (str(address),))

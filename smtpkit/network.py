@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from smtpkit.address import as_ip, helo_name, refuse_controls
-from smtpkit.errors import NotAllowed, listed, of_kind, path_of, quantity, refuse
+from smtpkit.errors import NotAllowed, listed, of_kind, pair_of, path_of, quantity, refuse
 from smtpkit.guard import Guard
 from smtpkit.limits import LONGEST, Pace, Timeouts
 
@@ -255,11 +255,6 @@ def or_usual(what: str, given: Any, usual: Any) -> Any:
     return usual if given is None else of_kind(what, given, kind, f"write {what}=sk.{kind.__name__}(...)")
 
 
-def port_number(what: str, port: Any) -> int:
-    """`port` as it may be used; InvalidInput if it is none."""
-    return int(quantity(what, port, 1, 65535, whole=True))
-
-
 def _state_folder() -> Path:
     if place := os.environ.get("SMTPKIT_STATE"):
         return Path(place)
@@ -270,9 +265,8 @@ def _state_folder() -> Path:
 
 def _pair(what: str, pair: Any) -> tuple[str, int]:
     """(address, port) as it may be used."""
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise refuse(what, pair, "is no address with a port", 'write one like ("192.0.2.1", 53)')
-    return str(as_ip(pair[0], what)), port_number(f"port of {what}", pair[1])
+    ip, port = pair_of(what, pair, 'write address and port, like ("192.0.2.1", 53)')
+    return str(as_ip(ip, what)), quantity(f"port of {what}", port, 1, 65535, whole=True)
 
 
 def own_ip(net: Network, far: str = "192.0.2.1") -> str | None:

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from smtpkit import cells, drawing, rows
 from smtpkit.counts import moments
 from smtpkit.drawing import BAD, BARS, INK, MARKS, MUTE, OK, WORDS, inert, ink
-from smtpkit.errors import listed, of_kind, refuse
+from smtpkit.errors import listed, of_kind, pair_of, refuse
 from smtpkit.rows import Rows
 
 if TYPE_CHECKING:
@@ -114,22 +114,17 @@ def timeline(
     >>> timeline(table, notes=[(at, "asked for removal")]).alt[:66]
     'Attempts over time. 1 of 1 attempts at 1 MX IP were accepted (1 at'
     """
-    table = notes if isinstance(notes, pd.DataFrame) else _noted(listed("notes", notes))
-    if not {"at", "text"} <= set(table):
-        raise refuse("notes", list(table), "lack at or text", "give Casebook.notes(), or (time, text) pairs")
-    rows.zoned(table["at"])
+    if not isinstance(notes, pd.DataFrame):
+        pairs = [pair_of("notes", one, "give (time, text) pairs") for one in listed("notes", notes)]
+        notes = pd.DataFrame(pairs, columns=["at", "text"])
+    if not {"at", "text"} <= set(notes):
+        raise refuse("notes", list(notes), "lack at or text", "give Casebook.notes(), or (time, text) pairs")
+    rows.zoned(notes["at"])
     view = rows.Rows(frame, diagnosis, order="back")
-    view.notes = sorted(zip(moments(table["at"]), map(inert, table.text), strict=True))
+    view.notes = sorted(zip(moments(notes["at"]), map(inert, notes.text), strict=True))
     if view.lines.back.notna().any():
         return _chart("Recovery of each MX IP", view, ax, 0.27, 0.9, _stairs, timed=True)
     return _chart("Attempts over time", view, ax, 0.0, 2.7, _counts, timed=True)
-
-
-def _noted(pairs: list[Any]) -> pd.DataFrame:
-    for pair in pairs:
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise refuse("notes", pair, "is no remark", "give (time, text) pairs")
-    return pd.DataFrame(pairs, columns=["at", "text"])
 
 
 def _counts(view: Rows, ax: Axes) -> None:

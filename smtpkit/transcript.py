@@ -19,7 +19,7 @@ from smtpkit.errors import InvalidInput, listed, of_kind, one_of, quantity
 from smtpkit.jobs import Heard
 from smtpkit.limits import DAY, Pace, Visit
 from smtpkit.mx import MxRoute
-from smtpkit.network import or_usual, port_number
+from smtpkit.network import or_usual
 from smtpkit.reply import Reply
 
 
@@ -203,7 +203,7 @@ def swaks_script(
     of_kind("route", route, MxRoute, "give what lookup_mx gave")
     rounds, pace = quantity("rounds", rounds, 1, 1000, whole=True), or_usual("pace", pace, Pace())
     sender_ips = [str(as_ip(ip, "sender_ips")) for ip in listed("sender_ips", sender_ips)]
-    known = {"--port": str(port_number("port", port)), "--from": mailbox(sender, "sender")}
+    known = {"--port": str(quantity("port", port, 1, 65535, whole=True)), "--from": mailbox(sender, "sender")}
     known |= {} if helo is None else {"--helo": helo_name(helo)}
     known["--to"] = mailbox(sender if recipient is None else recipient, "recipient")
     known["--quit-after"] = "RCPT" if recipient else "EHLO"

@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import host_name
 from smtpkit.campaign import Rules, Run, run
 from smtpkit.casebook import Casebook
 from smtpkit.catalogue import rows as catalogue
@@ -63,7 +62,7 @@ def watch(
     net = chosen(network)
     rules = {name: keywords.pop(name, None) for name in RULES}
     asked, route = question(domain, recipient, sender, network=net, **keywords)
-    rules["case"] = rules["case"] or f"watch {route.domain}"
+    rules["case"] = f"watch {route.domain}" if rules["case"] is None else rules["case"]
     found = Rules.of(net, **rules)
     paces = [found.pace, *(found.pace_at(net, ip, asked.port) for _, ip in route)]
     paced = (pace := next((one for one in paces if one != Pace.none()), Pace.none())) != Pace.none()
@@ -73,8 +72,8 @@ def watch(
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
         rules["pace"] = replace(pace, asks_after_refusal=1_000_000, patience=DAY)
     names = [row["zone"] for row in catalogue("dnsbl_zones.csv") if row["kind"] == "ip"]
-    given = names if zones is None else listed("zones", zones)
-    wanted = [one_of("zones", host_name("zones", zone), names) for zone in given]
+    given, why = names if zones is None else listed("zones", zones), "is no list of IP addresses"
+    wanted = [one_of("zones", zone, names, why) for zone in given]
     book, ip = Casebook(found.casebook), net.sender_ip
     lists = partial(_said, book, ip, wanted) if ip and wanted else None
     find = partial(find_route, domain, keywords.get("server"), keywords.get("server_name"), net)

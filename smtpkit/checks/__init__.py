@@ -67,7 +67,9 @@ def preflight(
         if not row["check"].startswith("align_"):  # dmarc speaks of it, by RFC 9989
             more = (row[name] for name in ("limit", "status", "value", "advice", "source"))
             found.append(Row(f"message: {row['check']}", *more))
-    return frame([*found, *rules(found)], domain=who.domain, ip=who.ip or "", at=f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC}")
+    return frame(
+        [*found, *rules(found)], domain=who.domain, ip=who.ip or "", at=f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC}"
+    )
 
 
 def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any, mail_from: Any) -> Sender:
