@@ -11,7 +11,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
-from smtpkit.errors import InvalidInput, listed, refuse
+from smtpkit.errors import InvalidInput, listed, of_kind, refuse
 
 # C0, DEL, C1, line separators, bidi marks, lone surrogates: none ever reaches the wire.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -30,9 +30,7 @@ def refuse_controls(what: str, text: str) -> str:
     >>> refuse_controls("HELO name", "mail.ours.example")
     'mail.ours.example'
     """
-    if not isinstance(text, str):
-        raise refuse(what, text, f"is {type(text).__name__}, not text", "give a str")
-    if found := _CONTROL.search(text):
+    if found := _CONTROL.search(of_kind(what, text, str, "give a str")):
         where = f"has the control character U+{ord(found[0]):04X} at position {found.start()}"
         raise refuse(what, text, where, "leave it out; nothing was sent")
     return text
@@ -77,7 +75,7 @@ def numeric(name: str) -> bool:
 def ip_or_none(text: str) -> IPv4Address | IPv6Address | None:
     """`text` as an IP address; None if it is none, or has a zone (`fe80::1%eth0`), which may be any text."""
     try:
-        return None if "%" in text else ip_address(text)
+        return ip_address(text) if isinstance(text, str) and "%" not in text else None  # 5 would be 0.0.0.5
     except ValueError:
         return None
 
@@ -159,6 +157,13 @@ def mailbox(text: str, what: str = "address") -> str:
     return made
 
 
+def reverse_path(text: str) -> str:
+    """A sender's mailbox in its normal form; "" for the null reverse-path, taken only when written `<>`."""
+    if not isinstance(text, str) or not text.strip():
+        raise refuse("sender", text, "is empty", "write me@your.domain, or '<>' for the null reverse-path")
+    return "" if text.strip() == "<>" else mailbox(text, "sender")
+
+
 def mailbox_or_none(text: str) -> str | None:
     """`mailbox` of it; None if it is none."""
     try:
@@ -211,10 +216,7 @@ class Envelope:
         named = listed("recipients", recipients)
         if not named:
             raise InvalidInput("no recipient given; name at least one, such as to='you@example.org'")
-        if not isinstance(sender, str) or not sender.strip():
-            raise refuse("sender", sender, "is empty", "write me@your.domain, or '<>' for the null reverse-path")
-        back = "" if sender.strip() == "<>" else mailbox(sender, "sender")
-        return cls(back, tuple(dict.fromkeys(mailbox(one, "recipient") for one in named)))
+        return cls(reverse_path(sender), tuple(dict.fromkeys(mailbox(one, "recipient") for one in named)))
 
     @property
     def needs_smtputf8(self) -> bool:

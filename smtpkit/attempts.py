@@ -6,6 +6,7 @@ Attempt. Not here: statistics (counts), storage (casebook).
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from datetime import tzinfo
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from smtpkit import catalogue, counts, escape, journal, reasons, reply
-from smtpkit.errors import StoreError, refuse
+from smtpkit.errors import StoreError, of_kind, refuse
 from smtpkit.transcript import Transcript, from_replies
 
 _SCHEMA = catalogue.rows("columns.csv")
@@ -50,10 +51,10 @@ def _missing(name: str) -> Any:
     return pd.array([None], dtype=pd.CategoricalDtype(list(known)) if known else COLUMNS[name])
 
 
-def zone(name: str) -> str:
-    """`name` itself, if it is a time zone; InvalidInput if not."""
+def zone(name: str | tzinfo) -> str:
+    """The name of a time zone; InvalidInput for what is none."""
     try:
-        return ZoneInfo(name).key
+        return ZoneInfo(str(of_kind("tz", name, str | tzinfo, "write one like 'Asia/Seoul'"))).key
     except (KeyError, ValueError, OSError):
         raise refuse("tz", name, "is no time zone", "write one like 'Asia/Seoul' or 'UTC'") from None
 

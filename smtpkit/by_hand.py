@@ -12,11 +12,12 @@ from typing import Any, Self
 import pandas as pd
 
 from smtpkit import auth, escape
-from smtpkit.address import mailbox, refuse_controls
+from smtpkit.address import mailbox, refuse_controls, reverse_path
 from smtpkit.campaign import Rules
-from smtpkit.errors import InvalidInput, listed, refuse
+from smtpkit.errors import InvalidInput, flag, listed, one_of, quantity, refuse
 from smtpkit.hands import Answer, Hands
 from smtpkit.jobs import Job
+from smtpkit.limits import LONGEST
 from smtpkit.message import Message
 from smtpkit.network import Network, chosen
 from smtpkit.probing import checked, dead_ends, facts, find_route, our_helo, parties, port_of
@@ -50,10 +51,11 @@ class Dialogue(Hands):
         helo: str | None = None, live: bool = False, server_name: str | None = None, sender: str | None = None,
         ca_file: str | Path | None = None, connect: bool = True, **rules: Any,
     ) -> None:  # fmt: skip
-        net, port = chosen(network), port_of(server)
+        net, live, connect = chosen(network), flag("live", live), flag("connect", connect)
         mode, authority = checked(tls, ca_file)
-        self._tls, self._helo, self._sender, self._port = mode, our_helo(helo, net), sender, port
         route = find_route(None, server, server_name, net)
+        self._tls, self._helo, self._port = mode, our_helo(helo, net), (port := port_of(server))
+        self._sender = None if sender is None else reverse_path(sender)
         host, ip = next(iter(route), (None, None))
         self.name = f"{host.name if host else route.domain} [{ip}]:{port}"
         row = facts(route, host, ip, port, net) | parties(self._helo, None, None)
@@ -86,6 +88,9 @@ class Dialogue(Hands):
         said = {name: value for name, value in self._named(verb, line).items() if name in _SAYS.get(verb, ())}
         return self._do(self._ask(_STAGES.get(verb, "other"), line.encode() + b"\r\n", **said))
 
+    def _say(self, *words: str) -> Answer:
+        return self.command(" ".join(refuse_controls("command", word) for word in words))
+
     def _named(self, verb: str, line: str) -> dict[str, object]:
         """Whom a command names; what is no mailbox stays as it is: the server shall judge it."""
         self._helo = line.strip()[5:] if verb in ("EHLO", "HELO") else self._helo
@@ -97,11 +102,11 @@ class Dialogue(Hands):
 
     def ehlo(self, name: str | None = None) -> Answer:
         """EHLO, with another name if given; what is offered is in `offers`."""
-        return self.command(f"EHLO {name or self._helo}")
+        return self._say("EHLO", self._helo if name is None else name)
 
     def helo(self, name: str | None = None) -> Answer:
         """HELO."""
-        return self.command(f"HELO {name or self._helo}")
+        return self._say("HELO", self._helo if name is None else name)
 
     def starttls(self) -> Answer:
         """STARTTLS and the handshake, offered or not; what was offered in clear is forgotten."""
@@ -116,12 +121,12 @@ class Dialogue(Hands):
         (`Secret.find`). Mechanisms that show the password need TLS, or `in_clear=True`."""
         offered = self.offers.get("AUTH", "").upper().split()
         known = (one for one in auth.MECHANISMS if one in offered)
-        name = (mechanism or next(known, ", ".join(offered) or "PLAIN")).upper()
+        best = next(known, ", ".join(offered) or "PLAIN")
+        name = refuse_controls("mechanism", best if mechanism is None else mechanism).upper()
         if self._port not in SUBMISSION:
             raise refuse("port", self._port, "is not for submission", "AUTH is for 587 and 465")
-        if name not in auth.MECHANISMS:
-            raise refuse("mechanism", name, "is not known here", f"choose one of {', '.join(auth.MECHANISMS)}")
-        if name != "CRAM-MD5" and self._tls_from is None and not in_clear:
+        one_of("mechanism", name, auth.MECHANISMS)
+        if name != "CRAM-MD5" and self._tls_from is None and not flag("in_clear", in_clear):
             raise InvalidInput(f"AUTH {name} shows the password to all on the way; call starttls() first")
         if not isinstance(secret, auth.Secret | None):
             raise InvalidInput("secret= is no Secret; write smtpkit.auth.Secret(...), or leave it out to be asked")
@@ -131,13 +136,12 @@ class Dialogue(Hands):
         self, sender: str | None = None, *parameters: str, ret: str | None = None, envid: str | None = None
     ) -> Answer:  # fmt: skip
         """MAIL, with any parameters, offered or not; `ret` FULL or HDRS and `envid` are RFC 3461's."""
-        back = self._sender if sender is None else sender
+        back = self._sender if sender is None else reverse_path(sender)
         if back is None:
             raise InvalidInput("MAIL needs a sender such as 'me@your.domain', or '<>' for the null reverse-path")
-        words = [f"RET={_words('ret', [ret], ('FULL', 'HDRS'))}"] if ret else []
-        words += [f"ENVID={_xtext('envid', envid)}"] if envid else []
-        path = "" if back.strip() == "<>" else mailbox(back, "sender")
-        return self.command(" ".join([f"MAIL FROM:<{path}>", *parameters, *words]))
+        words = [] if ret is None else [f"RET={_words('ret', [ret], ('FULL', 'HDRS'))}"]
+        words += [] if envid is None else [f"ENVID={_xtext('envid', envid)}"]
+        return self._say(f"MAIL FROM:<{back}>", *parameters, *words)
 
     def rcpt(
         self, recipient: str, *parameters: str, notify: str | Sequence[str] = (), orcpt: str | None = None
@@ -146,8 +150,8 @@ class Dialogue(Hands):
         known = ("NEVER",) if isinstance(notify, str) else ("SUCCESS", "FAILURE", "DELAY")
         asked = _words("notify", listed("notify", notify), known)
         words = [f"NOTIFY={asked}"] * bool(asked)
-        words += [f"ORCPT=rfc822;{_xtext('orcpt', orcpt)}"] if orcpt else []
-        return self.command(" ".join([f"RCPT TO:<{mailbox(recipient, 'recipient')}>", *parameters, *words]))
+        words += [] if orcpt is None else [f"ORCPT=rfc822;{_xtext('orcpt', orcpt)}"]
+        return self._say(f"RCPT TO:<{mailbox(recipient, 'recipient')}>", *parameters, *words)
 
     def data(self, message: Message | bytes | None = None) -> Answer:
         """DATA, the message and the dot; without a message, give its lines and the "." by `command`."""
@@ -164,13 +168,11 @@ class Dialogue(Hands):
 
     def vrfy(self, who: str) -> Answer:
         """VRFY."""
-        return self.command(f"VRFY {who}")
+        return self._say("VRFY", who)
 
     def hang(self, seconds: float) -> Answer:
         """Say nothing for so long: what the server says by itself, or None."""
-        if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
-            raise refuse("seconds", seconds, "is no positive number", "write one such as 30")
-        return self._do(self._silence(seconds))
+        return self._do(self._silence(quantity("seconds", seconds, 0.001, LONGEST)))
 
     def quit(self) -> Answer:
         """QUIT, and close."""
@@ -220,10 +222,8 @@ class Dialogue(Hands):
 
 
 def _words(what: str, given: Sequence[str], known: Sequence[str]) -> str:
-    for word in given:
-        if word.upper() not in known:
-            raise refuse(what, word, "is not what RFC 3461 has there", f"choose from {', '.join(known)}")
-    return ",".join(given).upper()
+    words = [refuse_controls(what, word).upper() for word in given]
+    return ",".join(one_of(what, word, known, "is not what RFC 3461 has there") for word in words)
 
 
 def _xtext(what: str, text: str) -> str:

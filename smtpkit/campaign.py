@@ -22,7 +22,7 @@ from smtpkit import evidence
 from smtpkit.casebook import Casebook
 from smtpkit.counts import OURS
 from smtpkit.engine import Engine
-from smtpkit.errors import EngineFault, SmtpkitError, StoreError
+from smtpkit.errors import EngineFault, SmtpkitError, StoreError, quantity
 from smtpkit.guard import gate
 from smtpkit.jobs import Job, Plan, Result, Rules, Session
 from smtpkit.journal import Journal, Ledger, new_id
@@ -113,7 +113,7 @@ class Run:
 
         Raises what the worker failed of, and TimeoutError.
         """
-        until = None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else time.monotonic() + quantity("timeout", timeout)
         while self.running:
             self._await(self._over)
             if until is not None and time.monotonic() > until and self.running:

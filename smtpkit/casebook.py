@@ -13,7 +13,7 @@ import pandas as pd
 from smtpkit import attempts, escape, parts
 from smtpkit.address import refuse_controls
 from smtpkit.catalogue import data
-from smtpkit.errors import InvalidInput, StoreError, listed, path_of, refuse
+from smtpkit.errors import InvalidInput, StoreError, flag, listed, one_of, path_of, quantity, refuse
 from smtpkit.journal import address, connect, loud, recover, seal
 
 FORMATS = ("parquet", "csv", "jsonl")
@@ -55,6 +55,8 @@ class Casebook:
 
         `classify`: fill reason, scope and rule, which are never stored.
         """
+        case, run = (one if one is None else refuse_controls("case or run", one) for one in (case, run))
+        classify = flag("classify", classify)
         with self._open() as base:
             columns, which = "attempt_id, session, planned, result", "where ?1 is null or run = ?1"
             found = base.execute(f"select {columns} from attempts {which} order by attempt_id", (run,)).fetchall()
@@ -68,7 +70,7 @@ class Casebook:
         """One row a reply: attempt_id (the session's first), session, seq, stage, command (redacted), code,
         enhanced, text, raw (bytes), anomalies, sent_at (UTC), latency_s (seconds)."""
         with self._open() as base:
-            found = attempts.stored(base, session)
+            found = attempts.stored(base, None if session is None else refuse_controls("session", session))
         with _readable(self.path):
             return attempts.replies_frame(found)
 
@@ -96,9 +98,8 @@ class Casebook:
         `parquet` keeps every dtype; `csv` gets a quote before what a spreadsheet would run as a formula, unless
         `sanitize` is False; `jsonl` has one object a line. Raises InvalidInput for another format.
         """
-        if odd := sorted(set(formats) - set(FORMATS)):
-            raise refuse("formats", odd, "are not known", f"choose from {', '.join(FORMATS)}")
-        place, written = path_of("folder", folder), list[Path]()
+        formats = [one_of("formats", form, FORMATS) for form in listed("formats", formats)]
+        place, written, sanitize = path_of("folder", folder), list[Path](), flag("sanitize", sanitize)
         if place.is_file():
             raise refuse("folder", str(place), "is a file", "name a folder, or a new one")
         place.mkdir(parents=True, exist_ok=True)
@@ -114,8 +115,8 @@ class Casebook:
         what killed runs left open there is ended; an ending that a copy of a running one lacked comes later.
         """
         new = 0
-        for path in listed("paths", paths):
-            if not Path(path).exists() or Path(path).samefile(self.path):
+        for path in [path_of("paths", one) for one in listed("paths", paths)]:
+            if not path.exists() or path.samefile(self.path):
                 raise InvalidInput(f"there is no other casebook {str(path)!r} to merge; nothing of it was taken")
             other = Casebook(path)
             with other._open() as base:
@@ -138,7 +139,7 @@ class Casebook:
 
     def note(self, text: str, at: datetime | None = None) -> None:
         """Keep a remark of yours with its time (default now), such as "asked daum to refresh"."""
-        if at is not None and getattr(at, "tzinfo", None) is None:
+        if at is not None and (not isinstance(at, datetime) or at.tzinfo is None):
             raise refuse("at", str(at), "is no time with a time zone", "write at=datetime(..., tzinfo=UTC)")
         moment, line = (at or datetime.now(UTC)).astimezone(UTC).isoformat(), refuse_controls("note", text)
         with self._open() as base:
@@ -163,8 +164,7 @@ class Casebook:
     def purge(self, days: int) -> int:
         """Forget attempts, replies and notes older than `days`; how many attempts went. Claims stay: what was
         sent once is still not sent twice."""
-        if not isinstance(days, int) or not 0 <= days <= 100_000:
-            raise InvalidInput(f"days={days!r}: a whole number of days, 0 to 100,000")
+        days = quantity("days", days, 0, 100_000, whole=True)
         limit = (datetime.now(UTC) - timedelta(days=days)).isoformat()
         ended = "attempts where state = 'final' and json_extract(planned, '$.started_at') < ?"
         old = f"session in (select session from {ended})"

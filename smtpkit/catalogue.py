@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from smtpkit.errors import InvalidInput
+from smtpkit.errors import InvalidInput, path_of
 from smtpkit.escape import visible
 
 
@@ -22,7 +22,7 @@ def data(name: str = "") -> Path:
     """
     inside = Path(str(files("smtpkit"))) / "data"
     folder = inside if inside.is_dir() else Path(__file__).parents[1] / "data"
-    path = folder / name
+    path = folder / path_of("name", name)
     if not path.exists():
         known = ", ".join(sorted(p.name for p in folder.iterdir()))
         raise InvalidInput(f"no file {name!r} in data/; there are: {known}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from smtpkit import escape
 from smtpkit.catalogue import data
-from smtpkit.errors import InvalidInput, SmtpkitError, refuse
+from smtpkit.errors import SmtpkitError, quantity, refuse
 
 EXIT = {"pass": 0, "warn": 3, "unknown": 4, "fail": 1}
 """Exit codes of `preflight` by its status, the worst last."""
@@ -111,9 +111,8 @@ def _lab(asked: argparse.Namespace) -> int:
     if asked.scenario is None:
         print("\n".join(f"{name:20} {escape.visible(Lab(name).about)}" for name in names()))
         return 0
-    if not 0 < asked.port < 65536:
-        raise InvalidInput(f"--port {asked.port} is no port; write a number from 1 to 65535")
-    return open_lab(asked.scenario, asked.port, browser=not asked.no_browser)
+    port = quantity("--port", asked.port, 1, 65535, whole=True)
+    return open_lab(asked.scenario, port, browser=not asked.no_browser)
 
 
 def _preflight(asked: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ Not here: counts by one column (counts), who is guilty (diagnosis).
 import pandas as pd
 
 from smtpkit import counts
-from smtpkit.errors import refuse
+from smtpkit.errors import of_kind
 from smtpkit.escape import one_line
 
 LOOKED_AT = """sender_ip family vantage helo sender sender_domain recipient mx_ip port asked tls_asked tls
@@ -46,9 +46,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 def _evidence(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that are evidence, each property as text, and whether they failed."""
-    if not isinstance(frame, pd.DataFrame):
-        raise refuse("frame", frame, "is no DataFrame", "give two attempts frames: a log and a probe")
-    rows = counts.sessions(frame)
+    rows = counts.sessions(of_kind("frame", frame, pd.DataFrame, "give two attempts frames: a log and a probe"))
     failed = counts.failures(rows)
     kept = rows[failed.notna()]
     made = kept.reindex(columns=["domain", *LOOKED_AT]).astype("str")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from smtpkit.address import ip_or_none
-from smtpkit.errors import listed, refuse
+from smtpkit.errors import listed, of_kind, refuse
 
 Z95 = 1.959963984540054
 READ = "sk.read_table(df, columns={...}) reads them"
@@ -53,6 +53,7 @@ def endings(frame: pd.DataFrame) -> pd.Series:
 
 def _endings(frame: pd.DataFrame) -> np.ndarray:
     """The same as numbers of words, -1 where none fits."""
+    of_kind("frame", frame, pd.DataFrame, READ)
     if not {"outcome", "code", "error"} & set(frame):
         raise refuse("columns", list(frame), "say nothing of an ending", "bring outcome, code or error")
     code = _get(frame, "code")
@@ -93,6 +94,7 @@ def sessions(frame: pd.DataFrame) -> pd.DataFrame:
     >>> len(sessions(pd.DataFrame({"session": ["a", "a", "b"], "stage": ["banner", "banner", "rcpt"]})))
     2
     """
+    of_kind("frame", frame, pd.DataFrame, READ)
     for name in frame.columns[frame.columns.duplicated()]:
         raise refuse("column", name, "is there twice", "keep one of them")
     frame = _tidy(frame if frame.index.is_unique else frame.reset_index(drop=True))
@@ -147,6 +149,7 @@ def moments(given: pd.Series) -> pd.Series:
     >>> moments(pd.Series(["2026-11-24T09:00+09:00", "2026-11-24 00:00:00.5"])).dt.second.tolist()
     [0, 0]
     """
+    of_kind("times", given, pd.Series, "give one column of a frame")
     how: dict[str, Any] = {"utc": True}
     if pd.api.types.is_numeric_dtype(given):
         unit = int(np.searchsorted((1e11, 1e14, 1e17), given.astype("float64").max()))
@@ -192,10 +195,10 @@ def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     >>> by(pd.DataFrame({"mx_ip": ["192.0.2.1", "192.0.2.2"], "code": [250, 554]}), "mx_ip").rate.to_dict()
     {'192.0.2.2': 1.0, '192.0.2.1': 0.0}
     """
-    keys = listed("keys", keys)
-    if lacking := [key for key in keys if key not in frame]:
-        raise refuse("keys", lacking, "are no columns of this frame", f"take some of {', '.join(map(str, frame))}")
-    rows = sessions(frame)
+    keys, rows = listed("keys", keys), sessions(frame)
+    if not keys or (lacking := [key for key in keys if key not in list(rows)]):
+        odd = lacking if keys else keys
+        raise refuse("keys", odd, "are no columns of this frame", f"take some of {', '.join(map(str, frame))}")
     ended, at = _endings(rows), moments(_get(rows, "started_at"))
     parts = {"n": ended >= 0, "failed": ended > 0} | {word: ended == i for i, word in enumerate(_WORDS) if i}
     made = pd.DataFrame({name: part.astype("int64") for name, part in parts.items()}, rows.index)

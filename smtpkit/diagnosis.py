@@ -13,7 +13,7 @@ from scipy.special import softmax
 from scipy.stats import hypergeom
 
 from smtpkit import counts, escape, verdicts
-from smtpkit.errors import refuse
+from smtpkit.errors import of_kind
 from smtpkit.hypotheses import Array, Found, explain
 from smtpkit.reading import Reading
 from smtpkit.voices import priors
@@ -109,9 +109,8 @@ def diagnose(frame: pd.DataFrame) -> Diagnosis:
     >>> found.causes[0].values
     ('192.0.2.12',)
     """
-    if not isinstance(frame, pd.DataFrame):
-        raise refuse("frame", frame, "is no DataFrame", "give what probe, send, read_log or read_table gave")
-    frame = frame if frame.index.is_unique else frame.reset_index(drop=True)
+    of_kind("frame", frame, pd.DataFrame, "give what probe, send, read_log or read_table gave")
+    frame = frame.copy(deep=False) if frame.index.is_unique else frame.reset_index(drop=True)
     read = Reading(frame)
     chosen, sure, found, considered, untold = _causes(read)
     more = verdicts.more_probes(read, chosen, sure, found)

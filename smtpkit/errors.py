@@ -1,9 +1,13 @@
 """errors: what smtpkit raises, sorted by whose mistake it was. Not here: what a server does (that is a row)."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from math import inf
 from pathlib import Path
 from typing import Any
+
+MOST = 1000
+"""Characters of a value that an error shows."""
 
 
 class SmtpkitError(Exception):
@@ -42,7 +46,51 @@ def refuse(what: str, value: Any, why: str, instead: str) -> InvalidInput:
     >>> str(refuse("recipient", "a b", "has a blank", "quote it or leave it out"))
     "recipient 'a b' has a blank; quote it or leave it out"
     """
-    return InvalidInput(f"{what} {value!r} {why}; {instead}")
+    shown = repr(value)  # it may be a whole file or frame, given for something else
+    shown = shown if len(shown) <= MOST else f"{shown[:MOST]}... ({len(shown)} characters)"
+    return InvalidInput(f"{what} {shown} {why}; {instead}")
+
+
+def of_kind(what: str, value: Any, kind: Any, instead: str) -> Any:
+    """`value`, if it is of that kind; InvalidInput if not.
+
+    >>> of_kind("text", "550 no", str, "give its text")
+    '550 no'
+    """
+    if not isinstance(value, kind):
+        wanted = "text" if kind is str else getattr(kind, "__name__", kind)
+        raise refuse(what, value, f"is {type(value).__name__}, not {wanted}", instead)
+    return value
+
+
+def flag(what: str, value: Any) -> bool:
+    """`value`, if it is True or False (numpy's too): "no" and "False" would count as yes."""
+    return bool(of_kind(what, _plain(value), bool, "write True or False"))
+
+
+def one_of(what: str, value: Any, known: Collection[str], why: str = "is not known") -> Any:
+    """`value`, if it is one of the words `known`; InvalidInput with these if not."""
+    if not isinstance(value, str) or value not in known:
+        raise refuse(what, value, why, f"choose one of {', '.join(known)}")
+    return value
+
+
+def quantity(what: str, value: Any, least: float = 0, most: float = inf, *, whole: bool = False) -> Any:
+    """`value` as a number of Python's (numpy's are taken), from `least` to `most`; InvalidInput if it is none.
+
+    >>> quantity("rounds", 5, 1, 1000, whole=True)
+    5
+    """
+    made = _plain(value)
+    if not isinstance(made, int if whole else int | float) or isinstance(made, bool) or not least <= made <= most:
+        span = ("above 0" if 0 < least < 1 else f"of {least:,} or more") + f", up to {most:,.0f}" * (most < inf)
+        raise refuse(what, value, f"is no {'whole ' * whole}number {span}", "write one")
+    return made
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's as Python's."""
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def listed(what: str, given: Any) -> list[Any]:
@@ -53,9 +101,14 @@ def listed(what: str, given: Any) -> list[Any]:
     """
     if isinstance(given, (str, bytes, os.PathLike)):
         return [given]
-    if not isinstance(given, Iterable):
-        raise refuse(what, given, f"is {type(given).__name__}, no list", "give one, or a list of them")
-    return list(given)
+    return list(of_kind(what, given, Iterable, "give one, or a list of them"))
+
+
+def pair_of(what: str, given: Any, instead: str) -> Any:
+    """`given`, if it is a pair of two things; InvalidInput if not."""
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise refuse(what, given, "is no pair", instead)
+    return given
 
 
 def path_of(what: str, given: Any) -> Path:
@@ -64,6 +117,7 @@ def path_of(what: str, given: Any) -> Path:
     >>> path_of("casebook", "c.sqlite").name
     'c.sqlite'
     """
-    if not isinstance(given, (str, os.PathLike)) or isinstance(os.fspath(given), bytes):
-        raise refuse(what, given, f"is {type(given).__name__}, no path", "give one as text or as a Path")
-    return Path(given)
+    path = Path(of_kind(what, given, str | os.PathLike, "give a path as text or as a Path"))
+    if "\0" in str(path) or any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in path.parts):
+        raise refuse(what, given, "can be no path", "give the name of a file, not what stands in it")
+    return path

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smtpkit.address import host_name, mailbox
-from smtpkit.errors import listed, refuse
+from smtpkit.errors import listed, quantity
 from smtpkit.steps import Ask, Effect, Got, Lost, MarkDot, Step, Verdict
 
 _PATH, _MORE = rb'<((?:"(?:[^"\\]|\\.)*"|[^">])*)>', rb"(?:\s+[A-Za-z0-9-]+(?:=[^\s<>]*)?)*\s*$"
@@ -37,8 +37,7 @@ class Guard:
     def __post_init__(self) -> None:
         object.__setattr__(self, "allow_to", tuple(map(_entry, listed("allow_to", self.allow_to))))
         for name in ("max_messages", "max_connections"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
-                raise refuse(name, getattr(self, name), "is no count", "write a whole number, 0 or more")
+            object.__setattr__(self, name, quantity(name, getattr(self, name), whole=True))
 
     def may_deliver(self, recipient: str) -> bool:
         """Whether DATA and later are allowed for this recipient; compared in normal form."""

@@ -41,7 +41,7 @@ def whoami(
     """
     net, standard = chosen(network), [row["domain"] for row in catalogue("controls.csv")]
     name = our_helo(helo, net)
-    domains = listed("controls", controls or getattr(net, "controls", standard))
+    domains = listed("controls", controls) or getattr(net, "controls", standard)
     asked = _ask([_short(lookup_mx(domain, net)) for domain in domains], net, name)
     reached = [one for one in asked if one.stage not in ("dns", "connect")]
     seen = {one.seen_ip: one.mx_host for one in reached if one.seen_ip}

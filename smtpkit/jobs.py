@@ -11,10 +11,10 @@ from typing import Any
 
 from smtpkit import catalogue, reasons
 from smtpkit.address import refuse_controls
-from smtpkit.errors import path_of, refuse
+from smtpkit.errors import path_of
 from smtpkit.guard import Guard
 from smtpkit.limits import Pace, Timeouts
-from smtpkit.network import Network, in_lab
+from smtpkit.network import Network, in_lab, or_usual
 from smtpkit.reply import Reply, ReplyReader
 from smtpkit.steps import FINE, Effect, Lost, Step, Tls, Verdict
 from smtpkit.tls import TlsFacts, TlsLink
@@ -131,16 +131,13 @@ class Rules:
         timeouts: Timeouts | None = None, casebook: Any = None, case: str | None = None,
     ) -> "Rules":  # fmt: skip
         """The network's own rules, with what the caller gave in their place; InvalidInput for another type."""
-        kinds: dict[str, Any] = {"guard": (guard, Guard), "pace": (pace, Pace), "timeouts": (timeouts, Timeouts)}
-        for name, (given, kind) in kinds.items():
-            if given is not None and not isinstance(given, kind):
-                raise refuse(name, given, "is of another type", f"write {name}=sk.{kind.__name__}(...)")
+        book = network.casebook if casebook is None else getattr(casebook, "path", casebook)
         return cls(
-            guard=guard or network.guard,
-            pace=pace or network.pace,
-            timeouts=timeouts or network.timeouts,
-            casebook=path_of("casebook", getattr(casebook, "path", casebook) or network.casebook).absolute(),
-            case=refuse_controls("case", case or "default"),
+            guard=or_usual("guard", guard, network.guard),
+            pace=or_usual("pace", pace, network.pace),
+            timeouts=or_usual("timeouts", timeouts, network.timeouts),
+            casebook=path_of("casebook", book).absolute(),
+            case=refuse_controls("case", "default" if case is None else case),
         )
 
     def pace_at(self, network: Network, ip: str, port: int) -> Pace:

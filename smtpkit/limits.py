@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
-from smtpkit.errors import InvalidInput
+from smtpkit.errors import listed, quantity
+
+LONGEST = 1e8
+"""Seconds, three years: the longest wait; a kernel's clock does not take any number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +40,9 @@ class Timeouts:
     """The whole attempt up to the final dot, s; None: only the single limits count."""
 
     def __post_init__(self) -> None:
-        for name, wait in ((field.name, getattr(self, field.name)) for field in fields(self)):
-            number = isinstance(wait, int | float) and not isinstance(wait, bool) and 0 < wait < float("inf")
-            if not number and (name, wait) != ("total", None):
-                raise InvalidInput(f"{name}={wait!r}: a wait is a positive number of seconds")
+        for name in (field.name for field in fields(self)):
+            if name != "total" or self.total is not None:
+                object.__setattr__(self, name, quantity(name, getattr(self, name), 1e-6, LONGEST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +89,14 @@ class Pace:
     """A longer wait is not waited for: the job becomes a row, withheld, error paced."""
 
     def __post_init__(self) -> None:
-        for name in ("receiver_gap", "ip_gap", "receiver_rest", "patience"):
-            if not isinstance(getattr(self, name), int | float) or not getattr(self, name) >= 0:
-                raise InvalidInput(f"{name}={getattr(self, name)!r}: a gap is 0 or more seconds")
-        if not (isinstance(self.rests, tuple) and all(isinstance(s, int | float) and s >= 0 for s in self.rests)):
-            raise InvalidInput(f"rests={self.rests!r}: a tuple of seconds, such as (60, 120, 300)")
-        if not (isinstance(self.asks_after_refusal, int) and self.asks_after_refusal >= 0):
-            raise InvalidInput(f"asks_after_refusal={self.asks_after_refusal!r}: a whole number, 0 or more")
+        made: dict[str, Any] = {"rests": tuple(quantity("rests", rest) for rest in listed("rests", self.rests))}
+        for name in ("receiver_gap", "ip_gap", "receiver_rest", "patience", "asks_after_refusal"):
+            made[name] = quantity(name, getattr(self, name), whole=name.startswith("asks"))
         for name in ("at_once", "per_hour", "per_day"):
             limit = getattr(self, name)
-            if limit is not None and not (isinstance(limit, int) and limit >= 1):
-                raise InvalidInput(f"{name}={limit!r}: at least 1, or None for no limit")
+            made[name] = None if limit is None else quantity(name, limit, 1, whole=True)
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     @staticmethod
     def none() -> "Pace":

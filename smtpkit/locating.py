@@ -13,7 +13,7 @@ import pandas as pd
 from smtpkit import counts
 from smtpkit.campaign import run
 from smtpkit.diagnosis import Cause, Diagnosis, diagnose
-from smtpkit.errors import refuse
+from smtpkit.errors import of_kind, quantity
 from smtpkit.escape import one_line
 from smtpkit.jobs import Plan, hold
 from smtpkit.mx import MxRoute
@@ -104,11 +104,10 @@ def locate(
     ...     locate(lab.domain, lab.recipient, lab.sender, network=lab.network).causes[0].values
     ('192.0.2.14',)
     """
-    if not isinstance(most, int) or most < 1:
-        raise refuse("most", most, "is no number of sessions", "write a whole number of 1 or more")
+    most = quantity("most", most, 1, whole=True)
     rules = {name: keywords.pop(name, None) for name in RULES}
     asked, route = question(domain, recipient, sender, **keywords)
-    seen = pd.DataFrame() if seen is None else seen
+    seen = pd.DataFrame() if seen is None else of_kind("seen", seen, pd.DataFrame, "give a frame of attempts")
     like = _alike(seen, asked.network)
     tally = Tally(list(dict.fromkeys(ip for _, ip in route)), like)
     frame = run(_plan(asked, route, tally, most), asked.network, label=f"locate {route.domain}", **rules)

@@ -17,9 +17,9 @@ from typing import Any
 from uuid import uuid4
 
 from smtpkit import escape, fields, parts
-from smtpkit.address import mailbox
+from smtpkit.address import mailbox, refuse_controls
 from smtpkit.catalogue import render
-from smtpkit.errors import listed, refuse
+from smtpkit.errors import listed, of_kind, one_of, pair_of, quantity, refuse
 from smtpkit.lint import HIDDEN, ONCE
 from smtpkit.lint import lint as _lint
 
@@ -91,7 +91,8 @@ class Message:
     def header(self, name: str) -> str | None:
         """The first header field of that name as text, encoded words decoded; None if there is none."""
         found = fields.read(parts.split(self.octets)[0])
-        return next((text for field, text in found if field == name.lower()), None)
+        wanted = refuse_controls("name", name).lower()
+        return next((text for field, text in found if field == wanted), None)
 
     def lint(self, size_limit: int | None = None) -> Any:
         """What a receiver may hold against it: a frame of check, status, value, limit, advice, source (all str).
@@ -100,7 +101,8 @@ class Message:
         """
         import pandas as pd
 
-        return pd.DataFrame(_lint(self.octets, sender=self.sender, size_limit=size_limit), dtype="str")
+        most = None if size_limit is None else quantity("size_limit", size_limit, whole=True)
+        return pd.DataFrame(_lint(self.octets, sender=self.sender, size_limit=most), dtype="str")
 
     def sign(self, key: Any, selector: str, domain: str) -> "Message":
         """A new Message with a DKIM-Signature in front: see `signing.signature` for keys and errors."""
@@ -149,9 +151,10 @@ def build_message(
     >>> m.header("Subject"), m.sender, m.envelope_to, m.needs_8bit
     ('안녕', 'jo@ours.example', ('r@daum.example',), False)
     """
-    if str(charset).lower() not in ("utf-8", "euc-kr"):
-        raise refuse("charset", charset, "is not supported", 'write "utf-8" or "euc-kr"')
-    charset = charset.lower()
+    charset = one_of("charset", str(charset).lower(), ("utf-8", "euc-kr"), "is not supported")
+    to, cc, named = listed("to", to), listed("cc", cc), 'write {"name": ...}'
+    headers = of_kind("headers", headers, Mapping, named)
+    inline = of_kind("inline", {} if inline is None else inline, Mapping, named)
     author, others = _boxes("sender", sender), _boxes("to", to) + _boxes("cc", cc)
     if len(author) != 1:
         instead = 'give one; more authors go into headers={"From": [...]}'
@@ -163,13 +166,20 @@ def build_message(
     fresh = {known.get(str(name).lower(), str(name)): value for name, value in headers.items()}
     head = [*_head(ours | fresh, charset), ("MIME-Version", "1.0")]
     pairs = attachments.items() if isinstance(attachments, Mapping) else listed("attachments", attachments)
-    named = ((Path(one).name, Path(one)) if isinstance(one, (str, Path)) else one for one in pairs)
-    files = [parts.file_part(name, parts.as_file(name, content), charset) for name, content in named]
-    root = parts.gather("mixed", [_body(text, html, inline or {}, domain, charset), *files])
+    files = [parts.file_part(name, parts.as_file(name, content), charset) for name, content in map(_file, pairs)]
+    root = parts.gather("mixed", [_body(text, html, inline, domain, charset), *files])
     octets = b"".join(f"{name}: {value}\r\n".encode() for name, value in head) + parts.written(root)
     leaves = sum(not part.is_multipart() for part in root.walk())
     parts.proof(octets, [*(name for name, _ in head), *root.keys()], leaves)
     return Message(octets, author[0][1], tuple(dict.fromkeys(box for _, box in others)))
+
+
+def _file(one: Any) -> tuple[str, Any]:
+    """Name and content of an attachment."""
+    if isinstance(one, str | Path):
+        return Path(one).name, Path(one)
+    name, content = pair_of("attachment", one, "give a path, or (name, content)")
+    return name, content
 
 
 def _boxes(what: str, given: str | Sequence[str]) -> list[tuple[str, str]]:
@@ -193,7 +203,8 @@ def _head(given: Mapping[str, Any], charset: str) -> Iterator[tuple[str, str]]:
             raise refuse("header", name, "is not written by hand", instead)
         if key in ONCE and times[key] > 1:
             raise refuse("header", name, "may stand there once only (RFC 5322 3.6)", "give it once")
-        if value is None or (not value and (key in ("to", "cc", "subject") or value != "")):
+        blank = hasattr(value, "__len__") and len(value) == 0
+        if value is None or (blank and (key in ("to", "cc", "subject") or not isinstance(value, str))):
             continue
         boxes = _boxes(name, value) if key in _BOXES else ()
         yield name, fields.mailboxes(name, boxes, charset) if boxes else fields.value(name, value, charset)

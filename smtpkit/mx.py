@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import index
 from typing import TYPE_CHECKING, Literal
 
 from smtpkit import escape
 from smtpkit.address import helo_name, host_name, ip_or_none, literal, organisation
-from smtpkit.errors import InvalidInput, refuse
+from smtpkit.errors import InvalidInput, quantity, refuse
 from smtpkit.network import Network, chosen
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class MxRoute:
         >>> [ip for _, ip in route["192.0.2.2"]]
         ['192.0.2.2']
         """
-        if isinstance(wanted, int):
-            return replace(self, hosts=(self.hosts[wanted],))
+        if not isinstance(wanted, str):
+            return replace(self, hosts=(self.hosts[index(wanted)],))
         hosts = [host for host in self.hosts if host.name == wanted.lower().rstrip(".")]
         hosts = hosts or [replace(host, ips=(wanted,)) for host in self.hosts if wanted in host.ips]
         if not hosts:
@@ -168,9 +169,8 @@ def single(server: tuple[str, int] | str, name: str | None, domain: str | None, 
     if not isinstance(server, str) and not (isinstance(server, tuple) and len(server) == 2):
         raise refuse("server", server, "is no server", "write server=('192.0.2.1', 25), or a host name")
     host, port = server if isinstance(server, tuple) else (server, 25)
-    if not isinstance(port, int) or not 0 < port < 65536:
-        raise InvalidInput(f"port {port!r} of server= is no port; write server=('192.0.2.1', 25)")
-    known = host_name("server_name", name) if name else None
+    quantity("port of server=", port, 1, 65535, whole=True)
+    known = None if name is None else host_name("server_name", name)
     if address := ip_or_none(host):
         found = MxHost(known or literal(host), 0, (str(address),))
     else:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from smtpkit.address import as_ip, helo_name, refuse_controls
-from smtpkit.errors import NotAllowed, listed, path_of, refuse
+from smtpkit.errors import NotAllowed, listed, of_kind, pair_of, path_of, quantity, refuse
 from smtpkit.guard import Guard
-from smtpkit.limits import Pace, Timeouts
+from smtpkit.limits import LONGEST, Pace, Timeouts
 
 if TYPE_CHECKING:
     from dns.resolver import Resolver
@@ -199,25 +199,26 @@ def internet(
     source_ip = None if source_ip is None else str(as_ip(source_ip, "source_ip"))
     sender_ip = None if sender_ip is None else str(as_ip(sender_ip, "sender_ip"))
     networks = tuple(_network(one) for one in listed("allow_networks", allow_networks))
-    ways = [(_pair("reroute", one), _pair("reroute", other)) for one, other in (reroute or {}).items()]
-    port = re.fullmatch(r"[^\s@/]+:(\d{1,5})", socks or "")
+    given = of_kind("reroute", {} if reroute is None else reroute, Mapping, "write {(ip, port): (ip, port)}")
+    ways = [(_pair("reroute", one), _pair("reroute", other)) for one, other in given.items()]
+    port = re.fullmatch(r"[^\s@/]+:(\d{1,5})", "" if socks is None else refuse_controls("socks", socks))
     if socks is not None and not (port and 0 < int(port[1]) < 65536):
         raise refuse("socks", socks, "is no host and port", 'write one like "127.0.0.1:1080" (ssh -D 1080 HOST)')
     return Internet(
         label=refuse_controls("label", label),
-        guard=guard or Guard(),
-        pace=pace or Pace(),
-        timeouts=timeouts or Timeouts(),
+        guard=or_usual("guard", guard, Guard()),
+        pace=or_usual("pace", pace, Pace()),
+        timeouts=or_usual("timeouts", timeouts, Timeouts()),
         casebook=path_of("casebook", casebook),
-        ledger=path_of("ledger", ledger) if ledger else _state_folder() / "ledger.sqlite",
+        ledger=_state_folder() / "ledger.sqlite" if ledger is None else path_of("ledger", ledger),
         sender_ip=sender_ip or (source_ip if source_ip and is_public(source_ip) else None),
-        helo=helo_name(helo) if helo else None,
+        helo=None if helo is None else helo_name(helo),
         source_ip=source_ip,
         nameservers=tuple(asked),
         allow_networks=networks,
         reroute=dict(ways),
         socks=socks,
-        dns_timeout=dns_timeout,
+        dns_timeout=quantity("dns_timeout", dns_timeout, 0.001, LONGEST),
     )
 
 
@@ -240,9 +241,15 @@ def in_lab(network: Network, ip: str, port: int) -> bool:
 
 def chosen(network: Network | None) -> Network:
     """The network given, else the real world; InvalidInput for what is none."""
-    if network is not None and not callable(getattr(network, "resolve", None)):
+    if network is not None and not (hasattr(network, "resolve") and hasattr(network, "sender_ip")):
         raise refuse("network", network, "is no network", "write network=sk.internet(...), or a lab's lab.network")
     return network or internet()
+
+
+def or_usual(what: str, given: Any, usual: Any) -> Any:
+    """`given`, which is of the kind of `usual`; that, if None."""
+    kind = type(usual)
+    return usual if given is None else of_kind(what, given, kind, f"write {what}=sk.{kind.__name__}(...)")
 
 
 def _state_folder() -> Path:
@@ -255,10 +262,8 @@ def _state_folder() -> Path:
 
 def _pair(what: str, pair: Any) -> tuple[str, int]:
     """(address, port) as it may be used."""
-    ok = isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[1], int) and 0 < pair[1] < 65536
-    if not ok:
-        raise refuse(what, pair, "is no address with a port", 'write one like ("192.0.2.1", 53)')
-    return str(as_ip(pair[0], what)), pair[1]
+    ip, port = pair_of(what, pair, 'write address and port, like ("192.0.2.1", 53)')
+    return str(as_ip(ip, what)), quantity(f"port of {what}", port, 1, 65535, whole=True)
 
 
 def own_ip(net: Network, far: str = "192.0.2.1") -> str | None:
@@ -279,9 +284,9 @@ def own_ip(net: Network, far: str = "192.0.2.1") -> str | None:
         return None
 
 
-def _network(text: str) -> IPv4Network | IPv6Network:
+def _network(text: Any) -> IPv4Network | IPv6Network:
     try:
-        return ip_network(text, strict=False)
+        return ip_network(text if isinstance(text, IPv4Network | IPv6Network) else str(text), strict=False)
     except ValueError:
         raise refuse("allow_networks", text, "is no network", "write one like 10.0.0.0/8") from None
 

@@ -16,14 +16,14 @@ from typing import Any, Literal
 import pandas as pd
 
 from smtpkit import __version__, attempts, drawing, escape, parts, plot, rows
-from smtpkit.address import as_ip, is_told, mailbox_or_none
+from smtpkit.address import as_ip, is_told, mailbox, mailbox_or_none, refuse_controls
 from smtpkit.catalogue import render
 from smtpkit.counts import sessions
 from smtpkit.diagnosis import Diagnosis, diagnose
-from smtpkit.errors import listed, path_of, refuse
+from smtpkit.errors import listed, of_kind, one_of, path_of, refuse
 from smtpkit.facts import Facts, several
 from smtpkit.message import Message, build_message
-from smtpkit.network import Network
+from smtpkit.network import Network, chosen
 from smtpkit.styling import redact
 
 KINDS = "mx_block delist_propagation sender_ip_block provider_block rate_limit mx_tls mx_dead".split()
@@ -136,13 +136,16 @@ def report(
     >>> report(frame).subject
     '192.0.2.14: 8 of 8 attempts refused, none of 24 elsewhere'
     """
-    if lang not in ("en", "ko"):
-        raise refuse("lang", lang, "is not there", 'write "en" or "ko"')
-    if re.fullmatch(r"\.[a-z]{2,5}", ending := path_of("path", path or "").suffix) and ending not in FILES:
+    one_of("lang", lang, ("en", "ko"), "is not there")
+    place = None if path is None else path_of("path", path)
+    if place and re.fullmatch(r"\.[a-z]{2,5}", place.suffix) and place.suffix not in FILES:
         raise refuse("path", str(path), "is no file we write", f"end it in {', '.join(FILES)}, or in nothing")
-    name = tz or ("Asia/Seoul" if lang == "ko" else None)
-    zone = attempts.zone(name) if name else "tzlocal()"  # pandas knows this machine's by that name
-    diagnosis, table = _pseudonyms(*_evidence(evidence, frame), listed("own", own or ()), key)
+    name = "Asia/Seoul" if lang == "ko" and tz is None else tz
+    zone = "tzlocal()" if name is None else attempts.zone(name)  # pandas knows this machine's by that name
+    shown, sender = listed("own", own), None if sender is None else mailbox(sender, "sender")
+    ptr = None if ptr is None else refuse_controls("ptr", ptr)
+    network = None if network is None else chosen(network)
+    diagnosis, table = _pseudonyms(*_evidence(evidence, frame), shown, key)
     try:
         causes = diagnosis.causes if which is None else [diagnosis.causes[which]]
     except (IndexError, TypeError):
@@ -150,7 +153,7 @@ def report(
     tried = (Facts(table, diagnosis, one) for one in causes if one.kind in KINDS and one.confidence >= 0.8)
     asked = (one for one in tried if one.bad.ip.ne("no address").any())  # else there is no server to write about
     facts = next(asked, None) or Facts(table, diagnosis, None)
-    words: dict[str, Any] = {"lang": lang, "along": Path(path or "").suffix in ("", ".eml")}  # with attempts.csv
+    words: dict[str, Any] = {"lang": lang, "along": not place or place.suffix in ("", ".eml")}  # with attempts.csv
     letter, subject = None, _counts_only(diagnosis.verdict)
     if facts.cause is not None:
         words |= facts.words(zone) | {"ptr": ptr or _ptr(network, facts.mine.us)}
@@ -160,8 +163,8 @@ def report(
     drawn = replace(diagnosis, verdict=seen, causes=(facts.cause,) if facts.cause else diagnosis.causes)
     to = words["contact"]["email"] if letter else ""
     made = Packet(subject, to, letter, facts.table(zone), sender or _author(facts), (facts, drawn, words))
-    if path is not None:
-        made.write(Path(path))
+    if place is not None:
+        made.write(place)
     return made
 
 
@@ -169,9 +172,8 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
     """The diagnosis and its attempts, conformed, each with an id; a refused connection counts once."""
     if isinstance(evidence, pd.DataFrame):
         frame, evidence = evidence, diagnose(evidence)
-    if not hasattr(evidence, "causes"):
-        raise refuse("evidence", type(evidence).__name__, "is neither", "give a Diagnosis or a frame")
-    known = frame if frame is not None else getattr(evidence, "frame", None)
+    of_kind("evidence", evidence, Diagnosis, "give a Diagnosis or a frame")
+    known = of_kind("frame", evidence.frame if frame is None else frame, pd.DataFrame | None, "give the attempts")
     if known is None or not len(known):
         raise refuse("diagnosis", evidence.verdict, "brings no attempts", "give them as frame=")
     if "started_at" in known:

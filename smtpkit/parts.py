@@ -154,8 +154,8 @@ def as_file(name: str, content: Any) -> bytes:
     if isinstance(content, Path):
         try:
             return content.read_bytes()
-        except OSError as error:
-            why = f"cannot be read ({error.strerror})"
+        except (OSError, ValueError) as error:
+            why = f"cannot be read ({getattr(error, 'strerror', error)})"
             raise refuse("attachment", str(content), why, "check the path") from None
     if hasattr(content, "savefig"):
         return picture(content)[0]

@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from smtpkit import cells, drawing, rows
 from smtpkit.counts import moments
 from smtpkit.drawing import BAD, BARS, INK, MARKS, MUTE, OK, WORDS, inert, ink, say
+from smtpkit.errors import listed, of_kind, pair_of, refuse
 from smtpkit.rows import Rows
 
 if TYPE_CHECKING:
@@ -113,10 +114,14 @@ def timeline(
     >>> timeline(table, notes=[(at, "asked for removal")]).alt[:66]
     'Attempts over time. 1 of 1 attempts at 1 MX IP were accepted (1 at'
     """
-    table = notes if isinstance(notes, pd.DataFrame) else pd.DataFrame(list(notes), columns=["at", "text"])
-    rows.zoned(table["at"].astype("str").fillna("no time"))
+    if not isinstance(notes, pd.DataFrame):
+        pairs = [pair_of("notes", one, "give (time, text) pairs") for one in listed("notes", notes)]
+        notes = pd.DataFrame(pairs, columns=["at", "text"])
+    if not {"at", "text"} <= set(notes):
+        raise refuse("notes", list(notes), "lack at or text", "give Casebook.notes(), or (time, text) pairs")
+    rows.zoned(notes["at"].astype("str").fillna("no time"))
     view = rows.Rows(frame, diagnosis, order="back")
-    view.notes = sorted(zip(moments(table["at"]), map(inert, table.text), strict=True))
+    view.notes = sorted(zip(moments(notes["at"]), map(inert, notes.text), strict=True))
     if view.lines.back.notna().any():
         return _chart("Recovery of each MX IP", view, ax, 0.27, 0.9, _stairs, timed=True)
     return _chart("Attempts over time", view, ax, 0.0, 2.7, _counts, timed=True)
@@ -204,6 +209,7 @@ def _chart(
     kind: str, view: Rows, ax: Axes | None, each: float, base: float, draw: Draw, timed: bool = False
 ) -> Figure:
     """One chart: `each` inches a row, `base` for axis and key; words where nothing can be drawn."""
+    of_kind("ax", ax, Axes | None, "give one of matplotlib's, such as plt.subplots()[1]")
     n, why = len(view.lines), ""
     if view.facts.word.eq("withheld").all() and not (n and draw is cells.rounds):
         n, why = 0, "no attempt in this frame was made."

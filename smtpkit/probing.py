@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import Envelope, as_ip, domain_of, helo_name, literal, mailbox
+from smtpkit.address import Envelope, as_ip, domain_of, helo_name, literal, mailbox, reverse_path
 from smtpkit.campaign import Run, run
-from smtpkit.errors import InvalidInput, refuse
+from smtpkit.errors import InvalidInput, flag, one_of, path_of, quantity, refuse
 from smtpkit.escape import one_line
 from smtpkit.jobs import Job, hold
 from smtpkit.mx import MxHost, MxRoute, lookup_mx, single
@@ -28,20 +28,20 @@ NO_MAIL = {"null": "null_mx", "servfail": "dns_servfail", "timeout": "dns_timeou
 
 def checked(tls: str, ca_file: str | Path | None) -> tuple[Tls, Path | None]:
     """TLS mode and authority file as they may be used; InvalidInput else."""
-    if tls not in TLS_MODES:
-        raise refuse("tls", tls, "is no mode", f"choose one of {', '.join(TLS_MODES)}")
-    path = Path(ca_file) if ca_file else None
+    mode, path = one_of("tls", tls, TLS_MODES), None if ca_file is None else path_of("ca_file", ca_file)
     if path:
         from smtpkit.tls import read_authorities
 
         read_authorities(path)
-    return tls, path  # type: ignore[return-value]  # checked in the line above
+    return mode, path
 
 
 def find_route(domain: "str | MxRoute | None", server: Any, server_name: str | None, net: Network) -> MxRoute:
     """The route: given, looked up, or one server named by hand."""
     if server is not None:
         return single(server, server_name, domain.domain if isinstance(domain, MxRoute) else domain, net)
+    if server_name is not None:
+        raise refuse("server_name", server_name, "has no server=", "write server=('192.0.2.1', 25) beside it")
     if domain is None:
         raise InvalidInput("whom to ask? give a domain, a route of lookup_mx, or server=('192.0.2.1', 25)")
     return domain if isinstance(domain, MxRoute) else lookup_mx(domain, net)
@@ -49,8 +49,8 @@ def find_route(domain: "str | MxRoute | None", server: Any, server_name: str | N
 
 def our_helo(helo: str | None, net: Network) -> str:
     """The HELO name: given, the network's, our forward-confirmed PTR name, else an address literal."""
-    if helo or net.helo:
-        return helo_name(helo or net.helo or "")
+    if (named := net.helo if helo is None else helo) is not None:
+        return helo_name(named)
     ip = net.sender_ip or own_ip(net) or own_ip(net, "2001:db8::1") or "127.0.0.1"
     if not net.sender_ip and not is_public(ip):
         return literal(ip)
@@ -65,7 +65,7 @@ def who_and_where(
     helo: str | None, domain: "str | MxRoute | None", server: Any, server_name: str | None, net: Network
 ) -> tuple[str, MxRoute]:
     """Our HELO name and their route, with a progress line where DNS is slow."""
-    whose = domain.domain if isinstance(domain, MxRoute) else domain or server
+    whose = domain.domain if isinstance(domain, MxRoute) else server if domain is None else domain
     asking: list[Any] = [partial(our_helo, helo, net), partial(find_route, domain, server, server_name, net)]
     name, route = during(f"DNS for {whose}", "lookups", *asking)
     return name, route
@@ -142,8 +142,7 @@ def probe(
     >>> set(frame.outcome)
     {'passed'}
     """
-    if not isinstance(rounds, int) or not 1 <= rounds <= 1000:
-        raise refuse("rounds", rounds, "is no number of rounds", "write a whole number from 1 to 1000")
+    rounds, background = quantity("rounds", rounds, 1, 1000, whole=True), flag("background", background)
     asked, route = question(
         domain, recipient, sender, network=network, until=until, server=server, server_name=server_name,
         tls=tls, ca_file=ca_file, helo=helo,
@@ -193,10 +192,8 @@ def question(
 ) -> tuple[Question, MxRoute]:
     """What is asked, and of whom, checked before anything is sent; raises InvalidInput."""
     net = chosen(network)
-    depth = until or ("rcpt" if recipient else "ehlo")
+    depth = one_of("until", ("ehlo" if recipient is None else "rcpt") if until is None else until, UNTIL)
     mode, authority = checked(tls, ca_file)
-    if depth not in UNTIL:
-        raise refuse("until", depth, "is no stage a probe may end at", f"choose one of {', '.join(UNTIL)}")
     envelope = _envelope(depth, recipient, sender)
     if isinstance(domain, str):
         helo_name(domain, "domain")
@@ -210,12 +207,12 @@ def question(
 
 
 def _envelope(depth: str, recipient: str | None, sender: str | None) -> Envelope | None:
+    back = None if sender is None else reverse_path(sender)
+    to = None if recipient is None else mailbox(recipient, "recipient")
     if depth not in ("mail", "rcpt"):
-        if recipient is not None:
-            mailbox(recipient, "recipient")
         return None
     if sender is None:
         raise InvalidInput(f"a probe up to {depth} needs sender='me@your.domain': it is never <> by itself")
-    if recipient is None and depth == "rcpt":
+    if to is None and depth == "rcpt":
         raise InvalidInput("a probe up to rcpt needs the recipient's address; it is named, nothing is delivered")
-    return Envelope.of(sender, recipient or f"postmaster@{domain_of(mailbox(sender, 'sender')) or 'invalid'}")
+    return Envelope.of(sender, to or f"postmaster@{domain_of(back) or 'invalid'}")

@@ -42,6 +42,8 @@ class Rows:
     """
 
     def __init__(self, frame: pd.DataFrame, diagnosis: "Diagnosis | None", order: str = "", unit: str = ""):
+        if diagnosis is not None and not hasattr(diagnosis, "causes"):
+            raise refuse("diagnosis", diagnosis, "is none", "give what diagnose(frame) gave")
         f = self.facts = read(frame)
         made, causes = f.word.ne("withheld"), getattr(diagnosis, "causes", ())
         self.causes = [cause for cause in causes if cause.kind not in ("healthy", "inconclusive")]

@@ -12,7 +12,7 @@ import pandas as pd
 from smtpkit.address import Envelope, refuse_controls
 from smtpkit.campaign import Rules, Run, run
 from smtpkit.casebook import Casebook
-from smtpkit.errors import InvalidInput, refuse
+from smtpkit.errors import InvalidInput, flag, one_of, refuse
 from smtpkit.escape import one_line
 from smtpkit.fields import read
 from smtpkit.jobs import Job, Plan, hold
@@ -77,8 +77,8 @@ def send(
     net = chosen(network)
     made = message if isinstance(message, Message) else Message.from_octets(message)
     mode, authority = checked(tls, ca_file)
-    if mx not in ("first", "each"):
-        raise refuse("mx", mx, "is no way to choose", "write 'first' or 'each'")
+    one_of("mx", mx, ("first", "each"))
+    live, again, background = flag("live", live), flag("again", again), flag("background", background)
     if not made.octets.strip():
         raise InvalidInput("the message is empty; nothing was sent")
     back = sender if sender is not None else made.sender
@@ -101,7 +101,7 @@ def send(
     copies, most = len(envelope.recipients), rules.guard.max_messages
     if live and copies > most:
         raise InvalidInput(f"{copies} recipients are over guard.max_messages={most}; raise it, or send in parts")
-    name, route = who_and_where(helo, domain or domains[0], server, server_name, net)
+    name, route = who_and_where(helo, domains[0] if domain is None else domain, server, server_name, net)
     work = _Sending(made, envelope, route, port_of(server), net, mode, authority, name, rules, mx == "each")
     if live:
         work.why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, work.port)

@@ -54,7 +54,10 @@ def signature(octets: bytes, key: Any, selector: str, domain: str) -> bytes:
 
 def _secret(key: Any) -> tuple[bytes, bytes]:
     """Algorithm and private key as dkimpy wants them."""
-    octets = key.read_bytes() if isinstance(key, Path) else key.encode() if isinstance(key, str) else key
+    try:
+        octets = key.read_bytes() if isinstance(key, Path) else key.encode() if isinstance(key, str) else key
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"the DKIM key cannot be read ({type(error).__name__}); check its path") from None
     key = _load(octets) if isinstance(octets, bytes) else key
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return b"ed25519-sha256", b64encode(key.private_bytes_raw())

@@ -16,7 +16,7 @@ from pandas.io.formats.style import Styler
 
 from smtpkit.address import ip_or_none
 from smtpkit.catalogue import patterns
-from smtpkit.errors import listed, refuse
+from smtpkit.errors import flag, listed, of_kind, quantity, refuse
 from smtpkit.escape import html
 from smtpkit.parts import on_text
 
@@ -37,8 +37,8 @@ def style(df: pd.DataFrame, rows: int = 200) -> Styler:
     True
     """
     df = df.to_frame() if isinstance(df, pd.Series) else df
-    if not isinstance(df, pd.DataFrame):
-        raise refuse("frame", type(df).__name__, "is no DataFrame", "give one, such as a diagnosis's .table")
+    of_kind("frame", df, pd.DataFrame, "give one, such as a diagnosis's .table")
+    rows = quantity("rows", rows, whole=True)
     made = Styler(df.head(rows), cell_ids=False).format(_cell)
     for axis in (0, 1):
         made = made.format_index(_cell, axis=axis).format_index_names(_cell, axis=axis)
@@ -68,8 +68,12 @@ def redact(
     >>> redact(pd.DataFrame({"reply": ["550 5.1.1 <jo@daum.example> unknown", None]}), key="k").reply.tolist()
     ['550 5.1.1 <u-29eceb8a@daum.example> unknown', nan]
     """
-    kept = {address.strip().lower() for address in listed("keep", keep)}
-    secret = _SECRET if key is None else key.encode() if isinstance(key, str) else key
+    addresses, ips = listed("keep", keep), flag("ips", ips)
+    kept = {of_kind("keep", one, str, "give mail addresses").strip().lower() for one in addresses}
+    given = _SECRET if key is None else of_kind("key", key, str | bytes, "give a secret text")
+    secret = given.encode("utf-8", "surrogatepass") if isinstance(given, str) else given
+    if not secret:
+        raise refuse("key", key, "is empty: anybody could try names against the tokens", "give a secret, or None")
 
     def token(text: str) -> str:
         return hmac.new(secret, text.encode("utf-8", "surrogateescape"), sha256).hexdigest()[:8]

@@ -20,7 +20,7 @@ from pandas.errors import ParserWarning
 from smtpkit import attempts, catalogue, reasons, words
 from smtpkit.address import ip_or_none
 from smtpkit.dates import times, whole_times
-from smtpkit.errors import path_of, refuse
+from smtpkit.errors import of_kind, path_of, refuse
 from smtpkit.escape import decode
 
 _KNOWN = {
@@ -53,12 +53,11 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     table = source if isinstance(source, pd.DataFrame) else _opened(path_of("table", source))
     if not table.columns.is_unique:
         raise refuse("columns", list(table), "have a name twice", "rename one of them")
-    if not isinstance(columns or {}, Mapping):
-        raise refuse("columns", columns, "is no mapping", 'write columns={"their name": "reply"}')
+    given = dict(of_kind("columns", {} if columns is None else columns, Mapping, 'write {"their name": "reply"}'))
+    tz = None if tz is None else attempts.zone(tz)
     if isinstance(table.index, pd.DatetimeIndex) or set(filter(None, table.index.names)) - set(table):
         table = table.reset_index()
     table = table.apply(_decoded)
-    given = dict(columns or {})
     odd = [name for name in given if name not in table] + [n for n in given.values() if n not in attempts.COLUMNS]
     if odd:
         raise refuse("columns", odd, "are neither in the table nor in the schema", f"the table has {list(table)}")

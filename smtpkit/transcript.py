@@ -14,11 +14,12 @@ from shlex import quote
 from typing import Any
 
 from smtpkit import catalogue, escape
-from smtpkit.address import helo_name, mailbox
-from smtpkit.errors import InvalidInput
+from smtpkit.address import as_ip, helo_name, mailbox
+from smtpkit.errors import InvalidInput, listed, of_kind, one_of, quantity
 from smtpkit.jobs import Heard
 from smtpkit.limits import DAY, Pace, Visit
 from smtpkit.mx import MxRoute
+from smtpkit.network import or_usual
 from smtpkit.reply import Reply
 
 
@@ -130,7 +131,7 @@ def read_transcripts(text: str) -> list[Transcript]:
     >>> [(line.stage, line.reply.code) for line in read_transcripts("<-  220 hi\\n -> QUIT\\n<-  221 bye")[0]]
     [('banner', 220), ('quit', 221)]
     """
-    made: list[_Reading] = []
+    made, text = list[_Reading](), of_kind("text", text, str, "read the file as text")
     for mark, rest in (match.groups() for match in map(_MARKED.match, text.splitlines()) if match):
         begins = mark == "===" and rest.startswith(("At ", "Trying ")) and made and made[-1].tried
         if begins or not made:
@@ -198,10 +199,13 @@ def swaks_script(
     >>> print(swaks_script(route, "me@ours.example", rounds=1).splitlines()[-1])
     ask 192.0.2.1
     """
-    if tls not in _TLS:
-        raise InvalidInput(f"tls={tls!r}: swaks is told one of {', '.join(_TLS)}")
-    known = {"--port": str(port), "--from": mailbox(sender, "sender"), "--helo": helo and helo_name(helo)}
-    known["--to"] = mailbox(recipient or sender, "recipient")
+    one_of("tls", tls, _TLS)
+    of_kind("route", route, MxRoute, "give what lookup_mx gave")
+    rounds, pace = quantity("rounds", rounds, 1, 1000, whole=True), or_usual("pace", pace, Pace())
+    sender_ips = [str(as_ip(ip, "sender_ips")) for ip in listed("sender_ips", sender_ips)]
+    known = {"--port": str(quantity("port", port, 1, 65535, whole=True)), "--from": mailbox(sender, "sender")}
+    known |= {} if helo is None else {"--helo": helo_name(helo)}
+    known["--to"] = mailbox(sender if recipient is None else recipient, "recipient")
     known["--quit-after"] = "RCPT" if recipient else "EHLO"
     told = [*(f"{name} {quote(value)}" for name, value in known.items() if value), _TLS[tls]]
     sessions, now, seen = list[tuple[int, str]](), 0, dict[str, list[Visit]]()

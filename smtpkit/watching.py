@@ -13,12 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import host_name
 from smtpkit.campaign import Rules, Run, run
 from smtpkit.casebook import Casebook
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.checks import dnsbl
-from smtpkit.errors import listed, refuse
+from smtpkit.errors import flag, listed, one_of, quantity
 from smtpkit.jobs import Job, Plan, hold
 from smtpkit.limits import DAY, Pace
 from smtpkit.mx import MxRoute
@@ -63,19 +62,18 @@ def watch(
     net = chosen(network)
     rules = {name: keywords.pop(name, None) for name in RULES}
     asked, route = question(domain, recipient, sender, network=net, **keywords)
-    rules["case"] = rules["case"] or f"watch {route.domain}"
+    rules["case"] = f"watch {route.domain}" if rules["case"] is None else rules["case"]
     found = Rules.of(net, **rules)
     paces = [found.pace, *(found.pace_at(net, ip, asked.port) for _, ip in route)]
     paced = (pace := next((one for one in paces if one != Pace.none()), Pace.none())) != Pace.none()
-    for name, number in (("clear", clear), ("rounds", 1 if rounds is None else rounds)):
-        if not isinstance(number, int) or number < 1:
-            raise refuse(name, number, "is no number of rounds", "write a whole number of 1 or more")
-    if not isinstance(every, int | float) or not every > 0 or (every < LEAST and paced):
-        raise refuse("every", every, "is no polite interval", f"write {LEAST:g} seconds or more")
+    clear = quantity("clear", clear, 1, whole=True)
+    rounds = None if rounds is None else quantity("rounds", rounds, 1, whole=True)
+    every, background = quantity("every", every, LEAST if paced else 1e-6), flag("background", background)
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
         rules["pace"] = replace(pace, asks_after_refusal=1_000_000, patience=DAY)
     names = [row["zone"] for row in catalogue("dnsbl_zones.csv") if row["kind"] == "ip"]
-    wanted = names if zones is None else [host_name("zones", zone) for zone in listed("zones", zones)]
+    given, why = names if zones is None else listed("zones", zones), "is no list of IP addresses"
+    wanted = [one_of("zones", zone, names, why) for zone in given]
     book, ip = Casebook(found.casebook), net.sender_ip
     lists = partial(_said, book, ip, wanted) if ip and wanted else None
     find = partial(find_route, domain, keywords.get("server"), keywords.get("server_name"), net)

@@ -283,7 +283,7 @@ def test_a_dry_run_names_the_lints_that_do_not_pass(tmp_path: Path) -> None:
     ],
 )
 def test_a_server_that_is_none_is_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"server=\('192\.0\.2\.1', 25\)"):
+    with pytest.raises(InvalidInput, match=r"server"):
         sk.probe(network=network(tmp_path), **wrong)
 
 

@@ -98,8 +98,8 @@ def test_every_check_ends_within_the_deadline() -> None:
         ({"domain": "ours..example"}, "is not a host name"),
         ({"domain": "ours.example\r\nx"}, "control character"),
         ({"ip": "198.51.100"}, "is no IP address"),
-        ({"message": "text"}, "is no message"),
-        ({"deadline": 0}, "is no positive number"),
+        ({"message": "text"}, "is str, not bytes"),
+        ({"deadline": 0}, "is no number above 0"),
         ({"mail_from": "me@ours .example"}, "is not a host name"),
     ],
 )

@@ -76,5 +76,5 @@ def test_the_same_frame_differs_in_nothing_and_withheld_rows_do_not_count() -> N
 
 def test_hostile_values_are_escaped_and_what_is_no_frame_is_refused() -> None:
     assert "\x1b" not in sk.compare(log().assign(helo="\x1b[31mx"), probe()).loc["helo", "a"]
-    with pytest.raises(InvalidInput, match="is no DataFrame"):
+    with pytest.raises(InvalidInput, match=", not DataFrame"):
         sk.compare("log", probe())  # type: ignore[arg-type]  # a caller's mistake

@@ -339,7 +339,7 @@ def test_simulated_incidents_are_named(kind: str, seed: int) -> None:
 
 @pytest.mark.parametrize("frame", [None, [], {"mx_ip": ["192.0.2.1"]}], ids=repr)
 def test_only_a_frame_is_diagnosed(frame: object) -> None:
-    with pytest.raises(InvalidInput, match="is no DataFrame"):
+    with pytest.raises(InvalidInput, match=", not DataFrame"):
         sk.diagnose(frame)  # type: ignore[arg-type]  # the caller's mistake is what is tested
 
 

@@ -411,7 +411,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         read(tmp_path / "a", "hello\nworld\n")
     with pytest.raises(InvalidInput, match=r"of exim; it reads like postfix"):
         read(tmp_path / "a", f"{head}{SENT}\n", mta="exim")
-    with pytest.raises(InvalidInput, match=r"mta 'qmail' is not known; use one of auto, postfix"):
+    with pytest.raises(InvalidInput, match=r"mta 'qmail' is not known; choose one of auto, postfix"):
         read(tmp_path / "a", "x\n", mta="qmail")
     with pytest.raises(InvalidInput, match="is binary, not a log"):
         read(tmp_path / "a", bytes(range(256)) * 100)

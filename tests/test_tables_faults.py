@@ -359,7 +359,7 @@ def test_a_number_is_no_zone(tz: Any) -> None:
     with pytest.raises(InvalidInput, match="is no time zone"):
         times(["2026-03-02 09:14"], tz)
     named: Any = "reply"
-    with pytest.raises(InvalidInput, match="is no mapping"):
+    with pytest.raises(InvalidInput, match="is str, not Mapping"):
         sk.read_table(pd.DataFrame({"a": ["550 no"]}), named)
 
 

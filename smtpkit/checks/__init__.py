@@ -12,13 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from smtpkit.address import helo_name, host_name, sending_ip
+from smtpkit.address import helo_name, host_name, refuse_controls, sending_ip
 from smtpkit.checks import dmarc, dnsbl, names, spf, transport
 from smtpkit.checks.dnsbl import joined
 from smtpkit.checks.found import Row, Sender, frame, page, rules
 from smtpkit.checks.recorder import Replay, Within
 from smtpkit.checks.score import score
-from smtpkit.errors import refuse
+from smtpkit.errors import of_kind, path_of, quantity, refuse
+from smtpkit.limits import LONGEST
 from smtpkit.lint import lint
 from smtpkit.network import chosen
 from smtpkit.progress import during
@@ -49,9 +50,10 @@ def preflight(
     >>> checked.query("check == 'spf'").status.item()
     'pass'
     """
-    if not 0 < deadline < float("inf"):
-        raise refuse("deadline", deadline, "is no positive number of seconds", "write one such as 30")
-    within = Within(chosen(network), deadline)
+    within = Within(chosen(network), quantity("deadline", deadline, 0.001, LONGEST))
+    record = None if record is None else path_of("record", record)
+    if record and (record.is_dir() or not record.parent.is_dir()):
+        raise refuse("record", str(record), "is no file in a folder that is there", "make the folder, name a file")
     try:
         who = _who(within, domain, ip, helo, selector, message, mail_from)
         asking: list[Any] = [partial(list, check(who)) for check in CHECKS]  # each check is a generator
@@ -65,21 +67,23 @@ def preflight(
         if not row["check"].startswith("align_"):  # dmarc speaks of it, by RFC 9989
             more = (row[name] for name in ("limit", "status", "value", "advice", "source"))
             found.append(Row(f"message: {row['check']}", *more))
-    return frame([*found, *rules(found)], domain=who.domain, ip=who.ip or "", at=datetime.now(UTC))
+    return frame(
+        [*found, *rules(found)], domain=who.domain, ip=who.ip or "", at=f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC}"
+    )
 
 
 def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any, mail_from: Any) -> Sender:
     """The caller's arguments, checked, with the network's own where they are missing."""
-    name, ip, octets = host_name("domain", domain), ip or net.sender_ip, getattr(message, "octets", message)
-    if octets is not None and not isinstance(octets, bytes):
-        raise refuse("message", type(message).__name__, "is no message", "give a Message or its octets")
+    name, octets = host_name("domain", domain), getattr(message, "octets", message)
+    of_kind("message", octets, bytes | None, "give a Message or its octets")
     octets = octets.replace(b"\n", b"\r\n") if octets and b"\r" not in octets else octets  # Unix; `send` does so
-    ip = str(sending_ip(ip)) if ip else None
+    ip = str(sending_ip(given)) if (given := net.sender_ip if ip is None else ip) is not None else None
     sender = getattr(message, "sender", None) if mail_from is None else mail_from
-    local, _, path = (sender or "").strip().strip("<>").rpartition("@")
-    greeting = helo_name(helo) if helo else net.helo
-    selector = re.sub(r"(?i)\._domainkey(\..*)?\Z", "", host_name("selector", selector)) if selector else None
-    who = Sender(name, net, ip, greeting, name, selector, octets)
+    written = "" if sender is None else refuse_controls("mail_from", sender)
+    local, _, path = written.strip().strip("<>").rpartition("@")
+    greeting = net.helo if helo is None else helo_name(helo)
+    found = None if selector is None else re.sub(r"(?i)\._domainkey(\..*)?\Z", "", host_name("selector", selector))
+    who = Sender(name, net, ip, greeting, name, found, octets)
     if path:
         return who._replace(mail_from=host_name("mail_from", path), local=local or "postmaster")
     named = "" if sender is None else who.greeting  # RFC 7208 2.4: of the null reverse-path the HELO name counts

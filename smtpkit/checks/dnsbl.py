@@ -19,7 +19,7 @@ from smtpkit.catalogue import render
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.checks.found import Row, Sender, say, silent
 from smtpkit.checks.recorder import dqs_key, masked
-from smtpkit.errors import refuse
+from smtpkit.errors import listed, refuse
 from smtpkit.network import Answer, chosen
 
 STATES = ("listed", "not listed", "refused", "dead", "unknown")
@@ -46,7 +46,7 @@ def lookup(
     ...     lookup(lab.network.sender_ip, lab.network).query("state == 'listed'").zone.tolist()
     ['zen.spamhaus.org']
     """
-    network, wanted = chosen(network), None if zones is None else set(zones)
+    network, wanted = chosen(network), None if zones is None else set(listed("zones", zones))
     subject = str(sending_ip(subject, "subject")) if numeric(subject) else host_name("subject", subject)
     if strange := (wanted or set()) - {row["zone"] for row in catalogue("dnsbl_zones.csv")}:
         raise refuse("zones", sorted(strange), "are not in data/dnsbl_zones.csv", "write such as zen.spamhaus.org")

@@ -172,7 +172,7 @@ class Lab:
 
     def network_from(self, sender_ip: str) -> LabNetwork:
         """The same world seen from another address of ours (a documentation address)."""
-        if not documentation(sender_ip):
+        if not documentation(str(sender_ip)):
             raise refuse("sender_ip", sender_ip, "is no documentation address", "write one like 198.51.100.8")
         return LabNetwork(self, sender_ip)
 

@@ -16,7 +16,7 @@ os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:500,muzzy_decay_ms:0"
 import polars as pl
 
 from smtpkit import attempts
-from smtpkit.errors import refuse
+from smtpkit.errors import one_of, path_of, quantity, refuse
 from smtpkit.logs import files, rows, sets
 from smtpkit.logs.parsing import READERS, Told, parse
 
@@ -57,12 +57,12 @@ def read_log(
     [['192.0.2.25', 'connect', 'refused']]
     """
     found = files.expand(paths)
-    if mta != "auto" and mta not in READERS:
-        raise refuse("mta", mta, "is not known", f"use one of auto, {', '.join(READERS)}")
-    if year is not None and not isinstance(year, int):
-        raise refuse("year", year, "is no year", "write it as a number, such as year=2026")
-    told = Told(mta, year, attempts.zone(tz or "UTC"), tz is not None)
-    folder = None if into is None else sets.fresh(Path(into))
+    one_of("mta", mta, ("auto", *READERS))
+    year = None if year is None else quantity("year", year, 1970, 9999, whole=True)
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise refuse("executor", executor, "has no .submit", "give one of concurrent.futures, or Dask's")
+    told = Told(mta, year, attempts.zone("UTC" if tz is None else tz), tz is not None)
+    folder = None if into is None else sets.fresh(path_of("into", into))
     parts = _in_turn(found, told, folder) if executor is None else _by_workers(found, told, folder, executor)
     told.check(found)
     if folder is not None:
