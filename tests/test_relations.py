@@ -249,8 +249,8 @@ def test_refusals_at_random_accuse_no_server(seed: int) -> None:
 
 @pytest.mark.slow
 def test_refusals_at_random_accuse_a_server_in_one_frame_of_a_hundred_at_most() -> None:
-    blamed = [any(c.dimension == "mx_ip" and c.confidence >= 0.8 for c in shuffled(n).causes) for n in range(500)]
-    assert sum(blamed) <= 5
+    blamed = [any(c.dimension == "mx_ip" and c.confidence >= 0.8 for c in shuffled(n).causes) for n in range(100)]
+    assert sum(blamed) <= 1
 
 
 def test_a_server_is_slow_beside_its_siblings_not_beside_another_receiver() -> None:
