@@ -240,8 +240,7 @@ def _original(message: EmailMessage) -> dict[str, Any]:
     inner = next((part for part in message.walk() if part.get_content_type() in _RETURNED), None)
     payload: Any = inner.get_payload() if inner else None
     head = payload[0] if isinstance(payload, list) else email.message_from_string(str(payload or ""))
-    to = getaddresses([_field(message, "To")])
-    sender = to[0][1] or None if to else None
+    sender = next((who for _, who in getaddresses([_field(message, "To")]) if who), None)
     return {"message_id": _field(head, "Message-ID").strip("<> ") or None, "sender": sender}
 
 

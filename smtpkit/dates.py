@@ -53,10 +53,8 @@ def times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
         texts = texts.where(~short, "20" + texts.str.replace(r"\.\s?", "-", n=2, regex=True))
         notes.append(_SHORT)
     aware = texts.str.contains(_SHAPES["aware"], na=False)
-    odd = texts.str.contains(f"{_SHAPES['named']}|{_SHAPES['hours']}", na=False) & ~aware | texts.str.fullmatch(
-        _SHAPES["clock"], na=False
-    )
-    texts = texts.mask(odd)
+    vague = f"{_SHAPES['named']}|{_SHAPES['hours']}|^(?:{_SHAPES['clock']})$"
+    texts = texts.mask(texts.str.contains(vague, na=False) & ~aware)
     texts, how = _years_first(texts, notes), {"errors": "coerce", "format": "mixed"}
     parsed = pd.to_datetime(texts.where(aware), utc=True, **how).dt.as_unit("us")
     made = parsed.fillna(_placed(pd.to_datetime(texts.where(~aware), **how), tz, notes).dt.as_unit("us"))

@@ -63,12 +63,13 @@ class Clock:
         except (ValueError, OverflowError):
             return None
 
-    def stamps(self, texts: pl.Series) -> pl.DataFrame:
-        """`at` (UTC) and `twice` (an hour that a clock change repeats) of stamps such as `Mar  2 09:14:05`."""
+    def stamped(self, lines: pl.DataFrame) -> pl.DataFrame:
+        """Lines with `at` (UTC) and `twice` (a clock change repeats it), by fronts such as `Mar  2 09:14:05`."""
+        texts = lines["line"].str.slice(0, 15)
         months = texts.str.slice(0, 3).replace_strict(_MONTHS, default=None, return_dtype=pl.Int32)
         months = months.forward_fill().fill_null(self.month or 1)
         if not len(months):
-            return pl.DataFrame(schema={"at": pl.Datetime("us", "UTC"), "twice": pl.Boolean})
+            return lines.with_columns(at=pl.lit(None, pl.Datetime("us", "UTC")), twice=pl.lit(False))
         step = months - months.shift(1, fill_value=self.month or months[0])
         turns = (step < -6).cast(pl.Int32).cum_sum() - (step > 6).cast(pl.Int32).cum_sum()
         if self.year is None:  # a whole year's file begins on a day that `latest` may reach again
@@ -82,8 +83,9 @@ class Clock:
             local.dt.replace_time_zone(self.tz, ambiguous=end, non_existent="null")
             for end in ("earliest", "latest")
         ]
-        at = ends[0].dt.convert_time_zone("UTC")
-        return pl.DataFrame({"at": at, "twice": (ends[0] != ends[1]).fill_null(False)})
+        return lines.with_columns(
+            at=ends[0].dt.convert_time_zone("UTC"), twice=(ends[0] != ends[1]).fill_null(False)
+        )
 
     def _first(self, text: str) -> int:
         """The latest year in which `text` is not over a day after `latest`."""
@@ -157,8 +159,7 @@ def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFra
     iso = iso.with_columns(_instants(iso["at"]), twice=pl.lit(False))
     old = lines if len(iso) < len(lines) else lines.clear()
     old = old.filter((LINE.str.slice(3, 1) == " ") & (LINE.str.slice(15, 1) == " "))
-    old = old.with_columns(cut(LINE.str.slice(16), " ", "host", "tag", "msg")).unnest("_")
-    old = pl.concat([old, clock.stamps(old["line"].str.slice(0, 15))], how="horizontal")
+    old = clock.stamped(old.with_columns(cut(LINE.str.slice(16), " ", "host", "tag", "msg")).unnest("_"))
     made = pl.concat([iso, old.select(iso.columns)]) if len(old) else iso
     odd = pl.col("host").str.ends_with(":") | MSG.str.contains(r"^(?:message repeated |\[ID \d|\s)")
     odd |= pl.col("tag").str.contains("\t", literal=True)
@@ -169,9 +170,9 @@ def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFra
 def _in_order(made: pl.DataFrame, clock: Clock) -> pl.DataFrame:
     """Stamps without a year once more, mended lines among the others: the year follows from the line before."""
     old = pl.col("tag").is_not_null() & (LINE.str.slice(3, 1) == " ")
-    stamped = made.filter(old).drop("at", "twice")
-    stamped = pl.concat([stamped, clock.stamps(stamped["line"].str.slice(0, 15))], how="horizontal")
-    return pl.concat([made.filter(~old), stamped], how="diagonal").sort("n", maintain_order=True)
+    return pl.concat([made.filter(~old), clock.stamped(made.filter(old))], how="diagonal").sort(
+        "n", maintain_order=True
+    )
 
 
 def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:

@@ -21,14 +21,7 @@ class Reader(Lines):
     """By session: address and port, line and time they were told, the error that a delivery line may repeat."""
 
     letters = 8
-    marks: ClassVar = (
-        b" smtp message",
-        b" mta delivery",
-        b" mta connecting",
-        b" mta event=",
-        b"smtp-out:",
-        b'"MESSAGE"',
-    )
+    marks: ClassVar = b' smtp message | mta delivery | mta connecting | mta event=|smtp-out: |"MESSAGE"'.split(b"|")
     words: ClassVar = (
         " mta delivery | mta connecting | mta error | mta tls | smtp envelope | smtp message | mta disconnected"
         "| mta connected| mta event=| smtp event=|smtp-out: |relay: "

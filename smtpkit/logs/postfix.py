@@ -238,12 +238,9 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
     rest = rest.with_columns(
         pl.when(elsewhere).then(pl.col(b)).otherwise(pl.col(a)).alias(a) for a, b in names.items()
     )
-    probed = pl.col("status") == "deliverable"
-    rest = rest.with_columns(
-        outcome=pl.when(probed).then(pl.lit("passed")).otherwise("outcome"),
-        stage=pl.when(probed).then(pl.lit("rcpt")).otherwise("stage"),
-        maybe_delivered=pl.col("maybe_delivered") & ~probed.fill_null(False),
-    )
+    probed = pl.when(pl.col("status") == "deliverable")
+    told_of = {"outcome": "passed", "stage": "rcpt", "maybe_delivered": False}
+    rest = rest.with_columns(probed.then(pl.lit(how)).otherwise(name).alias(name) for name, how in told_of.items())
     return pl.concat([sent, rest], how="diagonal_relaxed")
 
 

@@ -30,11 +30,6 @@ _HIDDEN = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}&&[^\t\n]]"
 _NULLABLE = (pd.Int16Dtype(), pd.Int32Dtype(), pd.Int64Dtype())
 
 
-def made(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """Rows (dicts with some of SCHEMA's keys, and n) as a frame with all of them."""
-    return pl.DataFrame(list(rows), schema=SCHEMA | {"n": pl.Int64})
-
-
 EMPTY = pl.DataFrame(schema=SCHEMA)
 KNOWN = EMPTY.select("vantage", "queue_id", "sender", "size_bytes", "message_id")
 """What is known of messages in the queue: columns of a frame that goes from file to file."""
