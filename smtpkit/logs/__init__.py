@@ -67,9 +67,13 @@ def read_log(
     told.check(found)
     if folder is not None:
         return sets.LogSet(folder, told.attrs())
-    all_ = rows.numbered(pl.concat([rows.KNOWN, *parts], how="diagonal"))
+    all_ = pl.concat([rows.KNOWN, *parts], how="diagonal")
     parts.clear()
-    made = rows.to_pandas(all_)
+    if len(found) > 1 and (again := rows.copied(all_)).any():
+        for file, count in all_.filter(again)["file"].value_counts().iter_rows():
+            told.problem("tries that an earlier file holds, too: each counts once", file, 0, "", count)
+        all_ = all_.filter(~again)
+    made = rows.to_pandas(rows.numbered(all_))
     made.attrs = {"smtpkit": {"source": "log"}, **told.attrs()}
     return made
 

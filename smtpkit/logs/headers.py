@@ -167,14 +167,6 @@ def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFra
     return made, lines.join(made, on="n", how="anti") if len(made) < len(lines) else lines.clear()
 
 
-def _in_order(made: pl.DataFrame, clock: Clock) -> pl.DataFrame:
-    """Stamps without a year once more, mended lines among the others: the year follows from the line before."""
-    old = pl.col("tag").is_not_null() & (LINE.str.slice(3, 1) == " ")
-    return pl.concat([made.filter(~old), clock.stamped(made.filter(old))], how="diagonal").sort(
-        "n", maintain_order=True
-    )
-
-
 def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     """Lines (n, line) as (n, at, host, tag, pid, msg, line), and those with a problem, by its name.
 
@@ -188,9 +180,10 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
     bare = odd.join(mended, on="n", how="anti").with_columns(msg=LINE)
     made = pl.concat([plain, rest, bare], how="diagonal").sort("n") if len(odd) else plain
     leap: Any = made["at"].drop_nulls().diff().abs().max() if len(rest) else None
-    if leap and leap > timedelta(40):  # a year may be wrong
+    if leap and leap > timedelta(40):  # a year may be wrong: it follows from the line before, a mended one, too
         clock.year, clock.month = began
-        made = _in_order(made, clock)
+        old = pl.col("tag").is_not_null() & (LINE.str.slice(3, 1) == " ")
+        made = pl.concat([made.filter(~old), clock.stamped(made.filter(old))], how="diagonal").sort("n")
     headed = MSG != LINE
     late = pl.lit(clock.latest + timedelta(days=1))
     problems = {

@@ -69,7 +69,6 @@ class Reader(Lines):
             self._early[session] |= begun
 
     def _delivery(self, head: Head, session: str, fields: dict[str, str]) -> None:
-        evpid = fields.get("evpid", "")
         peer, _ = self._peers.get(session, ({}, {}))
         facts: dict[str, Any] = {"recipient": fields.get("to"), "sender": fields.get("from"), "kind": "final"}
         facts |= {"session": session, **peer}
@@ -86,7 +85,7 @@ class Reader(Lines):
             told["stage"] = None
         if "mx_ip" not in facts:
             facts |= {"kind": "final" if told.get("stage") == "dns" else "suspended", "session": None}
-        self.add(head, evpid or None, **facts, **told)
+        self.add(head, fields.get("evpid") or None, **facts, **told)
 
 
 def _fields(text: str) -> dict[str, str]:

@@ -45,13 +45,12 @@ class Told:
     lines: Counter[str] = field(default_factory=Counter)
     names: dict[int, str] = field(default_factory=dict)
     zoneless: bool = False
-    tries: int = 0
     ended: tuple[str, int | None, int] = ("", None, 0)
     """With `year`: the set last read, and its last year and month."""
 
     def blank(self) -> "Told":
         """The same way to read, with nothing told yet."""
-        return replace(self, problems={}, skipped={}, lines=Counter(), names={}, zoneless=False, tries=0)
+        return replace(self, problems={}, skipped={}, lines=Counter(), names={}, zoneless=False)
 
     def problem(self, why: str, file: str, line: int, text: str, count: int = 1) -> None:
         blank = {"why": why, "file": files.name(file), "count": 0, "lines": [], "text": text[:300]}
@@ -73,12 +72,11 @@ class Told:
         self.leave((kind, *kept.values()) for kind, kept in other.skipped.items())
         self.lines.update(other.lines)
         self.zoneless |= other.zoneless
-        self.tries += other.tries
 
     def check(self, found: list[str]) -> None:
         """Raise InvalidInput if there were lines, and none of them is of the log that was asked for."""
         seen, wanted = self.lines["all"], [name for name in READERS if self.lines[name]]
-        if self.tries or not seen or (self.mta == "auto" and wanted) or self.mta in wanted:
+        if self.lines["tries"] or not seen or (self.mta == "auto" and wanted) or self.mta in wanted:
             return
         also = f"; it reads like {', '.join(wanted)}" if wanted else ""
         asked = "any known MTA" if self.mta == "auto" else self.mta
@@ -164,5 +162,5 @@ def _rows(made: pl.DataFrame, mta: str, told: Told) -> pl.DataFrame:
     told.leave(others.agg(pl.len(), at.min(), at.max().alias("last")).iter_rows())
     source = mta if mta in attempts.CATEGORIES["source"] else "other"
     made = made.filter(is_try).with_columns(source=pl.lit(source))
-    told.tries += len(made)
+    told.lines["tries"] += len(made)
     return rows.complete(made, told.names)

@@ -51,6 +51,16 @@ def fill(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(sender_domain=_domain(rows["sender"]))
 
 
+def copied(rows: pl.DataFrame) -> pl.Series:
+    """Which rows stand in an earlier file: mail.info and syslog may hold what mail.log does. No time, no copy."""
+    said = pl.struct("vantage", "queue_id", "recipient", "started_at", "mx_ip", "kind", "reply", "error").hash()
+    seen = whole(rows).select("started_at", "file", said=said)
+    seen = seen.with_columns(nth=pl.int_range(pl.len()).over("said", "file"))
+    return seen.select(
+        ~pl.struct("said", "nth").is_first_distinct() & pl.col("started_at").is_not_null()
+    ).to_series()
+
+
 def numbered(rows: pl.DataFrame) -> pl.DataFrame:
     """try_number of each recipient of each message that has a name, by order of time."""
     rows = whole(rows, ["recipient", "try_number"])
