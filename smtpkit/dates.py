@@ -14,7 +14,7 @@ from smtpkit.errors import refuse
 _WRITTEN = {row["written"]: row["read"] for row in rows("dates.csv")}
 """What pandas cannot read, in the words that it can."""
 _SHAPES = {row["name"]: row["pattern"] for row in rows("patterns.csv") if row["module"] == "dates"}
-_ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
+ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
 _SHORT = "dates such as 26.03.04 were read as year.month.day; write them as 2026-03-04 if they are not"
 _DATES = "dates such as {} were read as {}; write them as 2026-03-04 if they are not"
 
@@ -76,7 +76,7 @@ def _years_first(texts: pd.Series, notes: list[str]) -> pd.Series:
 def _placed(local: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
     """Times of a clock on the wall in `tz` as UTC; an hour that came twice, or never, is missing."""
     if not tz and local.notna().any():
-        notes.append(_ZONE)
+        notes.append(ZONE)
     try:
         return local.dt.tz_localize(str(tz or "UTC"), ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
     except (KeyError, ValueError) as why:

@@ -69,10 +69,10 @@ def read_log(
         return sets.LogSet(folder, told.attrs())
     all_ = pl.concat([rows.KNOWN, *parts], how="diagonal")
     parts.clear()
-    if len(found) > 1 and (again := rows.copied(all_)).any():
-        for file, count in all_.filter(again)["file"].value_counts().iter_rows():
+    if len(found) > 1 and len(again := rows.copied(all_)):
+        for file, count in all_["file"].gather(again).value_counts().iter_rows():
             told.problem("tries that an earlier file holds, too: each counts once", file, 0, "", count)
-        all_ = all_.filter(~again)
+        all_ = all_.filter(~pl.int_range(pl.len()).is_in(again.implode()))
     made = rows.to_pandas(rows.numbered(all_))
     made.attrs = {"smtpkit": {"source": "log"}, **told.attrs()}
     return made

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from smtpkit import attempts
+from smtpkit import attempts, dates
 from smtpkit.errors import InvalidInput
 from smtpkit.logs import exim, files, headers, opensmtpd, postfix, records, rows, sendmail
 
@@ -28,7 +28,6 @@ READERS: Readers = {
 }
 _SAMPLE = 1 << 19
 TRIES = ("final", "intermediate", "connect_fail")
-_ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
 _MOST = 20
 
 
@@ -86,7 +85,7 @@ class Told:
         )
 
     def attrs(self) -> dict[str, Any]:
-        notes = [_ZONE] if self.zoneless and not self.tz_given else []
+        notes = [dates.ZONE] if self.zoneless and not self.tz_given else []
         return {"problems": attempts.Remarks(self.problems.values()), "skipped": self.skipped, "notes": notes}
 
 

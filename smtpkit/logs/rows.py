@@ -52,13 +52,12 @@ def fill(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def copied(rows: pl.DataFrame) -> pl.Series:
-    """Which rows stand in an earlier file: mail.info and syslog may hold what mail.log does. No time, no copy."""
+    """Where rows stand that an earlier file has: mail.info may hold what mail.log does. No time, no copy."""
     said = pl.struct("vantage", "queue_id", "recipient", "started_at", "mx_ip", "kind", "reply", "error").hash()
-    seen = whole(rows).select("started_at", "file", said=said)
+    seen = whole(rows).select("started_at", "file", said=said).with_row_index("place")
+    seen = seen.filter(pl.col("said").is_duplicated() & pl.col("started_at").is_not_null())
     seen = seen.with_columns(nth=pl.int_range(pl.len()).over("said", "file"))
-    return seen.select(
-        ~pl.struct("said", "nth").is_first_distinct() & pl.col("started_at").is_not_null()
-    ).to_series()
+    return seen.filter(~pl.struct("said", "nth").is_first_distinct())["place"]
 
 
 def numbered(rows: pl.DataFrame) -> pl.DataFrame:
