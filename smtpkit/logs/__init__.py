@@ -35,6 +35,7 @@ def read_log(
     """Mail logs as an attempts frame: one row per real try, also those that a summary hides in "sent".
 
     `paths`: paths, globs, folders, "-" for stdin; .gz, .xz, .zst; rotated sets are read from the oldest.
+    Tries that two files hold, such as mail.log and syslog, count once (but not in `into`).
     `mta`: postfix, exim, sendmail, opensmtpd, kumomta, powermta; auto tells them apart block by block.
     `year` of a set's first line (with `executor` of each file's) and `tz` ("Asia/Seoul") for stamps without them
     (default: by the file's date; UTC, with a note). `started_at` is the line's time; `vantage` the host that
