@@ -131,8 +131,7 @@ def _field(head: Any, name: str) -> str:
 
 def _word(fields: Any, name: str) -> str:
     """A report's field without its type: `dns; mx.example` is `mx.example`."""
-    text = _field(fields, name)
-    return text.partition(";")[2].strip() if ";" in text else text
+    return _field(fields, name).split(";", 1)[-1].strip()
 
 
 def _when(text: str) -> datetime | None:
@@ -240,8 +239,7 @@ def _original(message: EmailMessage) -> dict[str, Any]:
     inner = next((part for part in message.walk() if part.get_content_type() in _RETURNED), None)
     payload: Any = inner.get_payload() if inner else None
     head = payload[0] if isinstance(payload, list) else email.message_from_string(str(payload or ""))
-    to = getaddresses([_field(message, "To")])
-    sender = to[0][1] or None if to else None
+    sender = next((who for _, who in getaddresses([_field(message, "To")]) if who), None)
     return {"message_id": _field(head, "Message-ID").strip("<> ") or None, "sender": sender}
 
 
@@ -261,6 +259,6 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
     ip = ip_or_none(named[1] if named else bare[2] if bare else "")
     called = _SAYS.host.search(before[max(0, named.start() - 256) : named.start()]) if named else None
     domain = row["recipient"].rpartition("@")[2].lower()
-    host = row.get("mx_host") or (called[1] if called else None)
+    host = row.get("mx_host") or (called and called[1])
     server = {"mx_ip": row.get("mx_ip") or (ip and str(ip)), "mx_host": host}
     return {"reply": None} | row | told | server | {"recipient_domain": domain, "domain": domain}

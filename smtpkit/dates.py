@@ -13,7 +13,7 @@ from smtpkit.catalogue import rows
 _WRITTEN = {row["written"]: row["read"] for row in rows("dates.csv")}
 """What pandas cannot read, in the words that it can."""
 _SHAPES = {row["name"]: row["pattern"] for row in rows("patterns.csv") if row["module"] == "dates"}
-_ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
+ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
 _SHORT = "dates such as 26.03.04 were read as year.month.day; write them as 2026-03-04 if they are not"
 _DATES = "dates such as {} were read as {}; write them as 2026-03-04 if they are not"
 
@@ -51,8 +51,8 @@ def times(column: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
         texts = texts.where(~short, "20" + texts.str.replace(r"\.\s?", "-", n=2, regex=True))
         notes.append(_SHORT)
     aware = texts.str.contains(_SHAPES["aware"], na=False)
-    odd = texts.str.contains(f"{_SHAPES['named']}|{_SHAPES['hours']}", na=False) & ~aware
-    texts = texts.mask(odd | texts.str.fullmatch(_SHAPES["clock"], na=False))
+    vague = f"{_SHAPES['named']}|{_SHAPES['hours']}|^(?:{_SHAPES['clock']})$"
+    texts = texts.mask(texts.str.contains(vague, na=False) & ~aware)
     texts, how = _years_first(texts, notes), {"errors": "coerce", "format": "mixed"}
     parsed = pd.to_datetime(texts.where(aware), utc=True, **how).dt.as_unit("us")
     made = parsed.fillna(_placed(pd.to_datetime(texts.where(~aware), **how), tz, notes).dt.as_unit("us"))
@@ -74,5 +74,5 @@ def _years_first(texts: pd.Series, notes: list[str]) -> pd.Series:
 def _placed(local: pd.Series, tz: str | None, notes: list[str]) -> pd.Series:
     """Times of a clock on the wall in `tz` as UTC; an hour that came twice, or never, is missing."""
     if not tz and local.notna().any():
-        notes.append(_ZONE)
+        notes.append(ZONE)
     return local.dt.tz_localize(tz or "UTC", ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")

@@ -178,6 +178,24 @@ def test_each_of_four_mtas_in_one_file_is_read_as_alone(name: str, all_: pd.Data
     assert [problem["count"] for problem in all_.attrs["problems"]] == [2], "one of Exim's, one of Sendmail's"
 
 
+@pytest.mark.parametrize("copy", ["mail.info", "syslog", "mail.log.1.gz"])
+def test_a_copy_of_a_log_adds_no_tries(copy: str, all_: pd.DataFrame, tmp_path: Path) -> None:
+    """As Debian keeps one, and as a rotation that was cut leaves one; a copy may begin or end elsewhere."""
+    put(tmp_path, **{"mail.log": ALL, copy: gzip.compress(ALL.encode()) if copy.endswith("gz") else ALL})
+    for pool in (None, ThreadPoolExecutor(1)):
+        read = sk.read_log(tmp_path, executor=pool, **SAME)
+        assert rows(read) == rows(all_)
+        assert [p["count"] for p in read.attrs["problems"] if "earlier file" in p["why"]] == [len(all_)]
+
+
+def test_what_was_said_twice_stays_so(tmp_path: Path) -> None:
+    """In one file; and where no time tells a copy from another try."""
+    line = "relay1 postfix/smtp[9]: connect to mx.d.example[192.0.2.1]:25: Connection refused\n"
+    put(tmp_path, a=f"2026-03-02T09:14:05+09:00 {line}" * 2, b=f"2026-03-02T09:14:06+09:00 {line}")
+    put(tmp_path, c=line.partition(": ")[2], d=line.partition(": ")[2])
+    assert sk.read_log(tmp_path).file.str[-1:].value_counts().to_dict() == {"a": 2, "b": 1, "c": 1, "d": 1}
+
+
 def test_each_line_is_a_row_or_counted(postfix: pd.DataFrame) -> None:
     said = sum(": to=<" in line for line in POSTFIX)
     left = sum(kept["lines"] for kind, kept in postfix.attrs["skipped"].items() if kind != "expired")

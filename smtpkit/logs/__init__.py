@@ -35,6 +35,7 @@ def read_log(
     """Mail logs as an attempts frame: one row per real try, also those that a summary hides in "sent".
 
     `paths`: paths, globs, folders, "-" for stdin; .gz, .xz, .zst; rotated sets are read from the oldest.
+    Tries that two files hold, such as mail.log and syslog, count once (but not in `into`).
     `mta`: postfix, exim, sendmail, opensmtpd, kumomta, powermta; auto tells them apart block by block.
     `year` of a set's first line (with `executor` of each file's) and `tz` ("Asia/Seoul") for stamps without them
     (default: by the file's date; UTC, with a note). `started_at` is the line's time; `vantage` the host that
@@ -67,9 +68,13 @@ def read_log(
     told.check(found)
     if folder is not None:
         return sets.LogSet(folder, told.attrs())
-    all_ = rows.numbered(pl.concat([rows.KNOWN, *parts], how="diagonal"))
+    all_ = pl.concat([rows.KNOWN, *parts], how="diagonal")
     parts.clear()
-    made = rows.to_pandas(all_)
+    if len(found) > 1 and len(again := rows.copied(all_)):
+        for file, count in all_["file"].gather(again).value_counts().iter_rows():
+            told.problem("tries that an earlier file holds, too: each counts once", file, 0, "", count)
+        all_ = all_.filter(~pl.int_range(pl.len()).is_in(again.implode()))
+    made = rows.to_pandas(rows.numbered(all_))
     made.attrs = {"smtpkit": {"source": "log"}, **told.attrs()}
     return made
 

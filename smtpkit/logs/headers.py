@@ -63,12 +63,13 @@ class Clock:
         except (ValueError, OverflowError):
             return None
 
-    def stamps(self, texts: pl.Series) -> pl.DataFrame:
-        """`at` (UTC) and `twice` (an hour that a clock change repeats) of stamps such as `Mar  2 09:14:05`."""
+    def stamped(self, lines: pl.DataFrame) -> pl.DataFrame:
+        """Lines with `at` (UTC) and `twice` (a clock change repeats it), by fronts such as `Mar  2 09:14:05`."""
+        texts = lines["line"].str.slice(0, 15)
         months = texts.str.slice(0, 3).replace_strict(_MONTHS, default=None, return_dtype=pl.Int32)
         months = months.forward_fill().fill_null(self.month or 1)
         if not len(months):
-            return pl.DataFrame(schema={"at": pl.Datetime("us", "UTC"), "twice": pl.Boolean})
+            return lines.with_columns(at=pl.lit(None, pl.Datetime("us", "UTC")), twice=pl.lit(False))
         step = months - months.shift(1, fill_value=self.month or months[0])
         turns = (step < -6).cast(pl.Int32).cum_sum() - (step > 6).cast(pl.Int32).cum_sum()
         if self.year is None:  # a whole year's file begins on a day that `latest` may reach again
@@ -79,7 +80,7 @@ class Clock:
         zoned = dated.to_datetime(form, strict=False, time_unit="us").dt.replace_time_zone
         ends = [zoned(self.tz, ambiguous=end, non_existent="null") for end in ("earliest", "latest")]
         at = ends[0].dt.convert_time_zone("UTC")
-        return pl.DataFrame({"at": at, "twice": (ends[0] != ends[1]).fill_null(False)})
+        return lines.with_columns(at=at, twice=(ends[0] != ends[1]).fill_null(False))
 
     def _first(self, text: str) -> int:
         """The latest year in which `text` is not over a day after `latest`."""
@@ -153,21 +154,12 @@ def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFra
     iso = iso.with_columns(_instants(iso["at"]), twice=pl.lit(False))
     old = lines if len(iso) < len(lines) else lines.clear()
     old = old.filter((LINE.str.slice(3, 1) == " ") & (LINE.str.slice(15, 1) == " "))
-    old = old.with_columns(cut(LINE.str.slice(16), " ", "host", "tag", "msg")).unnest("_")
-    old = pl.concat([old, clock.stamps(old["line"].str.slice(0, 15))], how="horizontal")
+    old = clock.stamped(old.with_columns(cut(LINE.str.slice(16), " ", "host", "tag", "msg")).unnest("_"))
     made = pl.concat([iso, old.select(iso.columns)]) if len(old) else iso
     odd = pl.col("host").str.ends_with(":") | MSG.str.contains(r"^(?:message repeated |\[ID \d|\s)")
     odd |= pl.col("tag").str.contains("\t", literal=True)
     made = made.filter(fits & pl.col("tag").str.ends_with(":") & MSG.is_not_null() & ~odd)
     return made, lines.join(made, on="n", how="anti") if len(made) < len(lines) else lines.clear()
-
-
-def _in_order(made: pl.DataFrame, clock: Clock) -> pl.DataFrame:
-    """Stamps without a year once more, mended lines among the others: the year follows from the line before."""
-    old = pl.col("tag").is_not_null() & (LINE.str.slice(3, 1) == " ")
-    stamped = made.filter(old).drop("at", "twice")
-    stamped = pl.concat([stamped, clock.stamps(stamped["line"].str.slice(0, 15))], how="horizontal")
-    return pl.concat([made.filter(~old), stamped], how="diagonal").sort("n", maintain_order=True)
 
 
 def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
@@ -183,9 +175,10 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
     bare = odd.join(mended, on="n", how="anti").with_columns(msg=LINE)
     made = pl.concat([plain, rest, bare], how="diagonal").sort("n") if len(odd) else plain
     leap: Any = made["at"].drop_nulls().diff().abs().max() if len(rest) else None
-    if leap and leap > timedelta(40):  # a year may be wrong
+    if leap and leap > timedelta(40):  # a year may be wrong: it follows from the line before, a mended one, too
         clock.year, clock.month = began
-        made = _in_order(made, clock)
+        old = pl.col("tag").is_not_null() & (LINE.str.slice(3, 1) == " ")
+        made = pl.concat([made.filter(~old), clock.stamped(made.filter(old))], how="diagonal").sort("n")
     headed = MSG != LINE
     late = pl.lit(clock.latest + timedelta(days=1))
     problems = {

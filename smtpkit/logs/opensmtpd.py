@@ -21,14 +21,7 @@ class Reader(Lines):
     """By session: address and port, line and time they were told, the error that a delivery line may repeat."""
 
     letters = 8
-    marks: ClassVar = (
-        b" smtp message",
-        b" mta delivery",
-        b" mta connecting",
-        b" mta event=",
-        b"smtp-out:",
-        b'"MESSAGE"',
-    )
+    marks: ClassVar = b' smtp message | mta delivery | mta connecting | mta event=|smtp-out: |"MESSAGE"'.split(b"|")
     words: ClassVar = (
         " mta delivery | mta connecting | mta error | mta tls | smtp envelope | smtp message | mta disconnected"
         "| mta connected| mta event=| smtp event=|smtp-out: |relay: "
@@ -76,7 +69,6 @@ class Reader(Lines):
             self._early[session] |= begun
 
     def _delivery(self, head: Head, session: str, fields: dict[str, str]) -> None:
-        evpid = fields.get("evpid", "")
         peer, _ = self._peers.get(session, ({}, {}))
         facts: dict[str, Any] = {"recipient": fields.get("to"), "sender": fields.get("from"), "kind": "final"}
         facts |= {"session": session, **peer}
@@ -93,7 +85,7 @@ class Reader(Lines):
             told["stage"] = None
         if "mx_ip" not in facts:
             facts |= {"kind": "final" if told.get("stage") == "dns" else "suspended", "session": None}
-        self.add(head, evpid or None, **facts, **told)
+        self.add(head, fields.get("evpid") or None, **facts, **told)
 
 
 def _fields(text: str) -> dict[str, str]:

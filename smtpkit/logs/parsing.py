@@ -4,6 +4,7 @@ Belongs here: which MTA, problems, what was skipped and assumed. Not here: files
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -11,11 +12,13 @@ from typing import Any
 
 import polars as pl
 
-from smtpkit import attempts
+from smtpkit import attempts, dates
 from smtpkit.errors import InvalidInput
 from smtpkit.logs import exim, files, headers, opensmtpd, postfix, records, rows, sendmail
 
-READERS: dict[str, Any] = {
+Readers = dict[str, Any]
+"""A parser by the name of its MTA."""
+READERS: Readers = {
     "postfix": postfix.Reader,
     "exim": exim.Reader,
     "sendmail": sendmail.Reader,
@@ -25,7 +28,6 @@ READERS: dict[str, Any] = {
 }
 _SAMPLE = 1 << 19
 TRIES = ("final", "intermediate", "connect_fail")
-_ZONE = "times without a zone were read as UTC; give tz='Asia/Seoul' if they are not"
 _MOST = 20
 
 
@@ -39,16 +41,15 @@ class Told:
     tz_given: bool
     problems: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     skipped: dict[str, dict[str, Any]] = field(default_factory=dict)
-    lines: dict[str, int] = field(default_factory=dict)
+    lines: Counter[str] = field(default_factory=Counter)
     names: dict[int, str] = field(default_factory=dict)
     zoneless: bool = False
-    tries: int = 0
     ended: tuple[str, int | None, int] = ("", None, 0)
     """With `year`: the set last read, and its last year and month."""
 
     def blank(self) -> "Told":
         """The same way to read, with nothing told yet."""
-        return replace(self, problems={}, skipped={}, lines={}, names={}, zoneless=False, tries=0)
+        return replace(self, problems={}, skipped={}, lines=Counter(), names={}, zoneless=False)
 
     def problem(self, why: str, file: str, line: int, text: str, count: int = 1) -> None:
         blank = {"why": why, "file": files.name(file), "count": 0, "lines": [], "text": text[:300]}
@@ -68,15 +69,13 @@ class Told:
         """Take over what a worker told."""
         self.problems |= other.problems
         self.leave((kind, *kept.values()) for kind, kept in other.skipped.items())
-        for name, count in other.lines.items():
-            self.lines[name] = self.lines.get(name, 0) + count
+        self.lines.update(other.lines)
         self.zoneless |= other.zoneless
-        self.tries += other.tries
 
     def check(self, found: list[str]) -> None:
         """Raise InvalidInput if there were lines, and none of them is of the log that was asked for."""
-        seen, wanted = self.lines.get("all", 0), [name for name in READERS if self.lines.get(name)]
-        if self.tries or not seen or (self.mta == "auto" and wanted) or self.mta in wanted:
+        seen, wanted = self.lines["all"], [name for name in READERS if self.lines[name]]
+        if self.lines["tries"] or not seen or (self.mta == "auto" and wanted) or self.mta in wanted:
             return
         also = f"; it reads like {', '.join(wanted)}" if wanted else ""
         asked = "any known MTA" if self.mta == "auto" else self.mta
@@ -86,18 +85,12 @@ class Told:
         )
 
     def attrs(self) -> dict[str, Any]:
-        notes = [_ZONE] if self.zoneless and not self.tz_given else []
+        notes = [dates.ZONE] if self.zoneless and not self.tz_given else []
         return {"problems": attempts.Remarks(self.problems.values()), "skipped": self.skipped, "notes": notes}
 
 
 def parse(
-    path: str,
-    number: int,
-    told: Told,
-    readers: dict[str, Any],
-    last: bool,
-    most: int | None = None,
-    hold: bool = False,
+    path: str, number: int, told: Told, readers: Readers, last: bool, most: int | None = None, hold: bool = False
 ) -> Iterator[pl.DataFrame]:
     """The rows of one file (of its first `most` blocks); `readers` keep what is open till the `last` file's end."""
     base = files.age(path)[0]
@@ -108,8 +101,7 @@ def parse(
     blocks = islice(files.blocks(path, broken), most)
     for mta, heads, odd in files.ahead(_heads(blocks, (number << rows.SHIFT) + 1, clock, told, readers)):
         made, unread = readers[mta].feed(heads, hold=hold)
-        for why, bad in (*odd.items(), *unread.items()):
-            _note(told, why, bad)
+        _note(told, odd | unread)
         if len(made):
             yield _rows(made, mta, told)
     told.zoneless |= clock.zoneless
@@ -120,19 +112,18 @@ def parse(
     if last:
         for mta, reader in readers.items():
             made, unread = reader.end()
-            for why, bad in unread.items():
-                _note(told, why, bad)
+            _note(told, unread)
             yield _rows(made, mta, told)
 
 
 def _heads(
-    blocks: Iterator[bytes], first: int, clock: headers.Clock, told: Told, readers: dict[str, Any]
+    blocks: Iterator[bytes], first: int, clock: headers.Clock, told: Told, readers: Readers
 ) -> Iterator[tuple[str, Any, dict[str, pl.DataFrame]]]:
     """MTA, its lines' heads, and those with a problem, block by block."""
     for block in blocks:
         lines = files.lines(block, first)
         first += len(lines)
-        told.lines["all"] = told.lines.get("all", 0) + len(lines)
+        told.lines["all"] += len(lines)
         again: set[str] = set()
         for mta in _mtas(block, told, readers):
             words = "|".join(map(re.escape, ("message repeated ", *READERS[mta].words)))
@@ -142,25 +133,25 @@ def _heads(
             again |= {headers.UNREAD} & set(odd)  # each reader sees every record
 
 
-def _note(told: Told, why: str, bad: pl.DataFrame) -> None:
-    for part in bad.with_columns(file=pl.col("n") // (1 << rows.SHIFT)).partition_by("file") if len(bad) else []:
-        path = told.names[part["file"][0]]
-        for n, line in part.head(_MOST).select("n", "line").iter_rows():
-            told.problem(why, path, n % (1 << rows.SHIFT), line)
-        if len(part) > _MOST:
-            told.problem(why, path, 0, "", len(part) - _MOST)
+def _note(told: Told, odd: dict[str, pl.DataFrame]) -> None:
+    for why, bad in odd.items():
+        placed = bad.with_columns(file=pl.col("n") // (1 << rows.SHIFT))
+        for part in placed.partition_by("file") if len(bad) else []:
+            path = told.names[part["file"][0]]
+            for n, line in part.head(_MOST).select("n", "line").iter_rows():
+                told.problem(why, path, n % (1 << rows.SHIFT), line)
+            if len(part) > _MOST:
+                told.problem(why, path, 0, "", len(part) - _MOST)
 
 
-def _mtas(block: bytes, told: Told, readers: dict[str, Any]) -> list[str]:
+def _mtas(block: bytes, told: Told, readers: Readers) -> list[str]:
     """The MTAs whose lines stand at this block's ends, or anywhere in it while none is known; kept from then on."""
     seen = block[:_SAMPLE] + block[-_SAMPLE:] if readers else block
     for name, reader in READERS.items():
-        if any(mark in seen for mark in reader.marks):
-            told.lines[name] = told.lines.get(name, 0) + 1
-            if name not in readers and told.mta == "auto":
-                readers[name] = reader()
-    if told.mta != "auto" and told.mta not in readers:
-        readers[told.mta] = READERS[told.mta]()
+        marked = any(mark in seen for mark in reader.marks)
+        told.lines[name] += marked
+        if name not in readers and (marked if told.mta == "auto" else name == told.mta):
+            readers[name] = reader()
     return list(readers)
 
 
@@ -170,5 +161,5 @@ def _rows(made: pl.DataFrame, mta: str, told: Told) -> pl.DataFrame:
     told.leave(others.agg(pl.len(), at.min(), at.max().alias("last")).iter_rows())
     source = mta if mta in attempts.CATEGORIES["source"] else "other"
     made = made.filter(is_try).with_columns(source=pl.lit(source))
-    told.tries += len(made)
+    told.lines["tries"] += len(made)
     return rows.complete(made, told.names)

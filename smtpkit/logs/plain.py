@@ -63,7 +63,7 @@ class Lines:
         """The rows so far; one that is `open` may still be told again, and one that is `gone` was."""
         taken = [row for row in self.rows if not row.get("gone") and (last or not row.get("open"))]
         self.rows = [row for row in self.rows if row.get("open") and not last]
-        return rows.made(taken)
+        return pl.DataFrame(taken, schema=rows.SCHEMA | {"n": pl.Int64})
 
     def end(self) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
         """The rows that waited for more lines, and lines with a problem."""

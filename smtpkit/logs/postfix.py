@@ -238,12 +238,9 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
     rest = rest.with_columns(
         pl.when(elsewhere).then(pl.col(b)).otherwise(pl.col(a)).alias(a) for a, b in names.items()
     )
-    probed = pl.col("status") == "deliverable"
-    rest = rest.with_columns(
-        outcome=pl.when(probed).then(pl.lit("passed")).otherwise("outcome"),
-        stage=pl.when(probed).then(pl.lit("rcpt")).otherwise("stage"),
-        maybe_delivered=pl.col("maybe_delivered") & ~probed.fill_null(False),
-    )
+    probed = pl.when(pl.col("status") == "deliverable")
+    told_of = {"outcome": "passed", "stage": "rcpt", "maybe_delivered": False}
+    rest = rest.with_columns(probed.then(pl.lit(how)).otherwise(name).alias(name) for name, how in told_of.items())
     return pl.concat([sent, rest], how="diagonal_relaxed")
 
 
@@ -289,8 +286,7 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
     early = early.with_columns(who=pl.when(~alone).then("pid").when(connect).then("text").otherwise("key"))
     ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error", "end")
     ends = ends.filter("end").with_columns(who=pl.when(alone).then("text").otherwise("pid"))
-    lone = ends.filter(alone)
-    ends = (pl.concat([ends, lone.with_columns(who="key")]) if len(lone) else ends).sort("n")
+    ends = pl.concat([ends, ends.filter(alone).with_columns(who="key")]).sort("n")
     how: Any = {"on": "n", "by": ["host", "who"], "strategy": "forward", "check_sortedness": False}
     both = early.sort("n").join_asof(ends, suffix="_to", coalesce=False, **how)
     found = pl.col("n_to").is_not_null()
@@ -306,8 +302,7 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
     newest = pl.lit(pl.concat([early["at"], finals["at"]]).max(), early.schema["at"])
     over = found | last | ((newest - pl.col("at")).cast(pl.Int64).fill_null(0) > 24 * _HOUR)  # zones may differ
     waits = both.filter(~over).select(early.columns)
-    both = both.filter(over & ~twice)
-    made = both.with_columns(domain=domain, key=key, asof=pl.when(mine).then("n_to"))
+    made = both.filter(over & ~twice).with_columns(domain=domain, key=key, asof=pl.when(mine).then("n_to"))
     return made.select(*early.columns, "domain", "asof"), waits
 
 

@@ -30,11 +30,6 @@ _HIDDEN = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}&&[^\t\n]]"
 _NULLABLE = (pd.Int16Dtype(), pd.Int32Dtype(), pd.Int64Dtype())
 
 
-def made(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """Rows (dicts with some of SCHEMA's keys, and n) as a frame with all of them."""
-    return pl.DataFrame(list(rows), schema=SCHEMA | {"n": pl.Int64})
-
-
 EMPTY = pl.DataFrame(schema=SCHEMA)
 KNOWN = EMPTY.select("vantage", "queue_id", "sender", "size_bytes", "message_id")
 """What is known of messages in the queue: columns of a frame that goes from file to file."""
@@ -54,6 +49,15 @@ def fill(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     names = ("sender", "size_bytes", "message_id")
     rows = rows.with_columns(pl.coalesce(rows[name], more[name]).alias(name) for name in names)
     return rows.with_columns(sender_domain=_domain(rows["sender"]))
+
+
+def copied(rows: pl.DataFrame) -> pl.Series:
+    """Where rows stand that an earlier file has: mail.info may hold what mail.log does. No time, no copy."""
+    said = pl.struct("vantage", "queue_id", "recipient", "started_at", "mx_ip", "kind", "reply", "error").hash()
+    seen = whole(rows).select("started_at", "file", said=said).with_row_index("place")
+    seen = seen.filter(pl.col("said").is_duplicated() & pl.col("started_at").is_not_null())
+    seen = seen.with_columns(nth=pl.int_range(pl.len()).over("said", "file"))
+    return seen.filter(~pl.struct("said", "nth").is_first_distinct())["place"]
 
 
 def numbered(rows: pl.DataFrame) -> pl.DataFrame:
