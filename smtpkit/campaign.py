@@ -159,6 +159,7 @@ class Worker:
         self._not_before: dict[str, float] = {}
         self._number, self._sessions, self._messages = count(), 0, 0
         self._live: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
         self._refusals: dict[str, int] = {}
         self._visits: dict[str, int] = {}
         self._written: dict[str, int] = {}
@@ -238,7 +239,7 @@ class Worker:
             self._ready.setdefault(job.ip or "", deque()).append(job)
         made = []
         while ready := [ip for ip in self._ready if self._may_begin(ip)]:
-            for ip in ready:  # one each in turn: rounds stay interleaved where nothing waits
+            for ip in sorted(ready, key=lambda ip: self._asked.get(ip, 0)):  # rounds stay interleaved
                 session = self._start(self._ready[ip].popleft()) if self._may_begin(ip) else None
                 made += [session] if session else []
                 if not self._ready[ip]:
@@ -268,7 +269,8 @@ class Worker:
         step = gate(job.step, self.rules.guard, job.live, job.named)
         session = Session(job, ids[0], ids, step, self.rules.timeouts)
         self._visits[session.name] = self._visits.pop("", 0)
-        self._live[job.ip or ""] = self._live.get(job.ip or "", 0) + 1
+        for counted in (self._live, self._asked):
+            counted[job.ip or ""] = counted.get(job.ip or "", 0) + 1
         self.intend(job, ids)
         return session
 

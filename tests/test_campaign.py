@@ -342,6 +342,16 @@ def test_our_own_address_comes_from_the_routing_table() -> None:
     assert own_ip(sk.internet(socks="127.0.0.1:1080"), "127.0.0.1") is None
 
 
+@pytest.mark.slow
+def test_rounds_are_interleaved_where_the_pace_waits() -> None:
+    mx = [{"name": f"mx{n}.daum.example", "ips": f"192.0.2.{10 + n}", "tls": "none"} for n in range(8)]
+    pace = sk.Pace(at_once=1, receiver_gap=0.5, ip_gap=2)
+    with sk.Lab({"domain": "daum.example", "mx": mx}) as lab:
+        frame = sk.probe(lab.domain, network=lab.network, rounds=2, until="banner", pace=pace)
+    first = frame.sort_values("started_at").mx_ip.head(8)
+    assert first.nunique() > 5, "the first servers had all their rounds before the last were asked"
+
+
 def test_rounds_are_interleaved_where_nothing_waits() -> None:
     with sk.Lab("healthy") as lab:
         frame = sk.probe(lab.domain, network=lab.network, rounds=3)
