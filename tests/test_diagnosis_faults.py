@@ -185,3 +185,15 @@ def test_a_receiver_s_own_trouble_makes_another_s_cause_no_less_sure() -> None:
     both = sk.diagnose(frames.join(own, other))
     assert [c.kind for c in both.causes] == ["mx_block", "mx_dead"]
     assert both.causes[0].confidence == sk.diagnose(own).causes[0].confidence == 0.99
+
+
+@pytest.mark.parametrize("good", [(), (0,), (0, 1), (11,), (6,)], ids=str)
+def test_a_receiver_that_answered_once_is_out_all_the_same(good: tuple[int, ...]) -> None:
+    """It was told as "they follow no server", beside another receiver that answered in between all the time."""
+    dead = frames.rounds(1, 12, lambda i, r, _: "good" if r in good else "mute", gap=600)
+    theirs = {"domain": "other.example", "recipient_domain": "other.example", "recipient": "r@other.example"}
+    other = frames.rounds(1, 14, frames.only(), begun="2026-11-24 00:25", gap=600, mx_ip="203.0.113.1", **theirs)
+    (cause,) = sk.diagnose(frames.join(dead, other)).causes
+    assert (cause.kind, cause.dimension) == ("outage", "time")
+    assert len(cause.evidence) == 12 - len(good)
+    assert cause.confidence >= 0.8
