@@ -311,7 +311,7 @@ def allowed(scale: Scale, f: Found) -> bool:
     if everything and f.kind in scale.p["in_words"]:
         return spoken == {scale.p["in_words"][f.kind]}
     if everything and f.kind == "outage":
-        return scale.k == scale.n
+        return bool((scale.voice[f.mask] >= 0).mean() >= 0.9)  # one that got through is not the end of it
     if f.kind == "auth_failure":
         return f.onset is not None and f.recovery is None
     if f.kind == "dnsbl":

@@ -184,3 +184,26 @@ def test_of_two_explanations_as_good_the_one_stands_that_accuses_fewer(n: int) -
     bad = {(0, r) for r in range(12)} | {(1, r) for r in (0, 4, 8)}
     found = sk.diagnose(frames.rounds(n, 12, lambda i, r, _: "bad" if (i, r) in bad else "good"))
     assert [(c.kind, c.values) for c in found.causes] == [("mx_block", ("192.0.2.11",))]
+
+
+def test_a_receiver_s_own_trouble_makes_another_s_cause_no_less_sure() -> None:
+    """Causes compete for the rows that the likeliest explains, not for those of other receivers."""
+    own = frames.rounds(4, 6, frames.only(1))
+    theirs = {"domain": "other.example", "recipient_domain": "other.example", "recipient": "r@other.example"}
+    other = frames.rounds(4, 6, frames.only(2, kind="mute"), begun="2026-11-24 00:30:02", **theirs)
+    other["mx_ip"] = other.mx_ip.str.replace("192.0.2", "203.0.113")
+    both = sk.diagnose(frames.join(own, other))
+    assert [c.kind for c in both.causes] == ["mx_block", "mx_dead"]
+    assert both.causes[0].confidence == sk.diagnose(own).causes[0].confidence == 0.99
+
+
+@pytest.mark.parametrize("good", [(), (0,), (0, 1), (11,), (6,)], ids=str)
+def test_a_receiver_that_answered_once_is_out_all_the_same(good: tuple[int, ...]) -> None:
+    """It was told as "they follow no server", beside another receiver that answered in between all the time."""
+    dead = frames.rounds(1, 12, lambda i, r, _: "good" if r in good else "mute", gap=600)
+    theirs = {"domain": "other.example", "recipient_domain": "other.example", "recipient": "r@other.example"}
+    other = frames.rounds(1, 14, frames.only(), begun="2026-11-24 00:25", gap=600, mx_ip="203.0.113.1", **theirs)
+    (cause,) = sk.diagnose(frames.join(dead, other)).causes
+    assert (cause.kind, cause.dimension) == ("outage", "time")
+    assert len(cause.evidence) == 12 - len(good)
+    assert cause.confidence >= 0.8
