@@ -466,6 +466,8 @@ OURS = {
     ),
     "our host": (f"{HEAD}\nr@d.example\n Your host mail.ours.example [198.51.100.7] was told:\n 550 no\n", None),
     "our message": (f"{HEAD}\nr@d.example\n We gave your message to mx [192.0.2.1]:\n 550 no\n", "192.0.2.1"),
+    "while sending": (f"{HEAD}\nr@d.example\n Error sending to host mx [192.0.2.1]:\n 550 no\n", "192.0.2.1"),
+    "our mail server": (f"{HEAD}\nr@d.example\n Your mail server [198.51.100.7] was told:\n 550 no\n", None),
     "our host, then theirs": (
         f"{HEAD}\nr@d.example\n Your host [198.51.100.7] asked mx [192.0.2.1]:\n 550 no\n",
         "192.0.2.1",
