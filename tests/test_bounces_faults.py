@@ -423,7 +423,8 @@ def test_whom_a_letter_reached_did_not_fail(read: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["Delivery attempts to r@d.example:", "I tried to deliver it to <r@d.example>:", "Delivery to r@d.example:"]
+    "said",
+    ["Delivery attempts to r@d.example:", "I tried to deliver it to <r@d.example>:", "Delivery to r@d.example:"],
 )
 def test_a_delivery_to_somebody_need_not_say_that_it_failed(said: str, read: Any) -> None:
     assert read(f"{HEAD}\n{said}\n550 5.1.1 no\n", "recipient", "code") == [["r@d.example", 550]]
