@@ -434,6 +434,14 @@ def test_whom_a_letter_reached_did_not_fail(read: Any) -> None:
     assert read(f"{HEAD}\n{text}", "recipient") == [["c@d.example"]]
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["Delivery attempts to r@d.example:", "I tried to deliver it to <r@d.example>:", "Delivery to r@d.example:"],
+)
+def test_a_delivery_to_somebody_need_not_say_that_it_failed(said: str, read: Any) -> None:
+    assert read(f"{HEAD}\n{said}\n550 5.1.1 no\n", "recipient", "code") == [["r@d.example", 550]]
+
+
 TWICE = "Final-Recipient: rfc822; r@d.example\nAction: delayed\nStatus: 4.4.1\n\n"
 TWICE += "Final-Recipient: rfc822; r@d.example\nAction: failed\nStatus: 5.1.1\n"
 SAID = (
@@ -478,6 +486,8 @@ OURS = {
     ),
     "our host": (f"{HEAD}\nr@d.example\n Your host mail.ours.example [198.51.100.7] was told:\n 550 no\n", None),
     "our message": (f"{HEAD}\nr@d.example\n We gave your message to mx [192.0.2.1]:\n 550 no\n", "192.0.2.1"),
+    "while sending": (f"{HEAD}\nr@d.example\n Error sending to host mx [192.0.2.1]:\n 550 no\n", "192.0.2.1"),
+    "our mail server": (f"{HEAD}\nr@d.example\n Your mail server [198.51.100.7] was told:\n 550 no\n", None),
     "our host, then theirs": (
         f"{HEAD}\nr@d.example\n Your host [198.51.100.7] asked mx [192.0.2.1]:\n 550 no\n",
         "192.0.2.1",
