@@ -6,9 +6,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-MOST = 1000
-"""Characters of a value that an error shows."""
-
 
 class SmtpkitError(Exception):
     """Base of all errors of ours; `str()` says what was wrong, with the value, and what to do next."""
@@ -46,17 +43,14 @@ def refuse(what: str, value: Any, why: str, instead: str) -> InvalidInput:
     >>> str(refuse("recipient", "a b", "has a blank", "quote it or leave it out"))
     "recipient 'a b' has a blank; quote it or leave it out"
     """
-    shown = repr(value)  # it may be a whole file or frame, given for something else
-    shown = shown if len(shown) <= MOST else f"{shown[:MOST]}... ({len(shown)} characters)"
+    shown = repr(value)
+    if len(shown) > 1000:  # a whole file or frame, given for something else
+        shown = f"{shown[:1000]}... ({len(shown)} characters)"
     return InvalidInput(f"{what} {shown} {why}; {instead}")
 
 
 def of_kind(what: str, value: Any, kind: Any, instead: str) -> Any:
-    """`value`, if it is of that kind; InvalidInput if not.
-
-    >>> of_kind("text", "550 no", str, "give its text")
-    '550 no'
-    """
+    """`value`, if it is of that kind; InvalidInput if not."""
     if not isinstance(value, kind):
         wanted = "text" if kind is str else getattr(kind, "__name__", kind)
         raise refuse(what, value, f"is {type(value).__name__}, not {wanted}", instead)
