@@ -296,6 +296,18 @@ DIALOGUES = {
         "rejected rcpt 550 -\ndeferred rcpt 421 -",
         {"pipeline": True, "envelope": TWO},
     ),
+    "pipelining, 421 at the second RCPT ends it for the first": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n250 ok\n250 ok\n421 bye\n421 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nRCPT TO:<b@daum.example>\nDATA\n",
+        "deferred rcpt 421 -\ndeferred rcpt 421 -",
+        {"pipeline": True, "envelope": TWO},
+    ),
+    "pipelining that is not offered": Dialogue(
+        OPEN + "250 ok\n550 who\n221 bye",
+        "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nQUIT",
+        "rejected rcpt 550 -",
+        {"pipeline": True},
+    ),
     "pipelining, MAIL answered 421": Dialogue(
         "220 mx\n250-mx\n250 PIPELINING\n421 bye\n(lost)",
         f"EHLO c.example\n{MAIL_TO_DATA}",
