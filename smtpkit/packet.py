@@ -23,7 +23,7 @@ from smtpkit.diagnosis import Diagnosis, diagnose
 from smtpkit.errors import listed, of_kind, one_of, path_of, refuse
 from smtpkit.facts import Facts, several
 from smtpkit.message import Message, build_message
-from smtpkit.network import Network, chosen
+from smtpkit.network import Network
 from smtpkit.styling import redact
 
 KINDS = "mx_block delist_propagation sender_ip_block provider_block rate_limit mx_tls mx_dead".split()
@@ -142,9 +142,10 @@ def report(
         raise refuse("path", str(path), "is no file we write", f"end it in {', '.join(FILES)}, or in nothing")
     name = "Asia/Seoul" if lang == "ko" and tz is None else tz
     zone = "tzlocal()" if name is None else attempts.zone(name)  # pandas knows this machine's by that name
-    shown, sender = listed("own", own), None if sender is None else mailbox(sender, "sender")
+    shown, _ = listed("own", own), None if sender is None else mailbox(sender, "sender")
     ptr = None if ptr is None else refuse_controls("ptr", ptr)
-    network = None if network is None else chosen(network)
+    if network is not None and not hasattr(network, "resolve"):
+        raise refuse("network", network, "is no network", "write network=sk.internet(...)")
     diagnosis, table = _pseudonyms(*_evidence(evidence, frame), shown, key)
     try:
         causes = diagnosis.causes if which is None else [diagnosis.causes[which]]
@@ -172,8 +173,10 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
     """The diagnosis and its attempts, conformed, each with an id; a refused connection counts once."""
     if isinstance(evidence, pd.DataFrame):
         frame, evidence = evidence, diagnose(evidence)
-    of_kind("evidence", evidence, Diagnosis, "give a Diagnosis or a frame")
-    known = of_kind("frame", evidence.frame if frame is None else frame, pd.DataFrame | None, "give the attempts")
+    if not hasattr(evidence, "causes"):
+        raise refuse("evidence", type(evidence).__name__, "is neither", "give a Diagnosis or a frame")
+    known = getattr(evidence, "frame", None) if frame is None else frame
+    of_kind("frame", known, pd.DataFrame | None, "give the attempts")
     if known is None or not len(known):
         raise refuse("diagnosis", evidence.verdict, "brings no attempts", "give them as frame=")
     if "started_at" in known:
