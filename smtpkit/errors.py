@@ -77,7 +77,7 @@ def quantity(what: str, value: Any, least: float = 0, most: float = inf, *, whol
     """
     made = _plain(value)
     if not isinstance(made, int if whole else int | float) or isinstance(made, bool) or not least <= made <= most:
-        span = ("above 0" if 0 < least < 1 else f"of {least:,} or more") + f", up to {most:,.0f}" * (most < inf)
+        span = ("above 0" if 0 < least < 1 else f"of {least:,g} or more") + f", up to {most:,.0f}" * (most < inf)
         raise refuse(what, value, f"is no {'whole ' * whole}number {span}", "write one")
     return made
 

@@ -57,7 +57,8 @@ def _secret(key: Any) -> tuple[bytes, bytes]:
     try:
         octets = key.read_bytes() if isinstance(key, Path) else key.encode() if isinstance(key, str) else key
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"the DKIM key cannot be read ({type(error).__name__}); check its path") from None
+        named = f" {str(key)!r}" * isinstance(key, Path)  # else it is the key itself
+        raise InvalidInput(f"the DKIM key{named} cannot be read ({type(error).__name__}); check its path") from None
     key = _load(octets) if isinstance(octets, bytes) else key
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return b"ed25519-sha256", b64encode(key.private_bytes_raw())

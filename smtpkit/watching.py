@@ -68,7 +68,7 @@ def watch(
     paced = (pace := next((one for one in paces if one != Pace.none()), Pace.none())) != Pace.none()
     clear = quantity("clear", clear, 1, whole=True)
     rounds = None if rounds is None else quantity("rounds", rounds, 1, whole=True)
-    every, background = quantity("every", every, LEAST if paced else 1e-6), flag("background", background)
+    every, background = quantity("every (seconds)", every, LEAST if paced else 1e-6), flag("background", background)
     if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
         rules["pace"] = replace(pace, asks_after_refusal=1_000_000, patience=DAY)
     names = [row["zone"] for row in catalogue("dnsbl_zones.csv") if row["kind"] == "ip"]

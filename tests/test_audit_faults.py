@@ -196,13 +196,13 @@ def test_watch_refuses_a_zone_that_is_none() -> None:
         sk.watch(lab.domain, network=lab.network, zones=["z.example\r\n"], rounds=1)
 
 
-def test_addresses_left_out_are_counted_and_only_a_null_mx_is_one() -> None:
+def test_addresses_left_out_are_counted_and_a_null_mx_has_none() -> None:
     many = [f"192.0.2.{n}" for n in range(1, 101)]
     zone = {"d.example": {"MX": ["10 mx.d.example"]}, "mx.d.example": {"A": many}, "odd.example": {"MX": ["10 ."]}}
     route = sk.lookup_mx("d.example", network=FakeNetwork(zone))  # type: ignore[arg-type]  enough of a network
     assert (len(list(route)), route.cut) == (64, 36)
     odd = sk.lookup_mx("odd.example", network=FakeNetwork(zone))  # type: ignore[arg-type]  enough of a network
-    assert (odd.status, list(odd)) == ("mx", [])
+    assert (odd.status, list(odd)) == ("null", [])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
