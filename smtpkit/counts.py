@@ -121,7 +121,7 @@ def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
             found["mx_ip"] = given.map({ip: first[address] for ip, address in known.items()})
     for name in {"domain", "recipient_domain", "recipient"} & set(texts):  # a local part's case counts
         given = found.get(name, texts[name]).astype("str")
-        if given.str.contains(_CAPITAL).any():
+        if pd.Series(given.unique()).str.contains(_CAPITAL).any():
             found[name] = given.str.replace(_CAPITAL, lambda m: m[0].lower().rstrip("."), regex=True)
     return frame.assign(**found) if found else frame
 

@@ -36,12 +36,13 @@ def sender_domain(rows: pd.DataFrame) -> pd.Series:
 def senders(rows: pd.DataFrame) -> pd.Series:
     """Our address of each row: as told; where a server refused too early to tell it, what others saw of the same
     socket's address (missing where they saw several); that itself where nobody saw another."""
-    text = rows.reindex(columns=["sender_ip", "seen_ip", "local_ip", "mx_ip"]).astype("str")
+    none = pd.Series(None, rows.index, dtype="str")
+    names = "sender_ip seen_ip local_ip mx_ip vantage".split()
+    text = pd.DataFrame({name: rows.get(name, none).astype("str") for name in names})
     told = text.sender_ip.fillna(text.seen_ip)
     if (told.notna() | text.local_ip.isna()).all():  # as in most logs
         return told
-    place = rows.reindex(columns=["vantage"]).astype("str").fillna("").vantage
-    seen = told.groupby([place, text.local_ip, text.mx_ip.str.contains(":").eq(True)])
+    seen = told.groupby([text.vantage.fillna(""), text.local_ip, text.mx_ip.str.contains(":").eq(True)])
     many = seen.transform("nunique")
     return told.fillna(seen.transform("first").where(many == 1, text.local_ip.where(many == 0)))
 
@@ -132,10 +133,10 @@ class Reading:
 
     def _backends(self) -> pd.Series:
         """What servers call themselves: at each receiver the one way that names nearly all who got through."""
-        made = self.column()
+        made, got = self.column(), self.voice < 0
         for given in map(self.column, ("ehlo_host", "banner_host", "reply_host")):
-            often = given.notna().where(self.voice < 0).astype("float64").groupby(self.site).transform("mean")
-            made = given.where(often > 0.8, made)
+            named = np.bincount(self.site, got & given.notna()) > 0.8 * np.bincount(self.site, got)
+            made = given.where(named[self.site], made) if named.any() else made
         return made
 
     def _slow(self) -> Array:
