@@ -12,9 +12,9 @@ from smtpkit.errors import InvalidInput
 from smtpkit.lint import lint
 from smtpkit.message import build_message
 from tests.fake_network import FakeNetwork, reverse
-from tests.test_preflight_faults import signed
-from tests.test_sender_faults import PEM, PLAIN, RSA_P
-from tests.test_sender_faults import zone as zone_with
+from tests.test_checks_faults import PEM, PLAIN, RSA_P
+from tests.test_checks_faults import zone as zone_with
+from tests.test_checks_preflight_faults import signed
 
 IP = "198.51.100.7"
 KEY = f"v=DKIM1; k=rsa; p={RSA_P}"

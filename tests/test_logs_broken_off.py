@@ -11,7 +11,7 @@ import pytest
 import smtpkit as sk
 from smtpkit import words
 from smtpkit.logs import exim, opensmtpd, plain, sendmail
-from tests.test_wild_faults import AFTER, DOWN, MX, OK, SENT, TAKEN, E, P, beside, read, told
+from tests.test_logs_published import AFTER, DOWN, MX, OK, SENT, TAKEN, E, P, beside, read, told
 
 BROKEN = "TLS error on connection"
 MX1, MX2 = "H=mx1.example.net [192.0.2.25]", "H=mx2.example.net [192.0.2.26]"

@@ -23,8 +23,8 @@ from tests import certs
 from tests import test_checks_transport as tls
 from tests.fake_network import FakeNetwork, reverse
 from tests.frames import only, rounds
-from tests.test_sender_faults import PEM, PLAIN, RSA, RSA_P
-from tests.test_sender_faults import zone as zone_with
+from tests.test_checks_faults import PEM, PLAIN, RSA, RSA_P
+from tests.test_checks_faults import zone as zone_with
 
 IP, ZEN = "198.51.100.7", "zen.spamhaus.org"
 KEY = f"v=DKIM1; k=rsa; p={RSA_P}"

@@ -7,9 +7,9 @@ from smtpkit.checks.found import Row, Sender, rules
 from smtpkit.lint import lint
 from smtpkit.network import Answer
 from tests.fake_network import FakeNetwork, reverse
-from tests.test_preflight_faults import KEY, signed
-from tests.test_sender_faults import PEM, PLAIN, zone
-from tests.test_sender_faults import signed as signed_by
+from tests.test_checks_faults import PEM, PLAIN, zone
+from tests.test_checks_faults import signed as signed_by
+from tests.test_checks_preflight_faults import KEY, signed
 
 IP, ZEN = "198.51.100.7", "zen.spamhaus.org"
 
