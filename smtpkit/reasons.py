@@ -279,7 +279,8 @@ def too_often(text: str, code: int | None = None, mx_host: str | None = None) ->
     """Whether a refusal says that we come too often: then its whole receiver should rest."""
     told = classify(text, code, mx_host=mx_host)
     if _SHAPES.often.search(text):  # too many hops, too large a message and a full box are no word about us
-        return told.scope not in ("recipient", "message") and told.reason != "routing"
+        about = told.scope in ("recipient", "message") or told.reason == "routing"
+        return not about or told.reason == "greylisted"
     return (told.reason, told.scope, told.confidence) == ("rate_limited", "source_ip", "high")
 
 

@@ -561,3 +561,11 @@ ELSE = {
 @pytest.mark.parametrize(("text", "reason"), ELSE.values(), ids=ELSE)
 def test_what_exceeds_a_limit_that_is_not_ours_rests_nobody(text: str, reason: str) -> None:
     assert (reasons.classify(text).reason, reasons.too_often(text)) == (reason, False)
+
+
+@pytest.mark.parametrize(
+    "text", ["450 4.2.0 Greylisted, you come too fast", "421 4.7.0 Slow down. Greylisted for 5 min"]
+)
+def test_who_greylists_and_says_that_we_come_too_fast_is_left_alone(text: str) -> None:
+    assert (reasons.classify(text).reason, reasons.too_often(text)) == ("greylisted", True)
+    assert not reasons.too_often("451 4.7.1 Greylisted, please come back later")
