@@ -72,7 +72,8 @@ def inert(text: object, mono: bool = False, weight: str = "normal") -> str:
 def say(text: str, *values: object) -> str:
     """Words of ours in the charts' language (data/charts.toml), where a font can draw it; values filled in."""
     told = LOOK["words"].get(TONGUE.get(), {}).get(text, text)
-    return str(told if set(map(ord, told)) <= {10, *_drawn(False, "normal")} else text).format(*values)
+    able = _drawn(False, "normal").issuperset(map(ord, told.replace("\n", "")))
+    return str(told if able else text).format(*values)
 
 
 def ink(mono: bool = False, **more: Any) -> dict[str, Any]:

@@ -142,8 +142,11 @@ def report(
         raise refuse("path", str(path), "is no file we write", f"end it in {', '.join(FILES)}, or in nothing")
     name = "Asia/Seoul" if lang == "ko" and tz is None else tz
     zone = "tzlocal()" if name is None else attempts.zone(name)  # pandas knows this machine's by that name
-    shown, _ = listed("own", own), None if sender is None else mailbox(sender, "sender")
-    ptr = None if ptr is None else refuse_controls("ptr", ptr)
+    shown = listed("own", own)
+    if sender is not None:
+        mailbox(sender, "sender")
+    if ptr is not None:
+        refuse_controls("ptr", ptr)
     if network is not None and not hasattr(network, "resolve"):
         raise refuse("network", network, "is no network", "write network=sk.internet(...)")
     diagnosis, table = _pseudonyms(*_evidence(evidence, frame), shown, key)
