@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from smtpkit.logs.headers import MSG, STRANGE, UNREAD, Clock, cut, split
+from smtpkit.logs.headers import MSG, PID, STRANGE, UNREAD, Clock, cut, split
 from smtpkit.logs.rows import KNOWN, compact
 from smtpkit.words import ending
 
@@ -20,9 +20,6 @@ _FINAL = (
     r"(?:conn_use=(?P<conn_use>\d+), )?delay=[^,]*, (?:delays=(?P<delays>[^,]*), )?(?:tls=[^,]*, )?"
     r"(?:dsn=(?P<dsn_log>[^,]*), )?status=(?P<status>[\w-]+) \((?P<text>.*)$"
 )
-_INFO = r"^from=<(?P<sender>.*)>, size=(?P<size_bytes>\d+), nrcpt="
-_TLS = r"^(?P<tls_trust>\w+) TLS connection \w+ to (?P<mx_host>\S+?)\[(?P<mx_ip>[^\]]+)\]:\d+"
-_CIPHER = r"^(?P<tls>\S+) with cipher (?P<tls_cipher>\S+)"
 _SAID = re.compile(
     r"(?:SASL authentication failed; server|TLS is required, but host|host) (\S+?)\[([^\]\s]+)\](?::(\d{1,5}))? "
     r"(said|refused to talk to me|refused to start TLS): (.*?)"
@@ -39,12 +36,32 @@ message_id session domain tls tls_cipher tls_trust tls_verified stage outcome ma
 error""".split()
 _TOLD = ["told_host", "told_ip", "told_port", *_KEPT[-7:]]
 _HEADS = "n at host pid kind key line tag".split()
-_FIELDS = "recipient orig_to relay conn_use delays dsn_log status text".split()
+_FIELDS = "to orig_to relay conn_use delay delays tls dsn status".split()
+"""What a `to=` line may say, in this order."""
+_MAYBE = ["orig_to", "conn_use", "tls"]
+_READ = "recipient orig_to relay conn_use delays dsn_log status text".split()
 _WORDS = (
     ": to=<|: from=<|message-id=<|: removed| said: |refused to talk to me|connect to |lost connection with |"
     "conversation with | TLS connection |TLS is required|SSL_connect error to |SASL authentication failed; |"
     "Server certificate not "
 )
+_QUEUED = {
+    "final": (" to=<",),
+    "from": (" from=<",),
+    "id": (" message-id=<", " resent-message-id=<"),
+    "removed": (" removed",),
+    "intermediate": (
+        " host ", " lost connection with ", " conversation with ", " TLS is required, but ", " SASL auth",
+        " Server cert",
+    ),
+}  # fmt: skip
+"""How a line begins behind its queue id, by its kind."""
+_BARE = {
+    "connect_fail": ("connect to ", "SSL_connect error to "),
+    "tls": tuple(f"{trust} TLS connection " for trust in ("Anonymous", "Untrusted", "Trusted", "Verified")),
+}
+"""The same of lines without a queue id."""
+REST = pl.col("rest")
 _VANTAGE = pl.col("host").replace({"": None, "-": None}).alias("vantage")
 _H = pl.struct("host", "key").hash().alias("h")
 _PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
@@ -84,13 +101,14 @@ class Reader:
     def heads(self, lines: pl.DataFrame, clock: Clock) -> tuple[list[pl.DataFrame], dict[str, pl.DataFrame]]:
         """What `feed` takes: all that the lines say one by one; and lines with a problem by its name."""
         heads, problems = split(lines, clock)
-        seen = heads.lazy().with_columns(pl.col("host", "pid").fill_null(""), cut(MSG, ": ", "key", "rest"))
-        seen = seen.unnest("_").with_columns(queued=pl.col("key").str.contains(r"^[0-9A-Za-z]{5,24}$"))
-        known = seen.with_columns(_kind()).collect()
-        lost = known.filter(pl.col("kind").is_null()).filter(MSG.str.contains("to=<.*, status="))
+        seen = heads.with_columns(pl.col("host").fill_null(""), cut(MSG, ":", "key", "rest")).unnest("_")
+        queued = seen["key"].str.contains("^[0-9A-Za-z]{5,24}$").fill_null(False)
+        kinds = _by_front(seen.filter(queued), REST, _QUEUED)
+        bare = _by_front(seen.filter(~queued), MSG, _BARE)
+        lost = pl.concat([kinds.pop(""), bare.pop("")]).filter(MSG.str.contains("to=<.*, status="))
         lost = lost.join(pl.concat([problems[STRANGE], problems[UNREAD]]), on="n", how="anti")
         problems |= {"a recipient and a status in a line that cannot be read": lost}
-        return [_tries(known), _infos(known), _tls(known)], problems
+        return [_tries(kinds | bare), _infos(kinds), _tls(bare["tls"])], problems
 
     def feed(
         self, said: list[pl.DataFrame], last: bool = False, hold: bool = False
@@ -129,71 +147,60 @@ class Reader:
         return self._infos.with_columns(_VANTAGE).rename({"key": "queue_id"}).select(KNOWN.columns)
 
 
-def _kind() -> pl.Expr:
-    key, rest, queued = pl.col("key"), pl.col("rest"), pl.col("queued")
-    said = "^(?:host |lost connection with |conversation with |TLS is required, but |SASL auth|Server cert)"
-    kinds = {
-        "final": queued & rest.str.starts_with("to=<"),
-        "from": queued & rest.str.starts_with("from=<"),
-        "id": queued & rest.str.contains("^(?:resent-)?message-id=<"),
-        "removed": queued & (rest == "removed"),
-        "intermediate": queued & rest.str.contains(said),
-        "connect_fail": key.str.contains("^(?:connect to |SSL_connect error to )"),
-        "tls": key.str.contains(r"^\w+ TLS connection \w+ to "),
-    }
-    return pl.coalesce(pl.when(test).then(pl.lit(name)) for name, test in kinds.items()).alias("kind")
+def _by_front(lines: pl.DataFrame, of: pl.Expr, fronts: dict[str, tuple[str, ...]]) -> dict[str, pl.DataFrame]:
+    """Lines by their kind, which is how `of` begins; the others as ""."""
+    tests = {kind: pl.any_horizontal(of.str.starts_with(one) for one in ones) for kind, ones in fronts.items()}
+    made = {kind: lines.filter(test).with_columns(kind=pl.lit(kind)) for kind, test in tests.items()}
+    return made | {"": lines.filter(~pl.any_horizontal(tests.values()).fill_null(False))}
 
 
-def _finals(seen: pl.DataFrame) -> pl.DataFrame:
+def _finals(lines: pl.DataFrame) -> pl.DataFrame:
     """The fields of `to=` lines: plain ones by literal splits, others by the one expression."""
-    odd = pl.col("rest").str.starts_with('to=<"') | pl.col("rest").str.contains(">, orig_to=<", literal=True)
-    fast = seen.lazy().filter(~odd)
-    fast = fast.with_columns(cut(pl.col("rest").str.slice(4), ">, ", "recipient", "more")).unnest("_")
-    fast = fast.with_columns(cut(pl.col("more"), ", status=", "fields", "ends")).unnest("_")
-    fast = fast.with_columns(cut(pl.col("fields"), ", ", *"abcdef")).unnest("_")
-    fast = fast.with_columns(cut(pl.col("ends"), " (", "status", "text")).unnest("_")
-    used = pl.col("b").str.starts_with("conn_use=")
-    late = {"delay": ("b", "c"), "delays": ("c", "d"), "tls": ("d", "e"), "last": ("e", "f")}
-    fast = fast.with_columns(pl.when(used).then(b).otherwise(a).alias(name) for name, (a, b) in late.items())
-    policy = pl.col("tls").str.starts_with("tls=")
-    fits = (
-        ~pl.col("recipient").str.contains("[ <]")
-        & pl.col("a").str.starts_with("relay=")
-        & pl.col("delay").str.starts_with("delay=")
-        & pl.col("delays").str.starts_with("delays=")
-        & (used | pl.col("f").is_null())
-        & (policy | pl.col("last").is_null())
-        & pl.col("dsn_log").str.contains(r"^dsn=\d\.\d+\.\d+$")
-        & pl.col("text").is_not_null()
-    )
-    fast = fast.with_columns(dsn_log=pl.when(policy).then("last").otherwise("tls")).filter(fits)
-    cuts = {"relay": ("a", 6), "conn_use": ("b", 9), "delays": ("delays", 7), "dsn_log": ("dsn_log", 4)}
-    fast = fast.with_columns(pl.col(a).str.slice(n).alias(name) for name, (a, n) in cuts.items())
-    fast = fast.with_columns(conn_use=pl.when(used).then("conn_use"))
-    read = fast.select(*_HEADS, "recipient", *cuts, "status", "text").collect()
-    slow = seen.join(read, on="n", how="anti") if len(read) < len(seen) else seen.clear()
-    fields = pl.col("rest").str.splitn(", status=", 2).struct[0]
-    slow = slow.filter(~fields.str.contains(", mailer=", literal=True))  # Sendmail's
-    slow = slow.with_columns(pl.col("rest").str.extract_groups(_FINAL).alias("_")).unnest("_")
-    return pl.concat([read, slow.select(*_HEADS, *_FIELDS)], how="diagonal")
+    lines = lines.with_columns(cut(REST, "(", "fields", "text")).unnest("_")
+    marks = [pl.col("fields").str.contains(f", {name}=", literal=True).alias(name) for name in _MAYBE]
+    shapes = lines.with_columns(marks).partition_by(_MAYBE, as_dict=True, include_key=False)
+    empty = lines.clear().with_columns(pl.lit("").alias(name) for name in _READ)
+    read = pl.concat([empty.select(*_HEADS, *_READ), *(_split(part, has) for has, part in shapes.items())], how="diagonal")
+    slow = lines.join(read, on="n", how="anti") if len(read) < len(lines) else lines.clear()
+    slow = slow.filter(~pl.col("fields").str.contains(", mailer=", literal=True))  # Sendmail's
+    slow = slow.drop("text").with_columns(REST.str.slice(1).str.extract_groups(_FINAL).alias("_")).unnest("_")
+    return pl.concat([read, slow.select(*_HEADS, *_READ)])
 
 
-def _tries(seen: pl.DataFrame) -> pl.DataFrame:
+def _split(lines: pl.DataFrame, has: tuple[Any, ...]) -> pl.DataFrame:
+    """Those lines of one shape whose fields are all where they should be."""
+    lacking = {name for name, there in zip(_MAYBE, has, strict=True) if not there}
+    names = [name for name in _FIELDS if name not in lacking]
+    lines = lines.lazy().with_columns(cut(pl.col("fields"), ",", *names, "more")).unnest("_")
+    whom = pl.col(*(name for name in ("to", "orig_to") if name in names))
+    fits = [pl.col(name).str.starts_with(f" {name}=") for name in names]
+    fits += [whom.str.ends_with(">"), ~whom.str.contains('<.*["< ]'), pl.col("status").str.ends_with(" ")]
+    fits += [pl.col("more").is_null(), pl.col("text").is_not_null()]
+    lines = lines.filter(*fits).with_columns(pl.col(name).str.slice(len(name) + 2) for name in names)
+    lines = lines.with_columns(whom.str.slice(1).str.head(-1), pl.col("status").str.head(-1))
+    lines = lines.rename({"to": "recipient", "dsn": "dsn_log"})
+    return lines.select(*_HEADS, *(name for name in _READ if name not in lacking)).collect()
+
+
+def _tries(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Final, intermediate and connect lines: their fields, and the text that says how the try ended."""
-    finals = _finals(seen.filter(pl.col("kind") == "final")).lazy()
-    whole = pl.col("text").str.ends_with(")")
-    waits = cut(pl.col("delays"), "/", "_a", "queue_s", "connect_s", "body_s")
-    finals = finals.with_columns(pl.col("text").str.strip_suffix(")"), waits, lossy=~whole).unnest("_")
-    finals = finals.with_columns(pl.col("queue_s", "connect_s", "body_s").cast(pl.Float64, strict=False))
+    finals, text = _finals(kinds["final"].with_columns(PID.fill_null(""))).lazy(), pl.col("text")
     finals = finals.with_columns(
-        pl.col("conn_use").cast(pl.Int32, strict=False), cut(pl.col("relay"), "[", "mx_host", "_ip")
+        cut(pl.col("delays"), "/", "_a", "queue_s", "connect_s", "body_s"),
+        cut(pl.col("relay"), "[", "mx_host", "_ip").alias("_relay"),
+        pl.col("conn_use").cast(pl.Int32, strict=False), text.str.strip_suffix(")"), lossy=~text.str.ends_with(")"),
+    ).unnest("_", "_relay")  # fmt: skip
+    finals = finals.with_columns(cut(pl.col("_ip"), "]", "mx_ip", "port")).unnest("_")
+    finals = finals.with_columns(
+        pl.col("queue_s", "connect_s", "body_s").cast(pl.Float64, strict=False),
+        pl.col("port").str.slice(1).cast(pl.Int32, strict=False),
     )
-    finals = finals.unnest("_").with_columns(cut(pl.col("_ip"), "]", "mx_ip", "port")).unnest("_")
-    port = pl.col("port").str.strip_prefix(":").cast(pl.Int32, strict=False)
-    finals = finals.with_columns(port).drop("delays", "_a", "_ip")
-    others = seen.filter(pl.col("kind").is_in(["intermediate", "connect_fail"]))
-    words = pl.when(pl.col("kind") == "intermediate").then("rest").otherwise("msg").alias("text")
-    return pl.concat([finals.collect(), others.select(*_HEADS, words)], how="diagonal")
+    others = [
+        kinds["intermediate"].with_columns(text=REST.str.slice(1)),
+        kinds["connect_fail"].with_columns(text=MSG),
+    ]
+    others = pl.concat(others).with_columns(PID.fill_null("")).select(*_HEADS, "text")
+    return pl.concat([finals.drop("delays", "_a", "_ip").collect(), others], how="diagonal")
 
 
 def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -257,23 +264,26 @@ def _named_by_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([tries.filter(~bare.fill_null(False)), found], how="diagonal")
 
 
-def _infos(seen: pl.DataFrame) -> pl.DataFrame:
+def _infos(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Who sent a queue id, how big, its message-id; that it was removed."""
-    kept = seen.lazy().filter(pl.col("kind").is_in(["from", "id", "removed"]))
-    said = {kind: pl.when(pl.col("kind") == kind).then("rest") for kind in ("from", "id")}
-    kept = kept.with_columns(said["from"].str.extract_groups(_INFO).alias("_")).unnest("_")
-    over = said["from"].str.contains(", status=(?:force-)?expired")
-    one = said["id"].str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
-    kind = pl.when(over).then(pl.lit("expired")).otherwise("kind").alias("kind")
-    size = pl.col("size_bytes").cast(pl.Int64, strict=False)
-    return kept.select("n", "at", "host", "key", kind, "sender", size, one.alias("message_id")).collect()
+    said = kinds["from"].with_columns(cut(REST.str.slice(7), ">, size=", "sender", "more")).unnest("_")
+    said = said.with_columns(cut(pl.col("more"), ",", "size_bytes", "nrcpt")).unnest("_")
+    size, plain = pl.col("size_bytes").cast(pl.Int64, strict=False), pl.col("nrcpt").str.starts_with(" nrcpt=")
+    over = REST.str.contains(", status=(?:force-)?expired")
+    said = said.with_columns(
+        pl.when(plain).then("sender"), pl.when(plain).then(size), kind=pl.when(over).then(pl.lit("expired")).otherwise("kind")
+    )
+    one = REST.str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
+    parts = [said, kinds["id"].with_columns(message_id=one), kinds["removed"]]
+    return pl.concat(parts, how="diagonal").select("n", "at", "host", "key", "kind", "sender", "size_bytes", "message_id")
 
 
-def _tls(seen: pl.DataFrame) -> pl.DataFrame:
-    kept = seen.filter(pl.col("kind") == "tls")
-    kept = kept.with_columns(pl.col("key").str.extract_groups(_TLS).alias("_")).unnest("_")
-    kept = kept.with_columns(pl.col("rest").str.extract_groups(_CIPHER).alias("_")).unnest("_")
-    return kept.with_columns(session=pl.lit(None, pl.String)).select(_TLS_KEPT)
+def _tls(lines: pl.DataFrame) -> pl.DataFrame:
+    names = "tls_trust _tls _connection _established _to server tls _with _cipher tls_cipher _more".split()
+    lines = lines.with_columns(PID.fill_null(""), cut(MSG, " ", *names)).unnest("_")
+    lines = lines.with_columns(cut(pl.col("server"), "[", "mx_host", "_ip")).unnest("_")
+    lines = lines.with_columns(cut(pl.col("_ip"), "]", "mx_ip", "_port")).unnest("_")
+    return lines.with_columns(session=pl.lit(None, pl.String)).select(_TLS_KEPT)
 
 
 def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
