@@ -5,7 +5,7 @@ Belongs here: what each kind of line says, and which lines are one try. Not here
 
 import re
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import polars as pl
@@ -117,18 +117,19 @@ class Reader:
 
         `hold`: small files' lines may wait for others', since a feed costs 15 ms, however few they are.
         """
-        self._held.append(list(map(compact, said)))
+        self._held.append(said)
         if hold and len(self._held) < 64 and sum(len(part[0]) for part in self._held) < 20_000:
+            self._held[-1] = list(map(compact, said))
             return pl.DataFrame(), {}
         said, self._held = [pl.concat(parts, how="diagonal") for parts in zip(*self._held, strict=True)], []
-        infos = pl.concat([self._infos, said[1]], how="diagonal")
+        infos = pl.concat([self._infos, said[1]], how="diagonal").with_columns(_H)
         tls = pl.concat([self._tls, said[2]], how="diagonal")
         tries, unread = _told(said[0], tls)
         waits = pl.col("kind").is_in(["intermediate", "connect_fail"])
         early, tries = pl.concat([self._early, tries.filter(waits)], how="diagonal"), tries.filter(~waits)
         over, self._early = _next_final(early, tries, last)
         tries = tries.filter(pl.col("kind") != "unread") if len(unread) else tries
-        rows = pl.concat([tries, over], how="diagonal").with_columns(_H, _PEER)
+        rows = pl.concat([tries, over], how="diagonal").sort("n").with_columns(_H, _PEER)
         rows = _with_tls(_with_message(rows, infos), tls)
         kept = self._early, _unremoved(infos, self._early), _unused(tls, rows, self._early)
         self._early, self._infos, self._tls = map(compact, kept)
@@ -156,30 +157,30 @@ def _by_front(lines: pl.DataFrame, of: pl.Expr, fronts: dict[str, tuple[str, ...
 
 def _finals(lines: pl.DataFrame) -> pl.DataFrame:
     """The fields of `to=` lines: plain ones by literal splits, others by the one expression."""
-    lines = lines.with_columns(cut(REST, "(", "fields", "text")).unnest("_")
-    marks = [pl.col("fields").str.contains(f", {name}=", literal=True).alias(name) for name in _MAYBE]
-    shapes = lines.with_columns(marks).partition_by(_MAYBE, as_dict=True, include_key=False)
-    empty = lines.clear().with_columns(pl.lit("").alias(name) for name in _READ)
-    read = pl.concat([empty.select(*_HEADS, *_READ), *(_split(part, has) for has, part in shapes.items())], how="diagonal")
-    slow = lines.join(read, on="n", how="anti") if len(read) < len(lines) else lines.clear()
-    slow = slow.filter(~pl.col("fields").str.contains(", mailer=", literal=True))  # Sendmail's
-    slow = slow.drop("text").with_columns(REST.str.slice(1).str.extract_groups(_FINAL).alias("_")).unnest("_")
-    return pl.concat([read, slow.select(*_HEADS, *_READ)])
-
-
-def _split(lines: pl.DataFrame, has: tuple[Any, ...]) -> pl.DataFrame:
-    """Those lines of one shape whose fields are all where they should be."""
-    lacking = {name for name, there in zip(_MAYBE, has, strict=True) if not there}
-    names = [name for name in _FIELDS if name not in lacking]
-    lines = lines.lazy().with_columns(cut(pl.col("fields"), ",", *names, "more")).unnest("_")
-    whom = pl.col(*(name for name in ("to", "orig_to") if name in names))
-    fits = [pl.col(name).str.starts_with(f" {name}=") for name in names]
-    fits += [whom.str.ends_with(">"), ~whom.str.contains('<.*["< ]'), pl.col("status").str.ends_with(" ")]
-    fits += [pl.col("more").is_null(), pl.col("text").is_not_null()]
-    lines = lines.filter(*fits).with_columns(pl.col(name).str.slice(len(name) + 2) for name in names)
-    lines = lines.with_columns(whom.str.slice(1).str.head(-1), pl.col("status").str.head(-1))
-    lines = lines.rename({"to": "recipient", "dsn": "dsn_log"})
-    return lines.select(*_HEADS, *(name for name in _READ if name not in lacking)).collect()
+    lines = lines.with_columns(cut(REST, "(", "parts", "text")).unnest("_")
+    lines = lines.with_columns(pl.col("parts").str.split(","))
+    part = partial(pl.col("parts").list.get, null_on_oob=True)
+    redirected, policy = part(1).str.starts_with(" orig_to="), part(-3).str.starts_with(" tls=")
+    shift, back = redirected.cast(pl.Int64), policy.cast(pl.Int64)
+    fields = {"to": part(0), "relay": part(shift + 1), "delays": part(-3 - back), "dsn": part(-2), "status": part(-1)}
+    lines = lines.with_columns(
+        conn_use=part(shift + 2).str.strip_prefix(" conn_use="), orig_to=pl.when(redirected).then(part(1)), **fields
+    ).drop("parts")
+    whom = pl.col("to").str.slice(4), pl.col("orig_to").str.slice(9)
+    fits = [pl.col(name).str.starts_with(f" {name}=") for name in fields]
+    fits += [one.str.contains('^<[^"< ]*>$').fill_null(bool(n)) for n, one in enumerate(whom)]
+    fits += [pl.col("status").str.ends_with(" "), pl.col("text").is_not_null()]
+    plain = lines.select(pl.all_horizontal(fits).fill_null(False)).to_series()
+    read, slow = lines.filter(plain), lines.filter(~plain)
+    read = read.select(
+        *_HEADS, "conn_use", "text", pl.col("to").str.slice(5).str.head(-1).alias("recipient"),
+        pl.col("orig_to").str.slice(10).str.head(-1), pl.col("relay").str.slice(7), pl.col("delays").str.slice(8),
+        pl.col("dsn").str.slice(5).alias("dsn_log"), pl.col("status").str.slice(8).str.head(-1),
+    )
+    fields = REST.str.splitn(", status=", 2).struct[0]
+    slow = slow.filter(~fields.str.contains(", mailer=", literal=True)).select(*_HEADS, "rest")  # Sendmail's
+    slow = slow.with_columns(REST.str.slice(1).str.extract_groups(_FINAL).alias("_")).unnest("_")
+    return pl.concat([read, slow.select(read.columns)])
 
 
 def _tries(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
@@ -206,13 +207,12 @@ def _tries(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
 def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Tries with what they say; unread ones, a final one ends what came before. LMTP and amavis are ours."""
     tries = _named_by_tls(_explained(tries), tls)
-    ours = pl.col("mx_ip").str.contains(r"^(?:127\.|::1$)") & (
-        (pl.col("mx_host") == pl.col("mx_ip")) | pl.col("mx_host").str.contains("^localhost")
-    )
-    ours |= pl.col("mx_ip").str.contains("/", literal=True) | pl.col("port").is_in([24, 7025, 10024, 10025, 10026])
-    ours = ours.fill_null(False) | pl.col("tag").str.contains(r"/lmtp(?:\[\d*\])?:$").fill_null(False)
+    ip, host, tag = pl.col("mx_ip"), pl.col("mx_host"), pl.col("tag")
+    ours = (ip.str.starts_with("127.") | (ip == "::1")) & ((host == ip) | host.str.starts_with("localhost"))
+    ours |= ip.str.contains("/", literal=True) | pl.col("port").is_in([24, 7025, 10024, 10025, 10026])
+    ours |= tag.str.contains("/lmtp[", literal=True) | tag.str.ends_with("/lmtp:")
     named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+(?:%[\w.-]+)?$").fill_null(False)
-    tries = tries.with_columns(ours=ours, named=named, end=pl.col("kind") == "final")
+    tries = tries.with_columns(ours=ours.fill_null(False), named=named, end=pl.col("kind") == "final")
     ours, named, final = pl.col("ours"), pl.col("named"), pl.col("end")
     none = (pl.col("relay") == "none") & pl.col("error").is_not_null()
     tries = tries.with_columns(bad=pl.when(final).then(pl.col("status").is_null()).otherwise(~named & ~ours))
@@ -232,7 +232,7 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
     sent = sent.with_columns(
         stage=pl.lit("body"), outcome=pl.lit("accepted"), maybe_delivered=pl.lit(True), reply="text",
         code=pl.col("text").str.slice(0, 3).cast(pl.Int16),
-        enhanced=pl.col("text").str.extract(r"^\d{3} (2\.\d{1,3}\.\d{1,3})(?:[^.\w]|$)"),
+        enhanced=pl.col("text").str.extract(r"^[0-9]{3} (2\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.\w]|$)"),
     )  # fmt: skip
     texts = rest["text"].unique().drop_nulls()
     told = pl.DataFrame(
@@ -318,25 +318,18 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
 
 def _with_message(tries: pl.DataFrame, infos: pl.DataFrame) -> pl.DataFrame:
     """Sender, size, message-id and session: the last that was said of the queue id in its present life."""
-    said = tries.select(pl.coalesce("asof", "n").alias("n"), "h").with_row_index("r")
-    both = pl.concat([infos.select("n", "kind", _H).with_row_index("j"), said], how="diagonal")
-    both = both.sort("h", "n", maintain_order=True)
-    for kind in ("from", "id", "removed"):
-        of = pl.when(pl.col("kind") == kind)
-        both = both.with_columns(of.then(name).forward_fill().alias(f"{kind}_{name}") for name in "jnh")
-    gone = (pl.col("removed_h") == pl.col("h")).fill_null(False)
-    places = {}
-    for kind in ("from", "id"):
-        over = gone & (pl.col("removed_n") > pl.col(f"{kind}_n"))
-        places[kind] = pl.when((pl.col(f"{kind}_h") == pl.col("h")) & ~over).then(f"{kind}_j")
-    found = both.filter(pl.col("r").is_not_null()).sort("r").select(**places)
-    tries = tries.with_columns(
-        infos["sender"].gather(found["from"]),
-        infos["size_bytes"].gather(found["from"]),
-        infos["message_id"].gather(found["id"]),
-        infos["n"].gather(found["from"]).fill_null(0).alias("active"),
+    found = tries.select(pl.coalesce("asof", "n").alias("n"), "h").with_row_index("r").sort("n")
+    for kind, names in {"from": ["sender", "size_bytes"], "id": ["message_id"], "removed": []}.items():
+        told = infos.filter(pl.col("kind") == kind).select("n", "h", pl.col("n").alias(kind), *names).sort("n")
+        found = found.join_asof(told, on="n", by="h", check_sortedness=False)
+    found = found.sort("r")
+    life = {kind: pl.when((pl.col("removed") < pl.col(kind)).fill_null(True)) for kind in ("from", "id")}
+    found = found.select(
+        *(life["from"].then(name).alias(name) for name in ("sender", "size_bytes", "from")),
+        life["id"].then("message_id").alias("message_id"),
     )
-    return tries.with_columns(session=pl.format("{}/{}/{}/{}", "pid", "key", "active", "mx_ip"))
+    session = pl.format("{}/{}/{}/{}", "pid", "key", pl.col("from").fill_null(0), "mx_ip")
+    return pl.concat([tries, found], how="horizontal").with_columns(session=session).drop("from")
 
 
 def _with_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
@@ -346,7 +339,7 @@ def _with_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
     """
     used = tries.select("n", "peer", "session", "conn_use").with_row_index("r")
     both = pl.concat([tls.select("n", "session", _PEER).with_row_index("j"), used], how="diagonal")
-    both = both.sort("peer", "n", maintain_order=True)
+    both = both.sort("n").sort("peer", maintain_order=True)
     j, r, session = pl.col("j"), pl.col("r"), pl.col("session")
     other = pl.col("peer").ne_missing(pl.col("peer").shift(1))
     line = j.is_not_null() & session.is_null()
@@ -368,14 +361,13 @@ def _unremoved(infos: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
 
     One that was never active for a week was refused, or thrown away, after its message-id was told.
     """
-    told = infos.with_columns(_H)
-    gone = told.filter(pl.col("kind") == "removed").group_by("h").agg(pl.col("n").max().alias("gone"))
-    alive = told.filter(pl.col("kind").is_in(["from", "id"])).join(gone, on="h", how="left")
+    gone = infos.filter(pl.col("kind") == "removed").group_by("h").agg(pl.col("n").max().alias("gone"))
+    alive = infos.filter(pl.col("kind").is_in(["from", "id"])).join(gone, on="h", how="left")
     alive = alive.filter(pl.col("gone").fill_null(-1) < pl.col("n")).drop("gone")
     alive = alive.sort("n").unique(["h", "kind"], keep="last", maintain_order=True)
     young = (pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 168
     alive = alive.filter(young | (pl.col("kind") == "from").any().over("h"))
-    needed = told.join(waiting.select(_H), on="h", how="semi") if len(waiting) else told.clear()
+    needed = infos.join(waiting.select(_H), on="h", how="semi") if len(waiting) else infos.clear()
     return pl.concat([alive, needed]).unique(["n", "kind"], maintain_order=True).drop("h")
 
 
