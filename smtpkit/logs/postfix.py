@@ -65,7 +65,7 @@ REST = pl.col("rest")
 _VANTAGE = pl.col("host").replace({"": None, "-": None}).alias("vantage")
 _H = pl.struct("host", "key").hash().alias("h")
 _PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
-_TLS_KEPT = "n at host pid kind mx_host mx_ip session tls tls_cipher tls_trust".split()
+_TLS_KEPT = "n at host pid mx_host mx_ip session tls tls_cipher tls_trust".split()
 _HELD = pl.col("text").str.starts_with("delivery temporarily suspended")
 _HOUR = 3_600_000_000
 
@@ -296,7 +296,8 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
     early = early.with_columns(who=pl.when(~alone).then("pid").when(connect).then("text").otherwise("key"))
     ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error", "end")
     ends = ends.filter("end").with_columns(who=pl.when(alone).then("text").otherwise("pid"))
-    ends = pl.concat([ends, ends.filter(alone).with_columns(who="key")]).sort("n")
+    ends = pl.concat([ends, ends.filter(alone).with_columns(who="key")])
+    ends = ends.join(early, on=["host", "who"], how="semi").sort("n")
     how: Any = {"on": "n", "by": ["host", "who"], "strategy": "forward", "check_sortedness": False}
     both = early.sort("n").join_asof(ends, suffix="_to", coalesce=False, **how)
     found = pl.col("n_to").is_not_null()
@@ -373,9 +374,8 @@ def _unremoved(infos: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
 
 def _unused(tls: pl.DataFrame, rows: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
     """The last that each process and peer has done (for a day): a TLS line, or a row with its session."""
-    done = rows.select(pl.lit("tls").alias(n) if n == "kind" else n for n in _TLS_KEPT)
-    all_ = pl.concat([tls.select(_TLS_KEPT), done]).with_columns(_PEER).sort("n", maintain_order=True)
-    last = all_.unique("peer", keep="last", maintain_order=True)
+    all_ = pl.concat([tls.select(_TLS_KEPT), rows.select(_TLS_KEPT)]).with_columns(_PEER)
+    last = all_.filter(pl.col("n") == pl.col("n").max().over("peer"))
     last = last.filter((pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 24)
     needed = all_.join(waiting.select(_PEER), on="peer", how="semi") if len(waiting) else all_.clear()
     return pl.concat([last, needed]).unique("n", maintain_order=True).drop("peer")
