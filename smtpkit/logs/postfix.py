@@ -125,7 +125,7 @@ class Reader:
         infos = pl.concat([self._infos, said[1]], how="diagonal").with_columns(_H)
         tls = pl.concat([self._tls, said[2]], how="diagonal")
         tries, unread = _told(said[0], tls)
-        waits = pl.col("kind").is_in(["intermediate", "connect_fail"])
+        waits = tries["kind"].is_in(["intermediate", "connect_fail"])
         early, tries = pl.concat([self._early, tries.filter(waits)], how="diagonal"), tries.filter(~waits)
         over, self._early = _next_final(early, tries, last)
         tries = tries.filter(pl.col("kind") != "unread") if len(unread) else tries
@@ -296,8 +296,7 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
     early = early.with_columns(who=pl.when(~alone).then("pid").when(connect).then("text").otherwise("key"))
     ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error", "end")
     ends = ends.filter("end").with_columns(who=pl.when(alone).then("text").otherwise("pid"))
-    ends = pl.concat([ends, ends.filter(alone).with_columns(who="key")])
-    ends = ends.join(early, on=["host", "who"], how="semi").sort("n")
+    ends = pl.concat([ends, ends.filter(alone).with_columns(who="key")]).sort("n")
     how: Any = {"on": "n", "by": ["host", "who"], "strategy": "forward", "check_sortedness": False}
     both = early.sort("n").join_asof(ends, suffix="_to", coalesce=False, **how)
     found = pl.col("n_to").is_not_null()
