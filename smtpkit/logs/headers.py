@@ -151,7 +151,7 @@ def _instants(stamps: pl.Series) -> pl.Series:
 
 def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Lines in one of the two common forms, by literal splits; and the others."""
-    new = lines["line"].str.starts_with("2")
+    new = lines["line"] < ":"  # it begins with a digit
     iso = lines.filter(new).with_columns(cut(LINE, " ", "at", "host", "tag", "msg")).unnest("_")
     iso = iso.with_columns(_instants(iso["at"]), twice=pl.lit(False))
     old = lines.filter(~new).filter((LINE.str.slice(3, 1) == " ") & (LINE.str.slice(15, 1) == " "))

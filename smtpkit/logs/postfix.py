@@ -6,6 +6,7 @@ Belongs here: what each kind of line says, and which lines are one try. Not here
 import re
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any, ClassVar
 
 import polars as pl
@@ -16,10 +17,11 @@ from smtpkit.words import ending
 
 _PATH = r'"(?:[^"\\]|\\.)*"[^>]*|[^\s<>]*'
 _FINAL = (
-    rf"^to=<(?P<recipient>{_PATH})>, (?:orig_to=<(?P<orig_to>{_PATH})>, )?relay=(?P<relay>[^,]*), "
+    rf"^ to=<(?P<to>{_PATH})>, (?:orig_to=<(?P<orig_to>{_PATH})>, )?relay=(?P<relay>[^,]*), "
     r"(?:conn_use=(?P<conn_use>\d+), )?delay=[^,]*, (?:delays=(?P<delays>[^,]*), )?(?:tls=[^,]*, )?"
-    r"(?:dsn=(?P<dsn_log>[^,]*), )?status=(?P<status>[\w-]+) \((?P<text>.*)$"
+    r"(?:dsn=(?P<dsn>[^,]*), )?status=(?P<status>[\w-]+) \((?P<text>.*)$"
 )
+_PLAIN = '^ [a-z_]+=<[^"< ]*>$'
 _SAID = re.compile(
     r"(?:SASL authentication failed; server|TLS is required, but host|host) (\S+?)\[([^\]\s]+)\](?::(\d{1,5}))? "
     r"(said|refused to talk to me|refused to start TLS): (.*?)"
@@ -35,24 +37,15 @@ _KEPT = """recipient orig_to conn_use queue_s connect_s body_s dsn_log lossy mx_
 message_id session domain tls tls_cipher tls_trust tls_verified stage outcome maybe_delivered code enhanced reply
 error""".split()
 _TOLD = ["told_host", "told_ip", "told_port", *_KEPT[-7:]]
-_HEADS = "n at host pid kind key line tag".split()
-_FIELDS = "to orig_to relay conn_use delay delays tls dsn status".split()
-"""What a `to=` line may say, in this order."""
-_MAYBE = ["orig_to", "conn_use", "tls"]
-_READ = "recipient orig_to relay conn_use delays dsn_log status text".split()
-_WORDS = (
-    ": to=<|: from=<|message-id=<|: removed| said: |refused to talk to me|connect to |lost connection with |"
-    "conversation with | TLS connection |TLS is required|SSL_connect error to |SASL authentication failed; |"
-    "Server certificate not "
-)
+_HEADS = "n at host pid kind key line tag text".split()
 _QUEUED = {
     "final": (" to=<",),
     "from": (" from=<",),
     "id": (" message-id=<", " resent-message-id=<"),
     "removed": (" removed",),
     "intermediate": (
-        " host ", " lost connection with ", " conversation with ", " TLS is required, but ", " SASL auth",
-        " Server cert",
+        " host ", " lost connection with ", " conversation with ", " TLS is required, but ",
+        " SASL authentication failed; ", " Server certificate not ",
     ),
 }  # fmt: skip
 """How a line begins behind its queue id, by its kind."""
@@ -61,10 +54,11 @@ _BARE = {
     "tls": tuple(f"{trust} TLS connection " for trust in ("Anonymous", "Untrusted", "Trusted", "Verified")),
 }
 """The same of lines without a queue id."""
-REST = pl.col("rest")
+_REST, _TEXT, _PID = pl.col("rest"), pl.col("text"), PID.fill_null("")
 _VANTAGE = pl.col("host").replace({"": None, "-": None}).alias("vantage")
 _H = pl.struct("host", "key").hash().alias("h")
 _PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
+_INFO = "n at host key kind".split()
 _TLS_KEPT = "n at host pid mx_host mx_ip session tls tls_cipher tls_trust".split()
 _HELD = pl.col("text").str.starts_with("delivery temporarily suspended")
 _HOUR = 3_600_000_000
@@ -92,7 +86,7 @@ class Reader:
     """Takes heads (n, at, host, pid, msg) block by block, gives rows; what is still open goes along."""
 
     marks: ClassVar = (b", status=", b"]: connect to ", b" (queue active)", b" said: ", b'"MESSAGE"')
-    words: ClassVar = _WORDS.split("|")
+    words: ClassVar = [f":{front}" for ones in _QUEUED.values() for front in ones] + [*chain(*_BARE.values())]
 
     def __init__(self) -> None:
         self._early = self._infos = self._tls = pl.DataFrame()
@@ -103,7 +97,7 @@ class Reader:
         heads, problems = split(lines, clock)
         seen = heads.with_columns(pl.col("host").fill_null(""), cut(MSG, ":", "key", "rest")).unnest("_")
         queued = seen["key"].str.contains("^[0-9A-Za-z]{5,24}$").fill_null(False)
-        kinds = _by_front(seen.filter(queued), REST, _QUEUED)
+        kinds = _by_front(seen.filter(queued), _REST, _QUEUED)
         bare = _by_front(seen.filter(~queued), MSG, _BARE)
         lost = pl.concat([kinds.pop(""), bare.pop("")]).filter(MSG.str.contains("to=<.*, status="))
         lost = lost.join(pl.concat([problems[STRANGE], problems[UNREAD]]), on="n", how="anti")
@@ -156,52 +150,52 @@ def _by_front(lines: pl.DataFrame, of: pl.Expr, fronts: dict[str, tuple[str, ...
 
 
 def _finals(lines: pl.DataFrame) -> pl.DataFrame:
-    """The fields of `to=` lines: plain ones by literal splits, others by the one expression."""
-    lines = lines.with_columns(cut(REST, "(", "parts", "text")).unnest("_")
-    lines = lines.with_columns(pl.col("parts").str.split(","))
+    """The fields of `to=` lines: plain ones by their places, others by the one expression."""
+    lines = (
+        lines.with_columns(cut(_REST, "(", "parts", "text"))
+        .unnest("_")
+        .with_columns(pl.col("parts").str.split(","))
+    )
     part = partial(pl.col("parts").list.get, null_on_oob=True)
     redirected, policy = part(1).str.starts_with(" orig_to="), part(-3).str.starts_with(" tls=")
-    shift, back = redirected.cast(pl.Int64), policy.cast(pl.Int64)
-    fields = {"to": part(0), "relay": part(shift + 1), "delays": part(-3 - back), "dsn": part(-2), "status": part(-1)}
-    lines = lines.with_columns(
-        conn_use=part(shift + 2).str.strip_prefix(" conn_use="), orig_to=pl.when(redirected).then(part(1)), **fields
-    ).drop("parts")
-    whom = pl.col("to").str.slice(4), pl.col("orig_to").str.slice(9)
-    fits = [pl.col(name).str.starts_with(f" {name}=") for name in fields]
-    fits += [one.str.contains('^<[^"< ]*>$').fill_null(bool(n)) for n, one in enumerate(whom)]
-    fits += [pl.col("status").str.ends_with(" "), pl.col("text").is_not_null()]
+    more, back = redirected.cast(pl.Int64), policy.cast(pl.Int64)
+    fields = {"to": part(0), "orig_to": part(1), "relay": part(1 + more), "conn_use": part(2 + more)}
+    fields |= {"delays": part(-3 - back), "dsn": part(-2), "status": part(-1)}
+    count = pl.col("parts").list.len() - more - back
+    lines = lines.with_columns(count=count, **fields).drop("parts")
+    has = {name: pl.col(name).str.starts_with(f" {name}=") for name in fields}
+    maybe = {name: pl.when(has.pop(name)).then(name) for name in ("orig_to", "conn_use")}
+    lines = lines.with_columns(**maybe)
+    fits = [*has.values(), pl.col("status").str.ends_with(" "), _TEXT.is_not_null()]
+    fits += [pl.col("count") == 6 + pl.col("conn_use").is_not_null().cast(pl.Int64)]
+    fits += [pl.col("to").str.contains(_PLAIN), pl.col("orig_to").str.contains(_PLAIN).fill_null(True)]
     plain = lines.select(pl.all_horizontal(fits).fill_null(False)).to_series()
     read, slow = lines.filter(plain), lines.filter(~plain)
-    read = read.select(
-        *_HEADS, "conn_use", "text", pl.col("to").str.slice(5).str.head(-1).alias("recipient"),
-        pl.col("orig_to").str.slice(10).str.head(-1), pl.col("relay").str.slice(7), pl.col("delays").str.slice(8),
-        pl.col("dsn").str.slice(5).alias("dsn_log"), pl.col("status").str.slice(8).str.head(-1),
-    )
-    fields = REST.str.splitn(", status=", 2).struct[0]
-    slow = slow.filter(~fields.str.contains(", mailer=", literal=True)).select(*_HEADS, "rest")  # Sendmail's
-    slow = slow.with_columns(REST.str.slice(1).str.extract_groups(_FINAL).alias("_")).unnest("_")
-    return pl.concat([read, slow.select(read.columns)])
+    read = read.select(*_HEADS, *(pl.col(name).str.slice(len(name) + 2) for name in fields))
+    read = read.with_columns(pl.col("to", "orig_to").str.slice(1).str.head(-1), pl.col("status").str.head(-1))
+    ours = _REST.str.splitn(", status=", 2).struct[0].str.contains(", mailer=", literal=True)  # Sendmail's
+    slow = slow.filter(~ours).drop(*fields, "text").with_columns(_REST.str.extract_groups(_FINAL).alias("_"))
+    return pl.concat([read, slow.unnest("_").select(read.columns)]).rename({"to": "recipient", "dsn": "dsn_log"})
 
 
 def _tries(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Final, intermediate and connect lines: their fields, and the text that says how the try ended."""
-    finals, text = _finals(kinds["final"].with_columns(PID.fill_null(""))).lazy(), pl.col("text")
-    finals = finals.with_columns(
+    finals = _finals(kinds["final"].with_columns(_PID)).lazy().with_columns(
         cut(pl.col("delays"), "/", "_a", "queue_s", "connect_s", "body_s"),
         cut(pl.col("relay"), "[", "mx_host", "_ip").alias("_relay"),
-        pl.col("conn_use").cast(pl.Int32, strict=False), text.str.strip_suffix(")"), lossy=~text.str.ends_with(")"),
+        pl.col("conn_use").cast(pl.Int32, strict=False),
+        _TEXT.str.strip_suffix(")"), lossy=~_TEXT.str.ends_with(")"),
     ).unnest("_", "_relay")  # fmt: skip
     finals = finals.with_columns(cut(pl.col("_ip"), "]", "mx_ip", "port")).unnest("_")
     finals = finals.with_columns(
         pl.col("queue_s", "connect_s", "body_s").cast(pl.Float64, strict=False),
         pl.col("port").str.slice(1).cast(pl.Int32, strict=False),
-    )
-    others = [
-        kinds["intermediate"].with_columns(text=REST.str.slice(1)),
+    ).drop("delays", "_a", "_ip")
+    others = (
+        kinds["intermediate"].with_columns(text=_REST.str.slice(1)),
         kinds["connect_fail"].with_columns(text=MSG),
-    ]
-    others = pl.concat(others).with_columns(PID.fill_null("")).select(*_HEADS, "text")
-    return pl.concat([finals.drop("delays", "_a", "_ip").collect(), others], how="diagonal")
+    )
+    return pl.concat([finals.collect(), pl.concat(others).with_columns(_PID).select(_HEADS)], how="diagonal")
 
 
 def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -266,21 +260,22 @@ def _named_by_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
 
 def _infos(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Who sent a queue id, how big, its message-id; that it was removed."""
-    said = kinds["from"].with_columns(cut(REST.str.slice(7), ">, size=", "sender", "more")).unnest("_")
+    said = kinds["from"].with_columns(cut(_REST.str.slice(7), ">, size=", "sender", "more")).unnest("_")
     said = said.with_columns(cut(pl.col("more"), ",", "size_bytes", "nrcpt")).unnest("_")
-    size, plain = pl.col("size_bytes").cast(pl.Int64, strict=False), pl.col("nrcpt").str.starts_with(" nrcpt=")
-    over = REST.str.contains(", status=(?:force-)?expired")
-    said = said.with_columns(
-        pl.when(plain).then("sender"), pl.when(plain).then(size), kind=pl.when(over).then(pl.lit("expired")).otherwise("kind")
+    plain = pl.when(pl.col("nrcpt").str.starts_with(" nrcpt="))  # not Sendmail's
+    kind = pl.when(_REST.str.contains(", status=(?:force-)?expired")).then(pl.lit("expired")).otherwise("kind")
+    size = pl.col("size_bytes").cast(pl.Int64, strict=False)
+    said = said.with_columns(plain.then("sender").alias("sender"), plain.then(size).alias("size_bytes"), kind=kind)
+    ids = kinds["id"].with_columns(message_id=_REST.str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">"))
+    return pl.concat([said, ids, kinds["removed"]], how="diagonal").select(
+        *_INFO, "sender", "size_bytes", "message_id"
     )
-    one = REST.str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
-    parts = [said, kinds["id"].with_columns(message_id=one), kinds["removed"]]
-    return pl.concat(parts, how="diagonal").select("n", "at", "host", "key", "kind", "sender", "size_bytes", "message_id")
 
 
 def _tls(lines: pl.DataFrame) -> pl.DataFrame:
-    names = "tls_trust _tls _connection _established _to server tls _with _cipher tls_cipher _more".split()
-    lines = lines.with_columns(PID.fill_null(""), cut(MSG, " ", *names)).unnest("_")
+    """`Trusted TLS connection established to HOST[IP]:PORT: TLSv1.3 with cipher NAME (256/256 bits)`."""
+    names = "tls_trust _tls _connection _established to server tls _with _cipher tls_cipher _bits".split()
+    lines = lines.with_columns(_PID, cut(MSG, " ", *names)).unnest("_").filter(pl.col("to") == "to")
     lines = lines.with_columns(cut(pl.col("server"), "[", "mx_host", "_ip")).unnest("_")
     lines = lines.with_columns(cut(pl.col("_ip"), "]", "mx_ip", "_port")).unnest("_")
     return lines.with_columns(session=pl.lit(None, pl.String)).select(_TLS_KEPT)
