@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from smtpkit.logs.headers import MSG, PID, STRANGE, UNREAD, Clock, cut, split
-from smtpkit.logs.rows import KNOWN, compact
+from smtpkit.logs.rows import KNOWN, SCHEMA, compact
 from smtpkit.words import ending
 
 _PATH = r'"(?:[^"\\]|\\.)*"[^>]*|[^\s<>]*'
@@ -32,11 +32,11 @@ _AT = re.compile(
     r"(\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?"
 )
 _VIA = re.compile(r"delivery via \S+: ")
-_ODD_TYPES = {"told_port": pl.Int32, "maybe_delivered": pl.Boolean, "code": pl.Int16}
 _KEPT = """recipient orig_to conn_use queue_s connect_s body_s dsn_log lossy mx_host mx_ip port sender size_bytes
 message_id session domain tls tls_cipher tls_trust tls_verified stage outcome maybe_delivered code enhanced reply
 error""".split()
-_TOLD = ["told_host", "told_ip", "told_port", *_KEPT[-7:]]
+_SERVER = ["mx_host", "mx_ip", "port"]
+_TOLD = {name: SCHEMA[name] for name in [*_SERVER, *_KEPT[-7:]]}
 _HEADS = "n at host pid kind key line tag text".split()
 _QUEUED = {
     "final": (" to=<",),
@@ -78,7 +78,7 @@ def explain(text: str) -> dict[str, Any]:
     else:
         told = ending(text, _VIA.sub("", text))
         m = None if "code" in told else _AT.search(text.partition(" said: ")[0])  # not in the server's words
-    server = {"told_host": m[1], "told_ip": m[2], "told_port": int(m[3]) if m[3] else None} if m else {}
+    server = {"mx_host": m[1], "mx_ip": m[2], "port": int(m[3]) if m[3] else None} if m else {}
     return server | told
 
 
@@ -229,16 +229,10 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
         enhanced=pl.col("text").str.extract(r"^[0-9]{3} (2\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.\w]|$)"),
     )  # fmt: skip
     texts = rest["text"].unique().drop_nulls()
-    told = pl.DataFrame(
-        [{"text": t, **explain(t)} for t in texts],
-        schema={"text": pl.String, **dict.fromkeys(_TOLD, pl.String), **_ODD_TYPES},
-    )
-    rest = rest.join(told, on="text", how="left")
-    names = {"mx_host": "told_host", "mx_ip": "told_ip", "port": "told_port"}
-    elsewhere = (pl.col("relay").fill_null("none") == "none") & ~_HELD.fill_null(False)
-    rest = rest.with_columns(
-        pl.when(elsewhere).then(pl.col(b)).otherwise(pl.col(a)).alias(a) for a, b in names.items()
-    )
+    told = pl.DataFrame([{"text": text, **explain(text)} for text in texts], {"text": pl.String, **_TOLD})
+    rest = rest.join(told, on="text", how="left", suffix="_told")
+    elsewhere = pl.when((pl.col("relay").fill_null("none") == "none") & ~_HELD.fill_null(False))
+    rest = rest.with_columns(elsewhere.then(f"{name}_told").otherwise(name).alias(name) for name in _SERVER)
     probed = pl.when(pl.col("status") == "deliverable")
     told_of = {"outcome": "passed", "stage": "rcpt", "maybe_delivered": False}
     rest = rest.with_columns(probed.then(pl.lit(how)).otherwise(name).alias(name) for name, how in told_of.items())
@@ -338,15 +332,13 @@ def _with_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
     j, r, session = pl.col("j"), pl.col("r"), pl.col("session")
     other = pl.col("peer").ne_missing(pl.col("peer").shift(1))
     line = j.is_not_null() & session.is_null()
-    fresh = other | line.shift(1) | session.ne_missing(session.shift(1))
-    begins = pl.when(r.is_null()).then(~line).otherwise(pl.col("conn_use").is_null() & fresh)
+    before = pl.when(r.is_null()).then(j).when(~other & line.shift(1)).then(j.shift(1)).otherwise(-1)
+    fresh = r.is_null() | line.shift(1) | session.ne_missing(session.shift(1))
+    begins = other | (~line & pl.col("conn_use").is_null() & fresh)
     both = both.with_columns(
-        before=pl.when(r.is_null()).then(j).when(~other & line.shift(1)).then(j.shift(1)),
-        begun=pl.when(begins).then(pl.int_range(pl.len())).forward_fill(),
+        tls_j=pl.when(begins).then(pl.when(other & line).then(-1).otherwise(before)).forward_fill()
     )
-    same = pl.col("peer").gather(pl.col("begun")) == pl.col("peer")
-    both = both.with_columns(tls_j=pl.when(same).then(pl.col("before").gather(pl.col("begun"))))
-    place = both.filter(pl.col("r").is_not_null()).sort("r")["tls_j"]
+    place = both.filter(pl.col("r").is_not_null()).sort("r").select(pl.col("tls_j").replace(-1, None))["tls_j"]
     made = tries.with_columns(tls[name].gather(place) for name in ("tls", "tls_cipher", "tls_trust"))
     return made.with_columns(tls_verified=pl.col("tls_trust").is_in(["Verified", "Trusted"]))
 
@@ -356,13 +348,12 @@ def _unremoved(infos: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
 
     One that was never active for a week was refused, or thrown away, after its message-id was told.
     """
-    gone = infos.filter(pl.col("kind") == "removed").group_by("h").agg(pl.col("n").max().alias("gone"))
-    alive = infos.filter(pl.col("kind").is_in(["from", "id"])).join(gone, on="h", how="left")
-    alive = alive.filter(pl.col("gone").fill_null(-1) < pl.col("n")).drop("gone")
+    gone = pl.when(pl.col("kind") == "removed").then("n").max().over("h").fill_null(-1)
+    alive = infos.filter((gone < pl.col("n")) & pl.col("kind").is_in(["from", "id"]))
     alive = alive.sort("n").unique(["h", "kind"], keep="last", maintain_order=True)
     young = (pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 168
     alive = alive.filter(young | (pl.col("kind") == "from").any().over("h"))
-    needed = infos.join(waiting.select(_H), on="h", how="semi") if len(waiting) else infos.clear()
+    needed = infos.join(waiting.select(_H), on="h", how="semi")
     return pl.concat([alive, needed]).unique(["n", "kind"], maintain_order=True).drop("h")
 
 
@@ -371,5 +362,5 @@ def _unused(tls: pl.DataFrame, rows: pl.DataFrame, waiting: pl.DataFrame) -> pl.
     all_ = pl.concat([tls.select(_TLS_KEPT), rows.select(_TLS_KEPT)]).with_columns(_PEER)
     last = all_.filter(pl.col("n") == pl.col("n").max().over("peer"))
     last = last.filter((pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 24)
-    needed = all_.join(waiting.select(_PEER), on="peer", how="semi") if len(waiting) else all_.clear()
+    needed = all_.join(waiting.select(_PEER), on="peer", how="semi")
     return pl.concat([last, needed]).unique("n", maintain_order=True).drop("peer")
