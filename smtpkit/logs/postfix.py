@@ -32,11 +32,8 @@ _AT = re.compile(
     r"(\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?"
 )
 _VIA = re.compile(r"delivery via \S+: ")
-_KEPT = """recipient orig_to conn_use queue_s connect_s body_s dsn_log lossy mx_host mx_ip port sender size_bytes
-message_id session domain tls tls_cipher tls_trust tls_verified stage outcome maybe_delivered code enhanced reply
-error""".split()
 _SERVER = ["mx_host", "mx_ip", "port"]
-_TOLD = {name: SCHEMA[name] for name in [*_SERVER, *_KEPT[-7:]]}
+_TOLD = [*_SERVER, *"stage outcome maybe_delivered code enhanced reply error".split()]
 _HEADS = "n at host pid kind key line tag text".split()
 _QUEUED = {
     "final": (" to=<",),
@@ -122,14 +119,17 @@ class Reader:
         waits = tries["kind"].is_in(["intermediate", "connect_fail"])
         early, tries = pl.concat([self._early, tries.filter(waits)], how="diagonal"), tries.filter(~waits)
         over, self._early = _next_final(early, tries, last)
-        tries = tries.filter(pl.col("kind") != "unread") if len(unread) else tries
-        rows = pl.concat([tries, over], how="diagonal").sort("n").with_columns(_H, _PEER)
+        rows = (
+            pl.concat([tries.filter(tries["kind"] != "unread"), over], how="diagonal")
+            .sort("n")
+            .with_columns(_H, _PEER)
+        )
         rows = _with_tls(_with_message(rows, infos), tls)
         kept = self._early, _unremoved(infos, self._early), _unused(tls, rows, self._early)
         self._early, self._infos, self._tls = map(compact, kept)
         rows = pl.concat([rows, infos.filter(pl.col("kind") == "expired")], how="diagonal")
         rows = rows.rename({"at": "started_at", "key": "queue_id"})
-        rows = rows.select("n", "kind", "started_at", "queue_id", *_KEPT, _VANTAGE)
+        rows = rows.select("n", _VANTAGE, *(name for name in SCHEMA if name in rows.columns))
         return rows, {"a line of a try that cannot be read": unread}
 
     def end(self) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
@@ -201,21 +201,21 @@ def _tries(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
 def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Tries with what they say; unread ones, a final one ends what came before. LMTP and amavis are ours."""
     tries = _named_by_tls(_explained(tries), tls)
-    ip, host, tag = pl.col("mx_ip"), pl.col("mx_host"), pl.col("tag")
+    ip, host, tag, kind = (pl.col(name) for name in ("mx_ip", "mx_host", "tag", "kind"))
     ours = (ip.str.starts_with("127.") | (ip == "::1")) & ((host == ip) | host.str.starts_with("localhost"))
     ours |= ip.str.contains("/", literal=True) | pl.col("port").is_in([24, 7025, 10024, 10025, 10026])
     ours |= tag.str.contains("/lmtp[", literal=True) | tag.str.ends_with("/lmtp:")
-    named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+(?:%[\w.-]+)?$").fill_null(False)
-    tries = tries.with_columns(ours=ours.fill_null(False), named=named, end=pl.col("kind") == "final")
+    named = ip.str.contains(r"^[0-9A-Fa-f.:]+(?:%[\w.-]+)?$")
+    tries = tries.with_columns(ours=ours.fill_null(False), named=named.fill_null(False), end=kind == "final")
     ours, named, final = pl.col("ours"), pl.col("named"), pl.col("end")
     none = (pl.col("relay") == "none") & pl.col("error").is_not_null()
-    tries = tries.with_columns(bad=pl.when(final).then(pl.col("status").is_null()).otherwise(~named & ~ours))
-    kind = pl.when("bad").then(pl.lit("unread")).when(final & _HELD).then(pl.lit("suspended"))
-    kind = kind.when(ours | (final & ~named & ~none)).then(pl.lit("local"))
-    unread = tries.filter("bad")
-    kept = ("n", "at", "host", "pid", "key", "text", "end", *(n for n in _KEPT if n in tries.columns))
-    tries = tries.filter(final | ~pl.col("bad")) if len(unread) else tries
-    return tries.select(*kept, kind.otherwise("kind").alias("kind")), unread
+    is_ = pl.when(pl.when(final).then(pl.col("status").is_null()).otherwise(~named & ~ours)).then(pl.lit("unread"))
+    is_ = is_.when(final & _HELD).then(pl.lit("suspended"))
+    is_ = is_.when(ours | (final & ~named & ~none)).then(pl.lit("local")).otherwise(kind)
+    tries = tries.with_columns(is_.alias("kind"))
+    unread = tries["kind"] == "unread"
+    kept = tries.drop("line", "tag", "relay", "status", "ours", "named", *(f"{name}_told" for name in _SERVER))
+    return kept.filter(tries["end"] | ~unread), tries.filter(unread)
 
 
 def _explained(tries: pl.DataFrame) -> pl.DataFrame:
@@ -229,7 +229,9 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
         enhanced=pl.col("text").str.extract(r"^[0-9]{3} (2\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.\w]|$)"),
     )  # fmt: skip
     texts = rest["text"].unique().drop_nulls()
-    told = pl.DataFrame([{"text": text, **explain(text)} for text in texts], {"text": pl.String, **_TOLD})
+    told = pl.DataFrame(
+        [{"text": text, **explain(text)} for text in texts], {"text": pl.String} | {n: SCHEMA[n] for n in _TOLD}
+    )
     rest = rest.join(told, on="text", how="left", suffix="_told")
     elsewhere = pl.when((pl.col("relay").fill_null("none") == "none") & ~_HELD.fill_null(False))
     rest = rest.with_columns(elsewhere.then(f"{name}_told").otherwise(name).alias(name) for name in _SERVER)
