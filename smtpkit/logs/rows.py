@@ -78,6 +78,8 @@ def numbered(rows: pl.DataFrame) -> pl.DataFrame:
 _FEW = """domain mx_host mx_ip recipient_domain stage outcome error enhanced tls tls_cipher source
 kind file dsn_log tls_trust""".split()
 """Columns of few different texts: kept as numbers while reading."""
+_MEANING = "code enhanced reply stage mx_host outcome error dsn_log reason scope rule reply_host".split()
+"""What replies are read from, and what is read."""
 
 
 def whole(rows: pl.DataFrame) -> pl.DataFrame:
@@ -124,9 +126,12 @@ def _domain(addresses: pl.Series) -> pl.Series:
 def to_pandas(rows: pl.DataFrame) -> pd.DataFrame:
     """The attempts frame: pandas dtypes, closed lists, reasons and back ends' names."""
     rows = whole(rows)
-    with ThreadPoolExecutor(2) as threads:
-        table = dict(zip(SCHEMA, threads.map(_column, map(rows.drop_in_place, SCHEMA)), strict=True))
-    return attempts.classified(pd.DataFrame(table, copy=False))
+    meaning = pd.DataFrame({name: _column(rows.drop_in_place(name)) for name in _MEANING})
+    others = rows.columns
+    with ThreadPoolExecutor(1) as thread:  # meanwhile the replies are read
+        made = thread.map(_column, map(rows.drop_in_place, others))
+        table = dict(attempts.classified(meaning)) | dict(zip(others, made, strict=True))
+    return pd.DataFrame({name: table[name] for name in SCHEMA}, copy=False)
 
 
 def _column(values: pl.Series) -> pd.Series:
