@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
-from queue import SimpleQueue
 from typing import Any
 
 import pandas as pd
@@ -45,7 +44,6 @@ class Run:
         self.error: BaseException | None = None
         self.stopped, self._pid = False, os.getpid()
         self.done = self.total = self.refused = 0
-        self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.on_start: Callable[[Worker], None] | None = None
         self._progress = Progress(label)
         self._plan, self._ready = plan, threading.Event()
@@ -83,12 +81,8 @@ class Run:
 
     def call(self, what: Callable[[], None]) -> None:
         """Have the worker do something; from any thread."""
-        if not self.running:
-            return
-        self.inbox.put(what)
-        if self._worker is not None:
-            with suppress(OSError):  # it has ended, and its wake-up socket with it
-                self._worker.engine.wake()
+        if self.running and self._worker is not None:
+            self._worker.engine.call(what)
 
     def stop(self) -> None:
         """End all sessions; rows of what was not asked yet are not made."""
@@ -151,8 +145,7 @@ class Worker:
         self.run, self.plan, self.rules = run, plan, run.rules
         facts = {"label": run.network.label, "case": run.rules.case, "kit": "smtpkit"}
         self.journal = Journal(run.rules.casebook, facts)
-        self.engine = Engine(run.network, self._done)
-        self.engine.on_decided = self.keep  # before QUIT is answered
+        self.engine = Engine(run.network, self._done, self.keep)
         self._ledger: Ledger | None = None
         self._later: list[tuple[float, int, Job]] = []
         self._ready: dict[str, deque[Job]] = {}
@@ -196,8 +189,6 @@ class Worker:
                 self._ledger.close()
 
     def _turn(self) -> None:
-        while not self.run.inbox.empty():
-            self.run.inbox.get()()
         begun = self._begin_due()
         marks, self.engine.marks = self.engine.marks, []
         answers = [(session, self._claim(session)) for session in marks]

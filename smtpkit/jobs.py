@@ -159,7 +159,6 @@ class Session:
         self.replies: list[Reply] = []
         self.ended: str | None = None
         """Why nothing more comes from the server: lost, reset, ...; None: the connection is up."""
-        self.handshaking = False
         self.deadline = float("inf")
         self.total = float("inf") if limits.total is None else time.monotonic() + limits.total
         self.heard: list[Heard] = []
