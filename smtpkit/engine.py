@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import Any
@@ -73,10 +72,8 @@ class Engine:
         patience = min(patience, max(due - time.monotonic(), 0.0))
         for key, mask in self._selector.select(patience):
             if key.data is None:
-                with suppress(BlockingIOError):  # read to the end
-                    while self._woken.recv(4096):
-                        pass
-            elif key.data.name in self.live:
+                self._woken.recv(CHUNK)
+            else:
                 self._move(key.data, mask)
         self._obey()
         self._fire()
@@ -84,14 +81,10 @@ class Engine:
     def end_all(self, error: str) -> None:
         """Answer every live session's effect with Lost(error)."""
         for session in list(self.live.values()):
-            self.drop(session, error)
+            self._drop(session, error)
 
-    def drop(self, session: Session, error: str) -> None:
-        """End one session's wait."""
-        if session.name in self.live:
-            if session in self.marks:
-                self.marks.remove(session)
-            self.resume(session, Lost(error, len(session.out), tuple(session.replies)))
+    def _drop(self, session: Session, error: str) -> None:
+        self.resume(session, Lost(error, len(session.out), tuple(session.replies)))
 
     def close(self) -> None:
         """Close every socket and the selector."""
@@ -118,12 +111,12 @@ class Engine:
         session.asked_at, session.asked_utc, session.replies = time.monotonic(), datetime.now(UTC), []
         session.deadline = float("inf")
         match effect:
-            case Connect():
-                return self._connect(session)
             case Ask():
                 return self._ask(session, effect)
             case Secure():
                 return self._secure(session)
+            case Connect():
+                self._connect(session)
             case MarkDot():
                 self.marks.append(session)
             case Park():
@@ -131,12 +124,12 @@ class Engine:
                 self.on_park(session)
         return _WAITING
 
-    def _connect(self, session: Session) -> Any:
+    def _connect(self, session: Session) -> None:
         self._until(session, session.limits.connect)
         if getattr(self.network, "socks", None):  # it blocks until the far end has answered, or the proxy gives up
             threading.Thread(target=self._open_aside, args=(session,), daemon=True).start()
-            return _WAITING
-        return self._opened(session, self._open(session))
+        else:
+            self._opened(session, self._open(session))
 
     def _open(self, session: Session) -> socket.socket | Lost:
         assert session.job.ip is not None
@@ -150,21 +143,17 @@ class Engine:
     def _open_aside(self, session: Session) -> None:
         """In a thread of its own."""
         got = self._open(session)
-        self.call(lambda: self._opened_aside(session, got))
+        self.call(lambda: self._opened(session, got))
 
-    def _opened_aside(self, session: Session, got: socket.socket | Lost) -> None:
-        if session.name in self.live and isinstance(session.effect, Connect):
-            self.resume(session, self._opened(session, got))
-        elif not isinstance(got, Lost):
-            got.close()
-
-    def _opened(self, session: Session, got: socket.socket | Lost) -> Any:
+    def _opened(self, session: Session, got: socket.socket | Lost) -> None:
         if isinstance(got, Lost):
             session.problem = got.text
-            return got
-        session.sock = got
-        self._watch(session, selectors.EVENT_WRITE)
-        return _WAITING
+            self.resume(session, got)
+        elif session.name in self.live:
+            session.sock = got
+            self._watch(session, selectors.EVENT_WRITE)
+        else:  # it has been given up meanwhile
+            got.close()
 
     def _connected(self, session: Session) -> Got:
         assert session.sock is not None
@@ -244,7 +233,7 @@ class Engine:
             return
         try:
             octets = session.sock.recv(CHUNK)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return
         except OSError as error:
             session.ended = lost(error).error
@@ -271,7 +260,7 @@ class Engine:
         while session.out and session.sock is not None:
             try:
                 taken = session.sock.send(session.out[: CHUNK // 4])  # what waits in the kernel tells of no reader
-            except (BlockingIOError, InterruptedError):
+            except BlockingIOError:
                 break
             except OSError as error:
                 self._receive(session)  # what the server said before it went
@@ -298,43 +287,26 @@ class Engine:
         self._push(session)
         ask, unsent = session.effect, len(session.out)
         assert isinstance(ask, Ask)
-        if not ask.stages:
-            return self._handed_over(session)
         while reply := session.reader.next():
             self._note(session, ask, reply)
             if len(session.replies) == len(ask.stages):
                 return list(session.replies)
-            if reply.broken:
-                return Lost("protocol", unsent, tuple(session.replies))  # no later reply could be paired
-            self._until(
-                session, session.limits.reply
-            )  # commands sent together have a deadline each (RFC 5321 4.5.3.2)
+            if reply.broken or not ask.stages:  # no later reply could be paired; or nobody asked for one
+                return Lost("protocol", unsent, tuple(session.replies))
+            self._until(session, session.limits.reply)  # each command has its own time (RFC 5321 4.5.3.2)
+        if not (ask.stages or unsent):
+            return []
         return Lost(session.ended, unsent, tuple(session.replies)) if session.ended else _WAITING
 
-    def _handed_over(self, session: Session) -> Any:
-        """Octets of a message are answered once all have left; a reply before that interrupts them."""
-        if early := session.reader.next():
-            return self._interrupted_body(session, early)
-        if not session.out:
-            return []
-        return Lost(session.ended, len(session.out)) if session.ended else _WAITING
-
-    def _interrupted_body(self, session: Session, reply: Reply) -> Lost:
-        refusal = not reply.broken and reply.code in range(400, 600)
-        self._note(session, Ask(stages=("body",), shown="(message)"), reply)
-        if not refusal:
-            session.anomalies.append("early_bytes")
-        return Lost("protocol", len(session.out), (reply,))
-
     def _note(self, session: Session, ask: Ask, reply: Reply) -> None:
-        reply = session.hide(reply)
-        stage = ask.stages[len(session.replies)]
-        latency = time.monotonic() - session.asked_at
+        reply, latency = session.hide(reply), time.monotonic() - session.asked_at
+        stage = ask.stages[len(session.replies)] if ask.stages else "body"
         if ask.wait != "quit":
             session.anomalies.extend(reply.anomalies)
             session.times[stage] = session.times.get(stage, 0.0) * (ask.stages == ("rcpt",)) + latency
-        shown = ask.shown or _shown(ask, len(session.replies))
-        session.heard.append(Heard(stage, shown, reply, session.asked_utc, latency))
+        if not ask.stages and (reply.broken or reply.code not in range(400, 600)):  # no refusal of the message
+            session.anomalies.append("early_bytes")
+        session.heard.append(Heard(stage, _shown(ask, len(session.replies)), reply, session.asked_utc, latency))
         session.replies.append(reply)
 
     # sockets and timers -------------------------------------------------------------------------------------------
@@ -359,7 +331,7 @@ class Engine:
         now = time.monotonic()
         late = [one for one in self.live.values() if one.deadline <= now]
         for session in sorted(late, key=lambda one: one.deadline):
-            self.drop(session, "timeout")
+            self._drop(session, "timeout")
 
     def _leave(self, session: Session) -> None:
         """An orderly close: never a reset towards a real receiver."""
@@ -372,5 +344,7 @@ class Engine:
 
 def _shown(ask: Ask, number: int) -> str:
     """The command that the reply answers, as one line."""
+    if ask.shown or not ask.stages:
+        return ask.shown or "(message)"
     line = ask.data.split(b"\r\n")[number if len(ask.stages) > 1 else 0]
     return line.decode("utf-8", "backslashreplace")
