@@ -24,7 +24,7 @@ from smtpkit.tls import HandshakeError, TlsLink
 CHUNK = 65536
 _WAITING = object()
 """In the place of an answer: there is none yet."""
-Decided = Callable[[Session, tuple[Verdict, ...]], None]
+Decided = Callable[[Session, tuple[Verdict, ...]], object]
 
 
 class Engine:
