@@ -146,14 +146,15 @@ class Engine:
         self.call(lambda: self._opened(session, got))
 
     def _opened(self, session: Session, got: socket.socket | Lost) -> None:
-        if isinstance(got, Lost):
+        if session.name not in self.live:  # given up meanwhile
+            if not isinstance(got, Lost):
+                got.close()
+        elif isinstance(got, Lost):
             session.problem = got.text
             self.resume(session, got)
-        elif session.name in self.live:
+        else:
             session.sock = got
             self._watch(session, selectors.EVENT_WRITE)
-        else:  # it has been given up meanwhile
-            got.close()
 
     def _connected(self, session: Session) -> Got:
         assert session.sock is not None
