@@ -16,11 +16,10 @@ from smtpkit.address import mailbox, refuse_controls, reverse_path
 from smtpkit.campaign import Rules
 from smtpkit.errors import InvalidInput, flag, listed, one_of, quantity, refuse
 from smtpkit.hands import Answer, Hands
-from smtpkit.jobs import Job
 from smtpkit.limits import LONGEST
 from smtpkit.message import Message
 from smtpkit.network import Network, chosen
-from smtpkit.probing import checked, dead_ends, facts, find_route, our_helo, parties, port_of
+from smtpkit.probing import aimed, parties
 from smtpkit.tls import TlsFacts
 from smtpkit.transcript import Transcript
 
@@ -52,18 +51,18 @@ class Dialogue(Hands):
         ca_file: str | Path | None = None, connect: bool = True, **rules: Any,
     ) -> None:  # fmt: skip
         net, live, connect = chosen(network), flag("live", live), flag("connect", connect)
-        mode, authority = checked(tls, ca_file)
-        route = find_route(None, server, server_name, net)
-        self._tls, self._helo, self._port = mode, our_helo(helo, net), (port := port_of(server))
+        aim, route = aimed(
+            None, net, {"source": "dialogue", "asked": "connect"}, server=server, server_name=server_name, tls=tls,
+            ca_file=ca_file, helo=helo,
+        )  # fmt: skip
+        self._tls, self._helo, self._port = aim.tls, aim.helo, aim.port
         self._sender = None if sender is None else reverse_path(sender)
         host, ip = next(iter(route), (None, None))
-        self.name = f"{host.name if host else route.domain} [{ip}]:{port}"
-        row = facts(route, host, ip, port, net) | parties(self._helo, None, None)
-        row |= {"source": "dialogue", "asked": "connect", "tls_asked": mode}
-        name = host.name if host and "[" not in host.name else None
-        receiver = host.receiver if host else ""
-        job = Job(self._step(), ip, port, receiver, name, mode, authority, (row,), live=live, named=None)
-        super().__init__(row, dead_ends(route, row, port, net) or [job], net, Rules.of(net, **rules))
+        self.name = f"{host.name if host else route.domain} [{ip}]:{aim.port}"
+        row = aim.row(route, host, ip, ours := parties(aim.helo))
+        dead = aim.dead_ends(route, ours)
+        jobs = [aim.job(self._step(), host, ip, [row], live=live, named=None)] if host and ip else dead
+        super().__init__(row, jobs, net, Rules.of(net, **rules))
         if connect:
             self.connect()
 

@@ -108,9 +108,9 @@ def locate(
     rules = {name: keywords.pop(name, None) for name in RULES}
     asked, route = question(domain, recipient, sender, **keywords)
     seen = pd.DataFrame() if seen is None else of_kind("seen", seen, pd.DataFrame, "give a frame of attempts")
-    like = _alike(seen, asked.network)
+    like = _alike(seen, asked.aim.network)
     tally = Tally(list(dict.fromkeys(ip for _, ip in route)), like)
-    frame = run(_plan(asked, route, tally, most), asked.network, label=f"locate {route.domain}", **rules)
+    frame = run(_plan(asked, route, tally, most), asked.aim.network, label=f"locate {route.domain}", **rules)
     assert isinstance(frame, pd.DataFrame)
     whole = pd.concat([like, frame], ignore_index=True) if len(like) else frame
     whole.attrs.setdefault("smtpkit", {"stopped": frame.attrs["smtpkit"]["stopped"]})

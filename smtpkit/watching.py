@@ -64,7 +64,7 @@ def watch(
     asked, route = question(domain, recipient, sender, network=net, **keywords)
     rules["case"] = f"watch {route.domain}" if rules["case"] is None else rules["case"]
     found = Rules.of(net, **rules)
-    paces = [found.pace, *(found.pace_at(net, ip, asked.port) for _, ip in route)]
+    paces = [found.pace, *(found.pace_at(net, ip, asked.aim.port) for _, ip in route)]
     paced = (pace := next((one for one in paces if one != Pace.none()), Pace.none())) != Pace.none()
     clear = quantity("clear", clear, 1, whole=True)
     rounds = None if rounds is None else quantity("rounds", rounds, 1, whole=True)
