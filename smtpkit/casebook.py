@@ -14,7 +14,7 @@ from smtpkit import attempts, escape, parts
 from smtpkit.address import refuse_controls
 from smtpkit.catalogue import data
 from smtpkit.errors import InvalidInput, StoreError, flag, listed, one_of, path_of, quantity, refuse
-from smtpkit.journal import address, connect, loud, recover, seal
+from smtpkit.journal import address, connect, loud, recover, sealed
 
 FORMATS = ("parquet", "csv", "jsonl")
 _SEALED = {
@@ -22,7 +22,7 @@ _SEALED = {
     "replies": "session, seq, stage, command, code, raw, anomalies, sent_at, latency_s",
     "notes": "at, text",
 }
-"""What the checksum of each table's rows is made of; in older casebooks that of attempts lacks run and session."""
+"""What the checksum of each table's rows is made of."""
 _CUT = "instr({}.result, '\"interrupted\"')"
 _LATER = f"""select o.attempt_id from other.attempts o join main.attempts m using (attempt_id)
 where o.state = 'final' and not {_CUT.format("o")} and {_CUT.format("m")}"""
@@ -143,7 +143,7 @@ class Casebook:
             raise refuse("at", str(at), "is no time with a time zone", "write at=datetime(..., tzinfo=UTC)")
         moment, line = (at or datetime.now(UTC)).astimezone(UTC).isoformat(), refuse_controls("note", text)
         with self._open() as base:
-            base.execute("insert into notes values (?, ?, ?)", (moment, line, seal(moment, line)))
+            base.execute("insert into notes values (?, ?, ?)", sealed(moment, line))
 
     def notes(self) -> pd.DataFrame:
         """Your remarks: at (UTC), text."""
@@ -202,8 +202,8 @@ def _readable(path: Path) -> Iterator[None]:
 def _changed(base: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
     base.text_factory = lambda octets: octets.decode("utf-8", "surrogateescape")  # one odd row hides no other
     for table, columns in _SEALED.items():
-        for *row, mark in base.execute(f"select {columns}, seal from {table}"):
-            if mark not in (seal(*row), seal(row[0], *row[3:])):
+        for row in base.execute(f"select {columns}, seal from {table}"):
+            if row != sealed(*row[:-1]):
                 key = f"{row[0]} {row[1]}" if table == "replies" else str(row[0])
                 yield table, key, "its checksum does not fit: changed after it was written"
 
