@@ -19,7 +19,7 @@ from smtpkit.journal import address, connect, loud, recover, sealed
 FORMATS = ("parquet", "csv", "jsonl")
 _SEALED = {
     "attempts": "attempt_id, run, session, state, planned, result",
-    "replies": "session, seq, stage, command, code, raw, anomalies, sent_at, latency_s",
+    "replies": ", ".join(attempts.STORED),
     "notes": "at, text",
 }
 """What the checksum of each table's rows is made of."""
@@ -58,12 +58,12 @@ class Casebook:
         case, run = (one if one is None else refuse_controls("case or run", one) for one in (case, run))
         classify = flag("classify", classify)
         with self._open() as base:
-            columns, which = "attempt_id, session, planned, result", "where ?1 is null or run = ?1"
-            found = base.execute(f"select {columns} from attempts {which} order by attempt_id", (run,)).fetchall()
+            which = "(?1 is null or run = ?1) and (?2 is null or json_extract(planned, '$.case') = ?2)"
+            sql = f"select attempt_id, session, planned, result from attempts where {which} order by attempt_id"
+            found = base.execute(sql, (run, case)).fetchall()
         with _readable(self.path):
             rows = (json.loads(p) | json.loads(r) | {"attempt_id": a, "session": s} for a, s, p, r in found)
-            kept = [row for row in rows if case is None or row.get("case") == case]
-            made = attempts.frame(kept, casebook=str(self.path.absolute())).drop(columns="claim", errors="ignore")
+            made = attempts.frame(rows, casebook=str(self.path.absolute())).drop(columns="claim", errors="ignore")
         return attempts.classified(made) if classify else made
 
     def replies(self, session: str | None = None) -> pd.DataFrame:
