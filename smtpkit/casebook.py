@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -23,10 +22,6 @@ _SEALED = {
     "notes": "at, text",
 }
 """What the checksum of each table's rows is made of."""
-_CUT = "instr({}.result, '\"interrupted\"')"
-_LATER = f"""select o.attempt_id from other.attempts o join main.attempts m using (attempt_id)
-where o.state = 'final' and not {_CUT.format("o")} and {_CUT.format("m")}"""
-"""Attempts that were taken over while they ran, hence as interrupted, and whose ending is known by now."""
 
 
 class Casebook:
@@ -124,17 +119,9 @@ class Casebook:
                     raise StoreError(f"{path}: {' '.join(torn)}; .verify() names all; nothing of it was taken")
             with self._open() as base:
                 base.execute("attach ? as other", (address(other.path),))
-                base.execute("begin immediate")
-                for table in ("claims", "attempts"):
-                    base.execute(f"delete from {table} where attempt_id in ({_LATER})")
-                before = base.total_changes
-                base.execute("insert or ignore into attempts select * from other.attempts where state = 'final'")
-                new += base.total_changes - before
-                for table in ("runs", "replies where session in (select session from main.attempts)", "claims"):
-                    base.execute(f"insert or ignore into {table.split()[0]} select * from other.{table}")
-                base.execute("insert into notes select * from other.notes o where not exists "
-                             "(select 1 from notes n where n.at = o.at and n.text = o.text)")  # fmt: skip
-                base.execute("commit")
+                fresh = "state = 'final' and attempt_id not in (select attempt_id from main.attempts)"
+                new += base.execute(f"select count(*) from other.attempts where {fresh}").fetchone()[0]
+                base.executescript(data("merge.sql").read_text("utf-8"))
         return new
 
     def note(self, text: str, at: datetime | None = None) -> None:
@@ -213,8 +200,7 @@ def _export(table: pd.DataFrame, path: Path, sanitize: bool) -> Path:
     if path.suffix == ".parquet":
         table.to_parquet(path, index=False)
     elif path.suffix == ".jsonl":
-        more: Any = {"date_format": "iso", "date_unit": "us", "force_ascii": False}
-        plain.to_json(path, orient="records", lines=True, **more)
+        path.write_bytes(attempts.json_lines(plain).encode())
     else:
         (parts.on_text(plain, escape.cell) if sanitize else plain).to_csv(path, index=False, lineterminator="\n")
     return path

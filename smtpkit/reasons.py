@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from smtpkit.catalogue import patterns, rows
 from smtpkit.errors import refuse
 from smtpkit.escape import Shown
-from smtpkit.reply import EnhancedCode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +59,7 @@ _Said = tuple[str, str, str, str, frozenset[str]]
 
 
 def classify(
-    text: str, code: int | None = None, enhanced: str | EnhancedCode | None = None, stage: str | None = None,
+    text: str, code: int | None = None, enhanced: str | None = None, stage: str | None = None,
     mx_host: str | None = None,
 ) -> Reason:  # fmt: skip
     """Say what a refusal means: by its provider's tags, its words, its enhanced code, last by where it was said.
@@ -75,8 +74,7 @@ def classify(
     """
     if not isinstance(text, str):
         raise refuse("text", text, "is no reply", "give its text, such as '550 5.1.1 User unknown'")
-    given = (str(enhanced) if isinstance(enhanced, EnhancedCode) else enhanced, stage, mx_host)
-    known = [one[:MOST] if isinstance(one, str) else None for one in given]  # a frame's NaN is none
+    known = [one[:MOST] if isinstance(one, str) else None for one in (enhanced, stage, mx_host)]  # NaN is none
     number = re.fullmatch(r"(\d{3})(?:\.0)?", str(code))
     return _tell(_said(text, number and number[1], *known))
 

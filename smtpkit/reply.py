@@ -18,28 +18,16 @@ BROKEN = frozenset({"garbage", "too_long", "mixed_codes", "bad_code"})
 """Anomalies after which a reply decides nothing and the connection is closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnhancedCode:
-    """RFC 3463: class, subject, detail.
+def enhanced_code(text: str, code: int | None) -> str | None:
+    """The enhanced code at the start of `text`, if its class is the first digit of `code` (RFC 2034).
 
-    >>> str(EnhancedCode.read("5.7.1 blocked", 550)), EnhancedCode.read("4.7.1 odd", 550)
+    >>> enhanced_code("5.7.1 blocked", 550), enhanced_code("4.7.1 odd", 550)
     ('5.7.1', None)
     """
-
-    class_: int
-    subject: int
-    detail: int
-
-    @classmethod
-    def read(cls, text: str, code: int | None) -> "EnhancedCode | None":
-        """The enhanced code at the start of `text`, if its class is the first digit of `code` (RFC 2034)."""
-        match = _ENHANCED.match(text)
-        if match is None or code is None or match[1] != str(code)[0]:
-            return None
-        return cls(*map(int, match.groups()))
-
-    def __str__(self) -> str:
-        return f"{self.class_}.{self.subject}.{self.detail}"
+    match = _ENHANCED.match(text)
+    if match is None or match[1] != str(code)[0]:
+        return None
+    return ".".join(str(int(number)) for number in match.groups())
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +35,7 @@ class Reply:
     """One reply as it came; what can be derived is a property.
 
     >>> r = Reply(550, b"550-5.7.1 no\\r\\n550 5.7.1 sorry\\r\\n")
-    >>> r.lines, str(r.enhanced)
+    >>> r.lines, r.enhanced
     (('5.7.1 no', '5.7.1 sorry'), '5.7.1')
     """
 
@@ -74,9 +62,9 @@ class Reply:
         return decode(self.raw.replace(b"\r\n", b"\n").removesuffix(b"\n"))
 
     @property
-    def enhanced(self) -> EnhancedCode | None:
+    def enhanced(self) -> str | None:
         """The first line's enhanced code whose class fits the code; None if no line has one."""
-        return next((one for line in self.lines if (one := EnhancedCode.read(line, self.code))), None)
+        return next((one for line in self.lines if (one := enhanced_code(line, self.code))), None)
 
     def _repr_html_(self) -> str | None:
         odd = f"\n({', '.join(self.anomalies)})" if self.anomalies else ""
