@@ -311,11 +311,6 @@ class Ledger:
             _to_wal(self.base)
             self.base.executescript(data("ledger.sql").read_text("utf-8"))
             self._lock.take()
-        for left in path.resolve().parent.glob(f".{path.resolve().name}.*.lock"):  # of killed processes
-            with suppress(OSError):  # another tidies, too
-                lock = Lock(path, left.name.split(".")[-2])
-                if left.stat().st_mtime < time.time() - 60 and lock.take():
-                    lock.drop()
 
     def ask(self, pace: Pace, receiver: str, ip: str, now: float) -> tuple[float, int | None]:
         """(0.0, number of the visit), or (seconds to wait, None)."""

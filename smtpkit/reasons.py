@@ -86,11 +86,11 @@ def _said(text: str, code: Any, enhanced: str | None, stage: str | None, mx_host
         text, mx_host = around["reply"], mx_host or around["host"]
         at = (around["at"] or "").lower().split(" ")[0]
         stage = stage or {"end": "body", "helo": "ehlo"}.get(at, at)
-    lines = [(line, head) for line in text.split("\n") if (head := _SHAPES.lead.match(line))]
+    heads = [_SHAPES.lead.match(line) for line in text.split("\n")]
     late = _SHAPES.late.search(text)
-    digits = str(code or next((head[1] for _, head in lines if head[1]), ""))
-    status = enhanced or next((head[2] for _, head in lines if head[2]), "") or (late[1] if late else "")
-    body = " ".join(" ".join(line[head.end() :] for line, head in lines).split())
+    digits = str(code or next((head[1] for head in heads if head[1]), ""))
+    status = enhanced or next((head[2] for head in heads if head[2]), "") or (late[1] if late else "")
+    body = " ".join(" ".join(head.string[head.end() :] for head in heads).split())
     if digits:  # a log writes a reply's lines as one
         body = re.sub(rf"(?<!\S){digits}(?:-| (?=[245]\.\d))(?:[245]\.\d{{1,3}}\.\d{{1,3}} ?)?", "", body)
     whole = " ".join(filter(None, (digits, status, body)))

@@ -134,15 +134,6 @@ def test_the_lock_file_of_another_user_is_a_lock(tmp_path: Path, monkeypatch: py
         assert other.ask(Pace(), "fault.example", "192.0.2.2", 2000.0) == (5.0, None)
 
 
-def test_lock_files_of_killed_processes_are_tidied(tmp_path: Path) -> None:
-    left, fresh = tmp_path / ".l.sqlite.5.lock", tmp_path / ".l.sqlite.6.lock"
-    for file in (left, fresh):
-        file.touch()
-    os.utime(left, (1, 1))
-    Ledger(tmp_path / "l.sqlite").close()
-    assert (left.exists(), fresh.exists()) == (False, True)
-
-
 @pytest.fixture
 def book(tmp_path: Path) -> sk.Casebook:
     """Two messages delivered, in runs of their own, and a probe."""
