@@ -147,12 +147,13 @@ def rows(who: Sender) -> Iterator[Row]:
         known = numeric(subject) or host_or_none(subject)  # a PTR name may be any text
         for row in lookup(subject, who.network).itertuples() if known else ():
             seen = ", ".join(filter(None, (row.meaning, row.codes, row.text))) or row.state
-            finding, delist = _grave(row) if row.state == "listed" else row.state, row.delist or row.zone
-            yield say("dnsbl", finding, f"{subject} in {row.zone}", seen, delist=delist)
+            yield say("dnsbl", _finding(row), f"{subject} in {row.zone}", seen, delist=row.delist or row.zone)
 
 
-def _grave(row: Any) -> str:
-    """The finding of a listing: of this sender, of its neighbourhood, of a range that sends no mail, or praise."""
+def _finding(row: Any) -> str:
+    """The state; of a listing whose: this sender's, its neighbourhood's, a range's that sends no mail, or praise."""
+    if row.state != "listed":
+        return str(row.state)
     zone = next(one for one in catalogue("dnsbl_zones.csv") if one["zone"] == row.zone)
     if zone["kind"] == "white_ip" or re.match("good|neutral|trust", row.meaning):
         return "white"
@@ -180,16 +181,16 @@ def joined(lists: pd.DataFrame, attempts: pd.DataFrame) -> str:
 
     `lists`: from `preflight` or `lookup`; `attempts`: from `probe`, `send` or `read_log`.
     """
-    whole = "check" in lists
-    if not whole:  # praise is no listing
-        lists = lists[[row.state != "listed" or _grave(row) != "white" for row in lists.itertuples()]]
-    said = lists[(lists.check == "dnsbl") & lists.subject.str.contains(" in ")] if whole else lists
-    zone = said.subject.str.rpartition(" in ")[2] if whole else said.zone
-    state = said["status" if whole else "state"].astype("str")
+    if "check" in lists:
+        lists = lists[(lists.check == "dnsbl") & lists.subject.str.contains(" in ")]
+        zone, listed = lists.subject.str.rpartition(" in ")[2], lists.status.isin(["fail", "warn"])
+        mute = lists.status == "unknown"
+    else:  # praise is no listing
+        zone, listed = lists.zone, [_finding(row) in ("listed", "policy", "range") for row in lists.itertuples()]
+        mute = lists.state.isin(["unknown", "refused", "dead"])
     blocked = attempts[attempts.reason == "ip_blocked"]
     theirs = blocked[blocked.reply.fillna("").str.contains(_THEIRS)].groupby("mx_ip").reply.last()
-    told: dict[str, Any] = {"zones": zone.nunique(), "asked": attempts.mx_ip.nunique(), "theirs": theirs}
-    told["mute"] = zone[state.isin(["unknown", "refused", "dead"])].nunique()
-    told["listed"] = list(zone[state.isin(["fail", "warn", "listed"])].unique())
-    told["refusing"] = list(blocked.mx_ip[~blocked.mx_ip.isin(theirs.index)].dropna().unique())
+    refusing = blocked.mx_ip[~blocked.mx_ip.isin(theirs.index)].dropna()
+    told: dict[str, Any] = {"zones": zone.nunique(), "mute": zone[mute].nunique(), "listed": list(zone[listed].unique())}
+    told |= {"asked": attempts.mx_ip.nunique(), "refusing": list(refusing.unique()), "theirs": theirs}
     return render("joined.txt", **told).strip()
