@@ -151,7 +151,7 @@ def rows(who: Sender) -> Iterator[Row]:
 
 
 def _finding(row: Any) -> str:
-    """The state; of a listing whose: this sender's, its neighbourhood's, a range's that sends no mail, or praise."""
+    """The state; of a listing if it is this sender's, its network's, a range's that sends no mail, or praise."""
     if row.state != "listed":
         return str(row.state)
     zone = next(one for one in catalogue("dnsbl_zones.csv") if one["zone"] == row.zone)
@@ -191,6 +191,6 @@ def joined(lists: pd.DataFrame, attempts: pd.DataFrame) -> str:
     blocked = attempts[attempts.reason == "ip_blocked"]
     theirs = blocked[blocked.reply.fillna("").str.contains(_THEIRS)].groupby("mx_ip").reply.last()
     refusing = blocked.mx_ip[~blocked.mx_ip.isin(theirs.index)].dropna()
-    told: dict[str, Any] = {"zones": zone.nunique(), "mute": zone[mute].nunique(), "listed": list(zone[listed].unique())}
-    told |= {"asked": attempts.mx_ip.nunique(), "refusing": list(refusing.unique()), "theirs": theirs}
+    told: dict[str, Any] = {"zones": zone.nunique(), "mute": zone[mute].nunique(), "listed": [*zone[listed].unique()]}
+    told |= {"asked": attempts.mx_ip.nunique(), "refusing": [*refusing.unique()], "theirs": theirs}
     return render("joined.txt", **told).strip()
