@@ -15,7 +15,7 @@ import pandas as pd
 
 from smtpkit.address import as_ip, host_name, host_or_none, numeric, organisation, sending_ip
 from smtpkit.casebook import Casebook
-from smtpkit.catalogue import render
+from smtpkit.catalogue import patterns, render
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.checks.found import Row, Sender, say, silent
 from smtpkit.checks.recorder import dqs_key, masked
@@ -26,8 +26,7 @@ STATES = ("listed", "not listed", "refused", "dead", "unknown")
 DQS, AT_ONCE = ".dq.spamhaus.net", 8
 _COLUMNS = "at zone subject state codes meaning text ttl delist source".split()
 _KEPT = ["zone", "subject", "state", "codes"]
-# Replies in which a receiver quotes its own refused look-up.
-_THEIRS = r"(?i)open resolver|127\.255\.255\.|returnc/|query (?:was )?refused|uribl\.com/refused"
+_SHAPES = patterns("dnsbl")
 
 
 def lookup(
@@ -189,8 +188,8 @@ def joined(lists: pd.DataFrame, attempts: pd.DataFrame) -> str:
         zone, listed = lists.zone, [_finding(row) in ("listed", "policy", "range") for row in lists.itertuples()]
         mute = lists.state.isin(["unknown", "refused", "dead"])
     blocked = attempts[attempts.reason == "ip_blocked"]
-    theirs = blocked[blocked.reply.fillna("").str.contains(_THEIRS)].groupby("mx_ip").reply.last()
-    refusing = blocked.mx_ip[~blocked.mx_ip.isin(theirs.index)].dropna()
-    told: dict[str, Any] = {"zones": zone.nunique(), "mute": zone[mute].nunique(), "listed": [*zone[listed].unique()]}
-    told |= {"asked": attempts.mx_ip.nunique(), "refusing": [*refusing.unique()], "theirs": theirs}
-    return render("joined.txt", **told).strip()
+    theirs = blocked[blocked.reply.fillna("").str.contains(_SHAPES.theirs)].groupby("mx_ip").reply.last()
+    told = {"listed": zone[listed], "mute": zone[mute], "zones": zone, "asked": attempts.mx_ip}
+    told["refusing"] = blocked.mx_ip[~blocked.mx_ip.isin(theirs.index)]
+    words: dict[str, Any] = {name: [*values.dropna().unique()] for name, values in told.items()}
+    return render("joined.txt", theirs=theirs, **words).strip()
