@@ -22,7 +22,7 @@ from smtpkit.campaign import run
 from smtpkit.checks.found import Row, Sender, near, say, silent
 from smtpkit.jobs import Plan, Result, hold
 from smtpkit.lint import tags
-from smtpkit.mx import MxHost, MxRoute, lookup_mx
+from smtpkit.mx import MxHost, MxRoute, lookup_mx, single
 from smtpkit.probing import question
 from smtpkit.tls import described, wrong_name
 
@@ -34,10 +34,10 @@ _SECONDS, _WORST = 10.0, ("mismatch", "unseen", "ok")
 
 def fetch(host: str, path: str, network: Any) -> str:
     """https://host/path through a Network, certificate verified, no redirect; raises OSError, HTTPException."""
-    answers = [network.resolve(host, kind) for kind in ("A", "AAAA")]
-    why = next(filter(None, map(silent, answers)), "")
-    wrong: Exception = (TimeoutError if why else OSError)(why or f"{host} has no address")
-    for ip in (ip for answer in answers for ip in answer.rows[:4]):
+    (found,) = single(host, None, None, network).hosts
+    kind = TimeoutError if found.error in ("dns_timeout", "dns_servfail") else OSError
+    wrong: Exception = kind(found.detail or f"{host} has no address")
+    for ip in found.ips[:8]:
         try:
             return _got(host, path, ip, network)
         except (OSError, HTTPException) as error:
@@ -143,8 +143,8 @@ def _untrusted(chain: Sequence[Certificate], *names: str) -> str:
     leaf = described(chain[0])
     if not leaf.not_before <= datetime.now(UTC) <= leaf.not_after:
         return f"shows a certificate of {leaf.not_before:%Y-%m-%d} to {leaf.not_after:%Y-%m-%d}"
-    if wrong := [why for name in names if (why := wrong_name(name, [leaf]))][len(names) - 1 :]:
-        return f"shows the anchor, but its {wrong[0]}"
+    if all(wrong := [wrong_name(name, [leaf]) for name in names]):
+        return f"shows the anchor, but its {wrong[-1]}"
     try:
         for below, above in pairwise(chain):
             below.verify_directly_issued_by(above)
