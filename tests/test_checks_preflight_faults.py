@@ -310,6 +310,7 @@ def test_a_ptr_name_may_be_any_text(name: str) -> None:
 
 NAMES = {
     "one digit often": ("198.51.100.1", "mx1.dc1.zone1.example", "pass"),
+    "two numbers of a fleet": ("198.51.100.35", "a8-35.smtp-out.esp.example", "pass"),
     "a firm called so": (IP, "mail.customink.example", "pass"),
     "another": (IP, "mail.dynatrace.example", "pass"),
     "a pool": (IP, "pool-7.isp.example", "warn"),
@@ -368,7 +369,8 @@ def test_a_list_that_lists_ipv6_knows_it() -> None:
 @pytest.mark.parametrize(
     "name",
     "ec2-198-51-100-7.ap-northeast-2.compute.amazonaws.com pppoe-7.isp.example dynip-7.isp.example "
-    "x.pools.isp.example dslb-7.isp.example cablemodem7.isp.example".split(),
+    "x.pools.isp.example dslb-7.isp.example cablemodem7.isp.example ip7.ip-198-51-100.isp.example "
+    "198x51x100x7.isp.example 7.red-198-51-100.isp.example host7-100.51.isp.example".split(),
 )
 def test_names_of_home_lines_and_clouds_are_generic(name: str) -> None:
     more = {reverse(IP, "in-addr.arpa"): {"PTR": [name]}, name: {"A": [IP]}}
