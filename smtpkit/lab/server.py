@@ -97,7 +97,7 @@ class Session(threading.Thread):
         return text[0] in "23"
 
     def pause(self, seconds: float) -> None:
-        if seconds and self.lab.stopping.wait(seconds):
+        if self.lab.stopping.wait(seconds):
             raise Over
 
     def answer(self, stage: str, usual: str = "", mail: Mail | None = None) -> bool:
