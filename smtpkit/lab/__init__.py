@@ -120,7 +120,7 @@ class Lab:
     def __repr__(self) -> str:
         return f"<Lab {self.domain}: {self.about}>"
 
-    def network_from(self, sender_ip: str) -> LabNetwork:
+    def network_from(self, sender_ip: str) -> "LabNetwork":
         """The same world seen from another address of ours (a documentation address)."""
         if not documentation(str(sender_ip)):
             raise refuse("sender_ip", sender_ip, "is no documentation address", "write one like 198.51.100.8")
@@ -151,7 +151,7 @@ class LabNetwork:
     label, pace = "lab", Pace.none()
     timeouts = Timeouts(connect=1.5, handshake=5, reply=10, final=20, quit=2)
 
-    def __init__(self, lab: "Lab", sender_ip: str) -> None:
+    def __init__(self, lab: Lab, sender_ip: str) -> None:
         self._lab, self.clock, self.sender_ip = lab, lab.clock, sender_ip
         self.casebook, self.ledger = lab.folder / "casebook.sqlite", lab.folder / "ledger.sqlite"
         self.guard = Guard(allow_to=tuple(f"@{domain}" for domain in lab.scenario.domains))
