@@ -195,6 +195,20 @@ def test_tlsa_2_names_an_authority_that_vouches(
     assert (row.status, says in row.evidence) == ("pass" if says == "fits" else "fail", True), row
 
 
+@pytest.mark.parametrize(("host", "says"), [("www.ours.example", "does not hold"), (None, "fits")])
+def test_only_an_authority_vouches_for_others(host: str | None, says: str) -> None:
+    """A host's certificate between the server's and the anchor is none, though the signatures are right."""
+    first, second, third = (certs._key() for _ in range(3))
+    ca = certs._sign(first, "ca", None, (-90, 365), None)
+    between = certs._sign(second, "between", host, (-60, 60), (first, ca))
+    leaf = certs._sign(third, "leaf", "mx1.ours.example", (-60, 60), (second, between))
+    text = "".join(one.public_bytes(Encoding.PEM).decode() for one in (leaf, between, ca))
+    record = f"2 0 1 {hashlib.sha256(ca.public_bytes(Encoding.DER)).hexdigest()}"
+    network = FakeNetwork(tls.zone() | {tls.NAME: {"TLSA": [record]}}, secure=tls.SECURE)
+    network.page = lambda url, get: Answer("ok", (text,))  # type: ignore[attr-defined]  # what the server shows
+    assert says in tls.tlsa(network).evidence
+
+
 class Hosts(tls.Web):
     """One of the policy host's addresses refuses."""
 

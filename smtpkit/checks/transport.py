@@ -11,12 +11,11 @@ from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from http.client import HTTPException, HTTPSConnection
-from itertools import pairwise
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import Certificate, load_pem_x509_certificates
+from OpenSSL.crypto import X509, X509Store, X509StoreContext, X509StoreContextError, X509StoreFlags
 
 from smtpkit.campaign import run
 from smtpkit.checks.found import Row, Sender, near, say, silent
@@ -145,11 +144,13 @@ def _untrusted(chain: Sequence[Certificate], *names: str) -> str:
         return f"shows a certificate of {leaf.not_before:%Y-%m-%d} to {leaf.not_after:%Y-%m-%d}"
     if all(wrong := [wrong_name(name, [leaf]) for name in names]):
         return f"shows the anchor, but its {wrong[-1]}"
+    (first, *above), store = map(X509.from_cryptography, chain), X509Store()
+    store.set_flags(X509StoreFlags.PARTIAL_CHAIN)  # an anchor need be no root
+    store.add_cert(above[-1])
     try:
-        for below, above in pairwise(chain):
-            below.verify_directly_issued_by(above)
-    except (InvalidSignature, TypeError, ValueError) as error:
-        return f"shows a chain that does not hold ({type(error).__name__})"
+        X509StoreContext(store, first, above).verify_certificate()
+    except X509StoreContextError as error:
+        return f"shows a chain that does not hold ({error})"
     return ""
 
 
