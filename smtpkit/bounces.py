@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from email import policy
-from email.errors import MissingHeaderBodySeparatorDefect
 from email.message import EmailMessage
 from email.utils import getaddresses, parsedate_to_datetime
 from functools import lru_cache
@@ -29,16 +28,25 @@ from smtpkit.fields import meaning
 from smtpkit.parts import parsed, unmarked
 from smtpkit.reasons import classify
 
-_WIRE = policy.SMTP.clone(refold_source="none", cte_type="8bit", utf8=True)  # to fold takes the square of time
-_POLICY = policy.default.clone(header_factory=lru_cache(64)(policy.default.header_factory))
-"""The email package parses a field at each look: a Content-Type dozens of times."""
 _SAYS = catalogue.patterns("bounces")
 _FAILURE = re.compile("|".join(row["words"] for row in catalogue.rows("bounce_subjects.csv")), re.I)
 """What a bounce's Subject says."""
-_REPORTS = ("message/delivery-status", "message/global-delivery-status")
+_REPORT = "text/delivery-status"
 _RETURNED = ("message/rfc822", "message/global", "text/rfc822-headers")
 _OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
 """What a report's Action means; any other: failed."""
+
+
+class _Mail(EmailMessage):
+    """A mail whose reports stay text: the email package parts them, but only if they are plain and of ASCII."""
+
+    def get_content_type(self) -> str:
+        kind = super().get_content_type()
+        return _REPORT if kind in ("message/delivery-status", "message/global-delivery-status") else kind
+
+
+_once = lru_cache(64)(policy.default.header_factory)  # the package parses a Content-Type dozens of times
+_POLICY = policy.default.clone(header_factory=_once, message_factory=_Mail)
 
 
 def read_bounces(paths: Any) -> pd.DataFrame:
@@ -148,27 +156,15 @@ def _when(text: str) -> datetime | None:
 def _own(message: Any) -> Iterator[Any]:
     """The parts that speak of the failure: not the letter that a report returns, which may claim anything."""
     yield message
-    kind = message.get_content_type()
-    for part in message.get_payload() if message.is_multipart() and kind != "message/delivery-status" else []:
-        if kind != "multipart/report" or part.get_content_type() not in _RETURNED:
+    whole = message.get_content_type() == "multipart/report"
+    for part in message.get_payload() if message.is_multipart() else []:
+        if not (whole and part.get_content_type() in _RETURNED):
             yield from _own(part)
 
 
-def _octets(block: Any) -> bytes:
-    """A block as it stood: the email package writes an empty line before the first line that is no field."""
-    odd = any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in block.defects)
-    return bytes(block.as_bytes(policy=_WIRE)).replace(b"\r\n\r\n", b"\r\n", int(odd))
-
-
 def _blocks(part: Any) -> list[Any]:
-    """The blocks of fields of a report, which the email package parts only if it is not encoded, and of ASCII."""
-    how = _field(part, "Content-Transfer-Encoding")
-    try:
-        body = b"\r\n\r\n".join(map(_octets, part.get_payload()))
-    except UnicodeEncodeError:  # a block that claims to be a mail of many parts
-        return []
-    whole: Any = email.message_from_bytes(f"Content-Transfer-Encoding: {how}\n\n".encode() + body)
-    lines = whole.get_payload(decode=True).decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+    """The blocks of fields of a report; blank lines part them."""
+    lines = part.get_payload(decode=True).decode("utf-8", "surrogateescape").replace("\r\n", "\n")
     blocks = map(email.message_from_string, re.split(r"\n(?:[ \t]*\n)+", lines.strip()))
     return [block for block in blocks if block.keys()]
 
@@ -180,7 +176,7 @@ def _recipient(fields: Any) -> str:
 def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
     """RFC 3464: the fields about the message, then those about each recipient; blank lines part them."""
     for part in _own(message):
-        blocks = _blocks(part) if part.get_content_type() in _REPORTS else []
+        blocks = _blocks(part) if part.get_content_type() == _REPORT else []
         whole = next((block for block in blocks if not _recipient(block)), blocks and blocks[0])
         for fields in filter(_recipient, blocks):
             said = _SAYS.type.sub("", _field(fields, "Diagnostic-Code"))
