@@ -186,6 +186,21 @@ def percent(k: int, n: int) -> tuple[int, int]:
     return math.floor(100 * low + 1e-9), math.ceil(100 * high - 1e-9)
 
 
+def by_chance(k: int, n: int, failed: int, drawn: int) -> float:
+    """Chance that k or more of the `failed` out of n are among the `drawn` (hypergeometric; Fisher's exact test).
+
+    >>> round(by_chance(3, 20, 3, 5), 4)
+    0.0088
+    """
+    log = np.append(0, np.log(np.arange(1, n + 1)).cumsum())  # of the factorials
+
+    def ways(of: Any, some: Any) -> Any:
+        return log[of] - log[some] - log[of - some]
+
+    hits = np.arange(k, min(failed, drawn) + 1)
+    return float(np.exp(ways(failed, hits) + ways(n - failed, drawn - hits) - ways(n, drawn)).sum())
+
+
 def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     """Attempts counted by the columns `keys`, the highest failure rate first.
 
