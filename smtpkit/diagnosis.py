@@ -389,7 +389,7 @@ def _cause(read: Reading, f: Found, sure: float) -> Cause:
 
 def _table(read: Reading, chosen: list[tuple[Found, float]]) -> pd.DataFrame:
     """Attempts by MX IP, with those that failed as the causes do, and who is accused."""
-    table = counts.by_ip(read.rows)
+    table = counts.tally(read.rows, ["mx_ip"])
     so = np.any([np.zeros(len(read.t), bool), *(read.explained(f) for f, _ in chosen)], axis=0)
     table["as_cause"] = read.rows.mx_ip[so].value_counts().reindex(table.index).fillna(0).astype("int64")
     named = [name for f, _ in chosen if f.dimension in ("mx_ip", "pair") for name in read.named(f)]
