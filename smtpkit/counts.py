@@ -186,6 +186,21 @@ def percent(k: int, n: int) -> tuple[int, int]:
     return math.floor(100 * low + 1e-9), math.ceil(100 * high - 1e-9)
 
 
+def by_chance(k: int, n: int, failed: int, drawn: int) -> float:
+    """Chance that k or more of the `failed` out of n are among the `drawn` (hypergeometric; Fisher's exact test).
+
+    >>> round(by_chance(3, 20, 3, 5), 4)
+    0.0088
+    """
+    log = np.append(0, np.log(np.arange(1, n + 1)).cumsum())  # of the factorials
+
+    def ways(of: Any, some: Any) -> Any:
+        return log[of] - log[some] - log[of - some]
+
+    hits = np.arange(k, min(failed, drawn) + 1)
+    return float(np.exp(ways(failed, hits) + ways(n - failed, drawn - hits) - ways(n, drawn)).sum())
+
+
 def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     """Attempts counted by the columns `keys`, the highest failure rate first.
 
@@ -199,6 +214,15 @@ def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     if not keys or (lacking := [key for key in keys if key not in list(rows)]):
         odd = lacking if keys else keys
         raise refuse("keys", odd, "are no columns of this frame", f"take some of {', '.join(map(str, frame))}")
+    return tally(rows, keys)
+
+
+def tally(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """`by` of rows that `sessions` gave.
+
+    >>> tally(pd.DataFrame({"mx_ip": ["192.0.2.1"], "code": [554]}), ["mx_ip"]).failed.to_dict()
+    {'192.0.2.1': 1}
+    """
     ended, at = _endings(rows), moments(_get(rows, "started_at"))
     parts = {"n": ended >= 0, "failed": ended > 0} | {word: ended == i for i, word in enumerate(_WORDS) if i}
     made = pd.DataFrame({name: part.astype("int64") for name, part in parts.items()}, rows.index)

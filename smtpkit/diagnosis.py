@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
-from scipy.stats import hypergeom
 
 from smtpkit import counts, escape, verdicts
 from smtpkit.errors import of_kind
@@ -261,7 +260,7 @@ def _confirmed(read: Reading, f: Found) -> bool:
     here &= read.as_far(so & f.mask)
     here &= read.first_try if f.dimension in _SERVERS else np.isin(np.arange(len(here)), once)
     k, n, cell, tests = (so & here & f.mask).sum(), here.sum(), (here & f.mask).sum(), len(np.unique(each[here]))
-    return bool(hypergeom.sf(k - 1, n, (so & here).sum(), cell) * tests < 0.05)
+    return counts.by_chance(k, n, (so & here).sum(), cell) * tests < 0.05
 
 
 def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
@@ -372,7 +371,7 @@ def _ours(read: Reading, f: Found) -> Found:
     first, last = 0 if f.onset is None else rows[0], row[-1] if f.recovery is None else rows[-1]
     asked = (us >= 0) & (row >= first) & (row <= last) & np.isin(read.site, read.site[bad])
     asked &= bad | read.replied
-    if hypergeom.sf(len(rows) - 1, asked.sum(), len(rows), (asked & mine).sum()) > 0.01:
+    if counts.by_chance(len(rows), asked.sum(), len(rows), (asked & mine).sum()) > 0.01:
         return f
     names = {name: tuple(map(str, read.names[name][np.unique(us[bad])]))}
     detail = {**f.detail, "ours": names, "rest": asked & ~mine, "cell": f.detail.get("cell", f.mask) & mine}
@@ -390,7 +389,7 @@ def _cause(read: Reading, f: Found, sure: float) -> Cause:
 
 def _table(read: Reading, chosen: list[tuple[Found, float]]) -> pd.DataFrame:
     """Attempts by MX IP, with those that failed as the causes do, and who is accused."""
-    table = counts.by_ip(read.rows)
+    table = counts.tally(read.rows, ["mx_ip"])
     so = np.any([np.zeros(len(read.t), bool), *(read.explained(f) for f, _ in chosen)], axis=0)
     table["as_cause"] = read.rows.mx_ip[so].value_counts().reindex(table.index).fillna(0).astype("int64")
     named = [name for f, _ in chosen if f.dimension in ("mx_ip", "pair") for name in read.named(f)]

@@ -16,6 +16,7 @@ from smtpkit.errors import refuse
 from smtpkit.escape import Shown
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 _SHAPES = patterns("reasons")
@@ -241,12 +242,18 @@ def classify_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 def each_once(
     table: "pd.DataFrame", ask: Callable[..., Any], same: "pd.DataFrame | None" = None
-) -> tuple[list[Any], "pd.Series"]:
+) -> tuple[list[Any], "np.ndarray"]:
     """`ask(*row)` of the first of equal rows (equal in `same`, if given), and each row's place among them."""
-    by = table if same is None else same
-    number = by.groupby(list(by), dropna=False, sort=False).ngroup()
-    firsts = table[~number.duplicated()].astype("object")
-    return [ask(*row) for row in firsts.where(firsts.notna(), None).itertuples(index=False)], number
+    import numpy as np
+    import pandas as pd
+
+    number = np.zeros(len(table), "int64")
+    for _, column in (table if same is None else same).items():
+        codes, names = pd.factorize(column)
+        number = pd.factorize(number * (len(names) + 1) + codes)[0]
+    firsts = np.unique(number, return_index=True)[1]
+    columns = [column.iloc[firsts].to_numpy(object, na_value=None) for _, column in table.items()]
+    return [ask(*row) for row in zip(*columns, strict=True)], number
 
 
 def _same(texts: "pd.Series") -> "pd.Series":

@@ -64,7 +64,9 @@ def hear(rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     final = pd.factorize(table.sound.where((place > MOST) | (table.n < 2), place.astype("str")))[0]
     voice = np.full(len(rows), -1)
     voice[failed] = final[number]
-    return voice, table.groupby(final, sort=True).agg({"sound": "first", "text": "first", "n": "sum"})
+    firsts = np.unique(final, return_index=True)[1]
+    kept = table.iloc[firsts].reset_index(drop=True)
+    return voice, kept.assign(n=np.bincount(final, table.n, len(kept)).astype("int64"))
 
 
 def _said(bad: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, str]]]:
