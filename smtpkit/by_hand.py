@@ -84,28 +84,24 @@ class Dialogue(Hands):
             return {"DATA": self.data, "STARTTLS": self.starttls, "QUIT": self.quit}[verb]()
         if self._tls in ("require", "verify") and self._tls_from is None and verb in ("MAIL", "RCPT"):
             raise InvalidInput(f"tls={self._tls!r}: {verb} is not said in clear; call starttls() first")
-        said = {name: value for name, value in self._named(verb, line).items() if name in _SAYS.get(verb, ())}
-        return self._do(self._ask(_STAGES.get(verb, "other"), line.encode() + b"\r\n", **said))
+        return self._do(self._ask(_STAGES.get(verb, "other"), line.encode() + b"\r\n", **self._named(verb, line)))
 
     def _say(self, *words: str) -> Answer:
         return self.command(" ".join(refuse_controls("command", word) for word in words))
 
     def _named(self, verb: str, line: str) -> dict[str, object]:
-        """Whom a command names; what is no mailbox stays as it is: the server shall judge it."""
+        """What a command says of us and of whom; what is no mailbox stays as it is: the server shall judge it."""
         self._helo = line.strip()[5:] if verb in ("EHLO", "HELO") else self._helo
         found = re.search(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"])*)>', line)
         who = found[1] if found else line[5:]
         with suppress(InvalidInput):
             who = mailbox(who)
-        return parties(self._helo, who, who)
+        named = parties(self._helo, who, who)
+        return {name: named[name] for name in _SAYS.get(verb, ())}
 
     def ehlo(self, name: str | None = None) -> Answer:
         """EHLO, with another name if given; what is offered is in `offers`."""
         return self._say("EHLO", self._helo if name is None else name)
-
-    def helo(self, name: str | None = None) -> Answer:
-        """HELO."""
-        return self._say("HELO", self._helo if name is None else name)
 
     def starttls(self) -> Answer:
         """STARTTLS and the handshake, offered or not; what was offered in clear is forgotten."""
