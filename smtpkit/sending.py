@@ -1,7 +1,7 @@
 """sending: `send`: one message, delivered only with live=True and an allow-list. Not here: what it is (message)."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -104,26 +104,27 @@ def send(
         domains[0] if domain is None else domain, net, {"source": "send", "asked": "body"}, server=server,
         server_name=server_name, tls=tls, ca_file=ca_file, helo=helo,
     )  # fmt: skip
-    work = _Sending(made, envelope, route, aim, rules, mx == "each")
-    if live:
-        work.why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, aim.port)
-    plan = work.plan(again) if live else work.dry()
-    return run(plan, net, label=f"send to {route.domain}", background=background, **given)
+    why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, aim.port) if live else {}
+    work = _Sending(made, envelope, route, aim, rules, mx == "each", why, new_id() if again else "")
+    return run(
+        work.plan() if live else work.dry(), net, label=f"send to {route.domain}", background=background, **given
+    )
 
 
+@dataclass
 class _Sending:
     """One call of `send`, as a plan."""
 
-    def __init__(
-        self, message: Message, envelope: Envelope, route: MxRoute, aim: Aim, rules: Rules, each: bool
-    ) -> None:  # fmt: skip
-        self.message, self.envelope, self.route, self.aim, self.rules = message, envelope, route, aim, rules
-        self.each = each
-        self.ids = {"message_id": message.message_id, "body_id": message.body_id, "size_bytes": message.size}
-        self.again = ""
-        """What tells the keys of this call from those before, if it shall send once more."""
-        self.why: dict[str, str] = {}
-        """Columns of every row: `why` all is withheld, or why a forbidden sender was used (`spoof_ok`)."""
+    message: Message
+    envelope: Envelope
+    route: MxRoute
+    aim: Aim
+    rules: Rules
+    each: bool
+    why: Mapping[str, str]
+    """Columns of every row: `why` all is withheld, or why a forbidden sender was used (`spoof_ok`)."""
+    again: str
+    """What tells the keys of this call from those before, if it shall send once more."""
 
     def key(self, recipient: str) -> str:
         """What must not be handed over twice: case, recipient, and all of the message but what a build renews."""
@@ -138,12 +139,18 @@ class _Sending:
 
     def once(self, recipient: str, ip: str) -> str:
         """The key of older casebooks: by Message-ID, of one mode only."""
-        parts = [self.rules.case, *self._named, recipient, ip if self.each else "", ""]
-        return sha256("\0".join(parts).encode()).hexdigest()[:32]
+        parts = [self.rules.case, self._name, self.ids["body_id"], recipient, ip if self.each else "", ""]
+        return sha256("\0".join(map(str, parts)).encode()).hexdigest()[:32]
 
     @cached_property
-    def _named(self) -> tuple[str, str]:
-        return self.message.message_id or sha256(self.message.octets).hexdigest(), self.message.body_id
+    def _name(self) -> str:
+        return self.message.message_id or sha256(self.message.octets).hexdigest()
+
+    @cached_property
+    def ids(self) -> dict[str, object]:
+        """What tells the message from others."""
+        made = self.message
+        return {"message_id": made.message_id, "body_id": made.body_id, "size_bytes": made.size}
 
     def about(self, recipient: str, number: int) -> dict[str, object]:
         """Columns of a recipient's row, wherever it is tried."""
@@ -189,9 +196,8 @@ class _Sending:
         jobs += [self.withheld(way, self.envelope.recipients, why, None) for way in ways]
         yield from hold(jobs)
 
-    def plan(self, again: bool) -> Plan:
+    def plan(self) -> Plan:
         """Try by try: the next IP gets those recipients that no server has decided about."""
-        self.again = new_id() if again else ""
         stop, may = "why" in self.why, self.rules.guard.may_deliver
         barred = [one for one in self.envelope.recipients if stop or not may(one)]
         allowed = [one for one in self.envelope.recipients if one not in barred]
@@ -208,9 +214,9 @@ class _Sending:
             left: list[str] = []
             for result in (yield from hold(todo)):
                 names = [str(row["recipient"]) for row in result.job.fields]
-                unmet = bool(
-                    why_not(self.aim.network, way[1], self.aim.port)
-                )  # an address that we may not ask decides nothing
+                unmet = (
+                    why_not(self.aim.network, way[1], self.aim.port) != ""
+                )  # who may not be asked decides nothing
                 left += [n for n, v in zip(names, result.verdicts, strict=True) if unmet or v.outcome not in _FINAL]
             allowed = left
 
