@@ -3,7 +3,6 @@
 Belongs here: Run, the worker's loop, what may start when. Not here: which sessions are wanted (probing, sending).
 """
 
-import heapq
 import os
 import threading
 import time
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import count
 from typing import Any
 
 import pandas as pd
@@ -159,9 +157,8 @@ class Worker:
         self.journal = Journal(run.rules.casebook, facts)
         self.engine = Engine(run.network, self._done, self.keep)
         self._ledger: Ledger | None = None
-        self._later: list[tuple[float, int, Job]] = []
         self._servers: defaultdict[str, _Server] = defaultdict(_Server)
-        self._number, self._sessions, self._messages = count(), 0, 0
+        self._sessions = self._messages = 0
         self._visits: dict[str, int] = {}  # of live sessions, by name; 0 where no pace holds
 
     def loop(self) -> None:
@@ -193,7 +190,7 @@ class Worker:
                 self._ledger.close()
 
     def _unfinished(self) -> bool:
-        return bool(self.engine.live or self._later or any(one.waiting for one in self._servers.values()))
+        return bool(self.engine.live or any(one.waiting for one in self._servers.values()))
 
     def _turn(self) -> None:
         begun = self._begin_due()
@@ -211,8 +208,7 @@ class Worker:
         if not self._unfinished() or any(map(self._may_begin, self._servers.values())):
             return 0.0
         now = time.monotonic()  # an IP that only waits for a session to end is woken by that session
-        due = [at for at, _, _ in self._later[:1]]
-        due += [one.not_before for one in self._servers.values() if one.waiting and one.not_before > now]
+        due = [one.not_before for one in self._servers.values() if one.waiting and one.not_before > now]
         self.run.due = 0.0 if self.engine.live else min(due, default=0.0)
         return max(min([*due, now + 1.0]) - now, 0.0)
 
@@ -223,17 +219,14 @@ class Worker:
             jobs = next(self.plan) if result is None else self.plan.send(result)
         except StopIteration:
             return
-        now = time.monotonic()
+        self.run.total += len(jobs)
         for job in jobs:
-            self.run.total += 1
-            heapq.heappush(self._later, (now + job.after, next(self._number), job))
+            server = self._servers[job.ip or ""]
+            server.waiting.append(job)
+            server.not_before = max(server.not_before, time.monotonic() + job.after)
 
     # what may start -----------------------------------------------------------------------------------------------
     def _begin_due(self) -> list[Session]:
-        now = time.monotonic()
-        while self._later and self._later[0][0] <= now:
-            job = heapq.heappop(self._later)[2]
-            self._servers[job.ip or ""].waiting.append(job)
         made: list[Session] = []
         while ready := [one for one in self._servers.values() if self._may_begin(one)]:
             for server in sorted(ready, key=lambda one: one.asked):  # rounds stay interleaved
