@@ -42,12 +42,13 @@ class Run:
         self.error: BaseException | None = None
         self.stopped, self._pid = False, os.getpid()
         self.done = self.total = self.refused = 0
-        self.on_start: Callable[[Worker], None] | None = None
+        self.on_park: Callable[[Session], None] = lambda _: None
+        """What hears that a session waits for its user."""
         self._progress = Progress(label)
         self._plan, self._ready = plan, threading.Event()
         self.due = 0.0  # when the pace lets the next session begin, while none is live
         self._over = threading.Event()  # Thread.join, interrupted, takes a live one for dead (Python < 3.13)
-        self._worker: Worker | None = None
+        self.worker: Worker | None = None
         self._thread = threading.Thread(target=self._work, name="smtpkit", daemon=True)
 
     def start(self) -> "Run":
@@ -65,12 +66,10 @@ class Run:
 
     def _work(self) -> None:
         try:
-            worker = Worker(self, self._plan)
-            self.id, self._worker = worker.journal.run, worker
-            if self.on_start:
-                self.on_start(worker)
+            self.worker = Worker(self, self._plan)
+            self.id = self.worker.journal.run
             self._ready.set()
-            worker.loop()
+            self.worker.loop()
         except BaseException as error:  # whatever it was, it is kept and raised to the caller
             self.error = error
         finally:
@@ -79,8 +78,8 @@ class Run:
 
     def call(self, what: Callable[[], None]) -> None:
         """Have the worker do something; from any thread."""
-        if self.running and self._worker is not None:
-            self._worker.engine.call(what)
+        if self.running and self.worker is not None:
+            self.worker.engine.call(what)
 
     def stop(self) -> None:
         """End all sessions; rows of what was not asked yet are not made."""
@@ -155,7 +154,7 @@ class Worker:
         self.run, self.plan, self.rules = run, plan, run.rules
         facts = {"label": run.network.label, "case": run.rules.case, "kit": "smtpkit"}
         self.journal = Journal(run.rules.casebook, facts)
-        self.engine = Engine(run.network, self._done, self.keep)
+        self.engine = Engine(run.network, self._done, self.keep, run.on_park)
         self._ledger: Ledger | None = None
         self._servers: defaultdict[str, _Server] = defaultdict(_Server)
         self._sessions = self._messages = 0

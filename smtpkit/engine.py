@@ -30,12 +30,13 @@ Decided = Callable[[Session, tuple[Verdict, ...]], object]
 class Engine:
     """Sessions in, results out; the owner calls `begin`, then `turn` until nothing is live.
 
-    `done` is told of each session's end, `decided` of verdicts that are certain before it.
+    `done` is told of each session's end, `decided` of verdicts that are certain before it, `parked` of Park.
     """
 
-    def __init__(self, network: Network, done: Decided, decided: Decided) -> None:
-        self.network, self._done, self._decided = network, done, decided
-        self.on_park: Callable[[Session], None] = lambda _: None
+    def __init__(
+        self, network: Network, done: Decided, decided: Decided, parked: Callable[[Session], None]
+    ) -> None:
+        self.network, self._done, self._decided, self._parked = network, done, decided, parked
         self.live: dict[str, Session] = {}
         self.marks: list[Session] = []
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -121,7 +122,7 @@ class Engine:
                 self.marks.append(session)
             case Park():
                 self._until(session, session.limits.idle)
-                self.on_park(session)
+                self._parked(session)
         return _WAITING
 
     def _connect(self, session: Session) -> None:
