@@ -152,7 +152,7 @@ class Talk:
     until: str = "ehlo"
     """The last stage asked; "body" hands the message over."""
     envelope: Envelope | None = None
-    body: bytes | None = None
+    body: bytes = b""
     """Wire octets of the message: CRLF, dot-stuffed, without the final dot."""
     size: int = 0
     needs_8bit: bool = False
@@ -311,19 +311,13 @@ def _message(talk: Talk, said: Said) -> Generator[Effect, Got, Verdict | None]:
     last = said[-1]
     if last.stage != "data" or last.outcome != "passed":
         return None if last.stage == "rcpt" else last
-    taken = tuple(n for n, verdict in enumerate(said[1:-1]) if verdict.outcome == "passed")
-    if said[0].outcome == "passed" and taken:
-        return (yield from _body(talk, taken))
-    yield Ask(b".\r\n", ("body",))
-    return None
-
-
-def _body(talk: Talk, recipients: tuple[int, ...]) -> Generator[Effect, Got, Verdict]:
-    assert talk.body is not None
-    if end := judge("body", (yield Ask(talk.body))):
-        return end
-    if end := judge("body", (yield MarkDot(recipients))):
-        return end
+    taken = tuple(n for n, one in enumerate(said[1:-1]) if one.outcome == said[0].outcome == "passed")
+    if not taken:
+        yield Ask(b".\r\n", ("body",))
+        return None
+    for effect in (Ask(talk.body), MarkDot(taken)):
+        if end := judge("body", (yield effect)):
+            return end
     got = yield Ask(b".\r\n", ("body",), "final")
     reply = got[-1] if isinstance(got, list) and got else None
     return judge("body", got, dot=True) or Verdict("body", "accepted", reply)
