@@ -316,8 +316,7 @@ class Worker:
         assert isinstance(session.effect, MarkDot)
         chosen = session.effect.recipients
         keys = session.job.keys or ("",) * len(session.attempt_ids)
-        ids = [session.attempt_ids[n] for n in chosen]
-        if self.journal.claim(ids, [keys[n] for n in chosen]):
+        if self.journal.claim([session.attempt_ids[n] for n in chosen], [keys[n] for n in chosen]):
             return None
         session.problem = "another run serves one of these recipients, or did; send again for the others"
         return Lost("guard", text=session.problem)

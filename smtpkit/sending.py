@@ -91,10 +91,10 @@ def send(
         raise InvalidInput(f"recipients of {len(domains)} domains ({', '.join(domains)}): send once a domain")
     given = {"guard": guard, "pace": pace, "timeouts": timeouts, "casebook": casebook, "case": case}
     rules = Rules.of(net, **given)
-    head = b"\n" + made.octets.partition(b"\r\n\r\n")[0].lower()
-    if (hops := head.count(b"\nreceived:")) > 25:
+    fields = [name for name, value in read(split(made.octets)[0]) if value]
+    if (hops := fields.count("received")) > 25:
         raise refuse("message with Received lines", hops, "goes in a loop (ours end at 25)", "send its origin")
-    if any(value for name, value in read(split(made.octets)[0]) if name in HIDDEN):
+    if not set(HIDDEN).isdisjoint(fields):
         instead = "take the field out, and send to its recipients apart"
         raise refuse("a header with Bcc", made.message_id, "would show it to every recipient", instead)
     copies, most = len(envelope.recipients), rules.guard.max_messages
