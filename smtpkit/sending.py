@@ -15,7 +15,7 @@ from smtpkit.casebook import Casebook
 from smtpkit.errors import InvalidInput, flag, one_of, refuse
 from smtpkit.escape import one_line
 from smtpkit.fields import read
-from smtpkit.jobs import Job, Plan, hold
+from smtpkit.jobs import Job, Plan, Result, hold
 from smtpkit.journal import new_id
 from smtpkit.lint import HIDDEN
 from smtpkit.message import Message
@@ -200,25 +200,22 @@ class _Sending:
         """Try by try: the next IP gets those recipients that no server has decided about."""
         stop, may = "why" in self.why, self.rules.guard.may_deliver
         barred = [one for one in self.envelope.recipients if stop or not may(one)]
-        allowed = [one for one in self.envelope.recipients if one not in barred]
+        left = [one for one in self.envelope.recipients if one not in barred]
         ways, book = list(self.route), Casebook(self.rules.casebook)
         first = next(iter(ways), _NOWHERE)
-        jobs = [self.withheld(first, [one], _BARRED) for one in barred] + self.dead_ends()
-        if self.each:
-            jobs += [job for way in ways for job in self._fresh(book, way, allowed, 1)]
-        yield from hold(jobs)
-        for number, way in enumerate([] if self.each else ways, 1):
-            todo = self._fresh(book, way, allowed, number)
+        yield from hold([self.withheld(first, [one], _BARRED) for one in barred] + self.dead_ends())
+        for number, turn in enumerate([ways] if self.each else [[way] for way in ways], 1):
+            todo = [job for way in turn for job in self._fresh(book, way, left, number)]
             if not todo:
                 return
-            left: list[str] = []
-            for result in (yield from hold(todo)):
-                names = [str(row["recipient"]) for row in result.job.fields]
-                unmet = (
-                    why_not(self.aim.network, way[1], self.aim.port) != ""
-                )  # who may not be asked decides nothing
-                left += [n for n, v in zip(names, result.verdicts, strict=True) if unmet or v.outcome not in _FINAL]
-            allowed = left
+            results = yield from hold(todo)
+            left = [one for result in results for one in self._undecided(result)]
+
+    def _undecided(self, result: Result) -> list[str]:
+        """Whom the next IP gets; an address that we may not ask decides nothing."""
+        unmet = why_not(self.aim.network, str(result.job.ip), self.aim.port)
+        told = zip(result.job.fields, result.verdicts, strict=True)
+        return [str(row["recipient"]) for row, end in told if unmet or end.outcome not in _FINAL]
 
     def _fresh(self, book: Casebook, way: tuple[MxHost, str], who: Sequence[str], number: int) -> list[Job]:
         """Jobs for recipients not served yet; those served before become withheld rows."""
@@ -230,8 +227,8 @@ class _Sending:
         before = {one for one in who if {plain[one], keys[one], old[one]} & served}
         if self.again:  # a key of its own only for what was sent: a first copy leaves the plain one behind
             keys |= {one: f"{self.again} {keys[one]}" for one in before}
-            before = set()
-        done, new = [one for one in who if one in before], [one for one in who if one not in before]
+        done = [] if self.again else [one for one in who if one in before]
+        new = [one for one in who if one not in done]
         jobs = [self.withheld(way, done, _SENT)] if done else []
         return jobs + ([self.job(way, new, number, tuple(keys[one] for one in new))] if new else [])
 
