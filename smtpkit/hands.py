@@ -45,7 +45,7 @@ class Hands:
         self._rows, self._verdicts, self._open = [dict(row)], [_FRESH], [0]
         self._told: SimpleQueue[None] = SimpleQueue()
         self._run = Run(self._plan(jobs), network, rules, "by hand")
-        self._run.on_start = self._attach
+        self._run.on_park = self._parked
 
     def _start(self, implicit: bool) -> Answer:
         """Wait for our turn, connect, with `implicit` shake hands, and read the greeting."""
@@ -84,8 +84,10 @@ class Hands:
 
     # ---- the worker's side of it
 
-    def _attach(self, worker: Worker) -> None:
-        self._worker, worker.engine.on_park = worker, self._parked
+    @property
+    def _worker(self) -> Worker:
+        assert self._run.worker is not None  # it has parked us
+        return self._run.worker
 
     def _resume(self, work: Any) -> None:
         parked = self._session and isinstance(self._session.effect, Park)
