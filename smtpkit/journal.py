@@ -338,9 +338,8 @@ class Ledger:
         for (owner,) in self.base.execute(sql, (receiver, ip)).fetchall():
             lock = Lock(self.path, str(owner))
             if lock.take():
-                self.base.execute(
-                    "update visits set ended = ?, refused = 2 where ended is null and pid = ?", (now, owner)
-                )
+                sql = "update visits set ended = ?, refused = 2 where ended is null and pid = ?"
+                self.base.execute(sql, (now, owner))
                 lock.drop()
 
     def end(self, number: int, now: float, refused: bool | None, stop: bool) -> None:
