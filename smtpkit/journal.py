@@ -240,8 +240,8 @@ class Journal:
         found = self._ask(f"select run, session, planned, {stands} from attempts where attempt_id = ?", attempt_id)
         if not found:
             raise StoreError(f"casebook {self.path} lost attempt {attempt_id}; nothing more is sent")
-        run, session, planned, stands = found[0]
-        if not stands:
+        run, session, planned, over = found[0]
+        if not over:
             self._write(_PUT, sealed(attempt_id, run, session, state, planned, plain(result)))
 
     def heard(self, session: str, rows: Iterable[Sequence[object]]) -> None:
