@@ -173,7 +173,7 @@ def swaks_script(
     sessions, now, seen = list[tuple[int, str]](), 0, dict[str, list[Visit]]()
     for _, ours, (host, ip) in product(range(rounds), sender_ips or [""], list(route)):
         visits = seen.setdefault(host.receiver, [])
-        wait = ceil((pace or Pace()).wait(visits, ip, now))
+        wait = ceil(pace.wait(visits, ip, now))
         now += wait
         visits[:] = [*(one for one in visits if one.at > now - DAY), Visit(now, ip, now)]  # as the ledger counts
         sessions.append((wait, " ".join(quote(one) for one in (ip, ours) if one)))
