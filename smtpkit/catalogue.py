@@ -3,7 +3,6 @@
 import csv
 import re
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +19,7 @@ def data(name: str = "") -> Path:
     >>> data("provider_codes.csv").name
     'provider_codes.csv'
     """
-    inside = Path(str(files("smtpkit"))) / "data"
+    inside = Path(__file__).with_name("data")
     folder = inside if inside.is_dir() else Path(__file__).parents[1] / "data"
     path = folder / path_of("name", name)
     if not path.exists():
