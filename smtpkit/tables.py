@@ -63,8 +63,8 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
         said = ", ".join(f"{theirs!r} as {ours}" for theirs, ours in guessed.items())
         warnings.warn(f"read_table guessed: {said}; columns= settles it", stacklevel=2)
     names = given | guessed
-    named = table.drop(columns=[n for n in names.values() if n in table and n not in names])
-    named = named.rename(columns=names).reset_index(drop=True)
+    names |= {n: f"their_{n}" for n in names.values() if n in table and n not in names}
+    named = table.rename(columns=names).reset_index(drop=True)
     if not {"reply", "code", "error", "outcome"} & set(named):
         instead = 'name one: columns={"x": "reply"}'
         raise refuse("table", list(table), "has no column like a reply or a code", instead)
@@ -283,17 +283,19 @@ def _said(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
     if python := _SHAPES.python.search(text):
         with suppress(SyntaxError, ValueError):
             text = " ".join(filter(None, (python[1], decode(ast.literal_eval(python[2])))))
-    found = None if words.answer(text) else _SHAPES.said.search(text[:2000])  # time grows with its square
-    if found and (code is None or int(code) == int(found[1])):
-        told = words.ending(text, f"{found[1]} {text[found.end() :].partition(' (in reply to ')[0]}")
-        return told | {"stage": told["stage"] if "in reply to" in text else None}
-    if code is not None and not words.answer(text):
-        text = " ".join(filter(None, [str(int(code)), None if enhanced and enhanced in text else enhanced, text]))
+    said = text
+    if not words.answer(text):
+        found = _SHAPES.said.search(text[:2000])  # time grows with its square
+        if found and (code is None or int(code) == int(found[1])):
+            said = f"{found[1]} {text[found.end() :].partition(' (in reply to ')[0]}"
+        elif code is not None:
+            known = None if enhanced and enhanced in text else enhanced
+            said = text = " ".join(filter(None, [str(int(code)), known, text]))
     if not text:
         return {}
-    told = words.ending(text, text)
+    told = words.ending(text, said)
     if "code" in told:
-        return told | {"stage": None}
+        return told | {"stage": told["stage"] if "in reply to" in text else None}
     if told["error"]:
         return {"reply": None, "code": None, "text": text} | told
     outcome = _outcome(text) or words.OUTCOMES.get((enhanced or "")[:1])
