@@ -209,15 +209,6 @@ def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     lacking = [key for key in keys if key not in list(rows)]
     if lacking or not keys:
         raise refuse("keys", lacking, "are no columns of this frame", f"take some of {', '.join(map(str, frame))}")
-    return tally(rows, keys)
-
-
-def tally(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """`by` of rows that `sessions` gave.
-
-    >>> tally(pd.DataFrame({"mx_ip": ["192.0.2.1"], "code": [554]}), ["mx_ip"]).failed.to_dict()
-    {'192.0.2.1': 1}
-    """
     ended = _endings(rows)
     parts = {"n": ended >= 0, "failed": ended > 0} | {word: ended == i for i, word in enumerate(_WORDS) if i}
     made = pd.DataFrame({name: part.astype("int64") for name, part in parts.items()}, rows.index)
