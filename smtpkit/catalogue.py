@@ -44,7 +44,7 @@ def render(name: str, **words: Any) -> str:
 def _template(name: str) -> Any:
     import jinja2
 
-    counts = name.startswith(("letter", "report"))  # elsewhere a number may be a port
+    counts = name.startswith(("letter", "report", "verdict"))  # elsewhere a number may be a port
     more: Any = {"finalize": lambda thing: f"{thing:,}" if counts and type(thing) is int else thing}
     more |= {"autoescape": name.endswith(".html"), "keep_trailing_newline": True, "trim_blocks": True}
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, **more)

@@ -65,7 +65,8 @@ def _endings(frame: pd.DataFrame) -> np.ndarray:
         raise refuse("outcome", outcomes[strange[0]], f"is none of {', '.join(_OUTCOMES)}", READ)
     by_code = np.select([(first == 2) | (first == 3), first == 4, first == 5], [0, 1, 2], 3)
     made = np.where(np.isnan(told), by_code, told).astype("int64")
-    made[_get(frame, "error").isin(OURS).to_numpy(bool) | unfinished(frame).to_numpy(bool)] = -1
+    ours = _get(frame, "error").astype("object").isin(OURS)
+    made[(ours | unfinished(frame)).to_numpy(bool)] = -1
     return np.asarray(made)
 
 
