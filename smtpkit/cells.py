@@ -50,12 +50,13 @@ def _slots(at: pd.Series, most: int) -> tuple[pd.Series, list[str]]:
 
 def _say(part: pd.DataFrame, always: bool = True) -> tuple[str, str]:
     """One attempt by its code; several as hits of all made, other failures as "+1", in the prevailing look."""
-    made = part[part.word.ne("withheld")]
-    if not len(made) or (len(part) == 1 and not always):
-        return part.word.iloc[0], inert(part.says.iloc[0])
-    bad, other = made[made.hit], made[~made.hit & made.word.ne("accepted")]
-    most = [some.word.iloc[0] for some in (bad, other) if 2 * len(some) >= len(made)]
-    text = f"{len(bad)}/{len(made)}" + f" +{len(other)}" * bool(len(other))
+    words, hit = part.word.to_numpy(object), part.hit.to_numpy(bool)
+    made = words != "withheld"
+    if not made.any() or (len(part) == 1 and not always):
+        return words[0], inert(part.says.iloc[0])
+    bad, other = words[made & hit], words[made & ~hit & (words != "accepted")]
+    most = [some[0] for some in (bad, other) if 2 * len(some) >= made.sum()]
+    text = f"{len(bad)}/{made.sum()}" + f" +{len(other)}" * bool(len(other))
     return (most or ["mixed" if len(bad) else "accepted"])[0], text
 
 
