@@ -82,12 +82,12 @@ def matrix(view: Rows, ax: Axes, by: str) -> None:
 
 
 def _cells(ax: Axes, f: pd.DataFrame, x: pd.Series, names: Sequence[str], room: float, tell: Say) -> None:
-    """A cell for all attempts of one row and column, and the columns' heads."""
+    """A cell for all attempts of one row and column, and the columns' heads; nothing asks how far the cells reach."""
     points = room / len(names)
     for (y, column), part in f.groupby([f.y, x]):
         word, text = tell(part)
         loud, box = word == "refused", BOXES[word]
-        ax.add_patch(Rectangle((column - 0.47, y - 0.42), 0.94, 0.84, **{"ec": "#9A9A9A", "lw": 0.5} | box))
+        ax.add_artist(Rectangle((column - 0.47, y - 0.42), 0.94, 0.84, **{"ec": "#9A9A9A", "lw": 0.5} | box))
         text = f"{CROSS} {text}" if loud else text
         size = min(9, 0.88 * points / ((0.72 if loud else 0.62) * len(text)))
         colour = "white" if loud else MUTE if word == "withheld" else INK
