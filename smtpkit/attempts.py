@@ -7,7 +7,7 @@ Attempt. Not here: statistics (counts), storage (casebook).
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import tzinfo
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -105,25 +105,30 @@ def classified(table: pd.DataFrame) -> pd.DataFrame:
     return made
 
 
-_STORED = "session seq stage command code raw anomalies sent_at latency_s".split()
+STORED = "session seq stage command code raw anomalies sent_at latency_s".split()
 """What the store keeps of a reply."""
 
 
 def stored(base: Any, session: str | None = None) -> list[tuple[Any, ...]]:
     """The replies in a casebook, of one session or of all, in order."""
     where, value = ("where session = ?", (session,)) if session else ("", ())
-    return list(base.execute(f"select {', '.join(_STORED)} from replies {where} order by session, seq", value))
+    return list(base.execute(f"select {', '.join(STORED)} from replies {where} order by session, seq", value))
 
 
 def replies_frame(rows: Iterable[Sequence[Any]]) -> pd.DataFrame:
     """What `stored` gives as a frame with the columns REPLIES."""
-    table = pd.DataFrame(rows, columns=_STORED, dtype="object")
+    table = pd.DataFrame(rows, columns=STORED, dtype="object")
     heard = [reply.Reply(code, raw) for code, raw in zip(table.code, table.raw, strict=True)]
     table["attempt_id"], table["anomalies"] = table.session, table.anomalies.replace("", None)
-    table["enhanced"] = [one.enhanced and str(one.enhanced) for one in heard]
+    table["enhanced"] = [one.enhanced for one in heard]
     table["text"] = [escape.visible(one.text) for one in heard]
     table["sent_at"] = pd.to_datetime(table.sent_at, utc=True, format="ISO8601")
     return table[list(REPLIES)].astype(REPLIES)
+
+
+def json_lines(table: pd.DataFrame) -> str:
+    """The frame with one JSON object a line; times are ISO text, whole to the microsecond."""
+    return str(table.to_json(orient="records", lines=True, date_format="iso", date_unit="us", force_ascii=False))
 
 
 class Attempt:
@@ -185,10 +190,9 @@ class SmtpAccessor:
         return len(self._table)
 
     def __getattr__(self, name: str) -> Any:
-        function = getattr(counts, name, None) if not name.startswith("_") else None
-        if not callable(function):
+        if name not in self.__dir__():
             raise AttributeError(f"df.smtp has no {name!r}; it has {', '.join(self.__dir__())}")
-        return lambda *args, **more: function(self._table, *args, **more)
+        return partial(getattr(counts, name), self._table)
 
     def __dir__(self) -> list[str]:
         return ["by", "by_ip", "failures", "sessions"]

@@ -53,9 +53,9 @@ class Facts:
             mine, like = (f.counted & f.attempt_id.isin(ids) for ids in (fast, slow))
         after = mine & (f["at"] >= f.back)  # who stopped refusing is a sibling from then on
         mine, like = mine & ~after, like | after
-        self.mine, self.bad = f[mine], f[mine & f.hit]
-        self.rest, last = f[like], len(self.bad) - 1
-        self.quoted = self.bad.iloc[sorted({round(i * last / (LINES - 1)) for i in range(LINES) if last >= 0})]
+        self.mine, self.bad, self.rest = f[mine], f[mine & f.hit], f[like]
+        k = len(self.bad)
+        self.quoted = self.bad.iloc[np.linspace(0, k - 1, min(LINES, k)).round().astype(int)]
 
     def _marked(self, f: pd.DataFrame) -> pd.Series:
         """The accused's rows: as the charts mark them, or all of the domain or sender IP that is named there."""
@@ -172,7 +172,7 @@ def when(at: pd.Timestamp, zone: tzinfo | str) -> str:
 
 def several(values: Iterable[Any]) -> str:
     """The first three different values on one line, and how many more there are."""
-    known = list(dict.fromkeys(one_line(str(value)) for value in pd.Series(values).dropna().unique()))
+    known = [one_line(str(value)) for value in pd.Series(values).dropna().unique()]
     return ", ".join(known[:3]) + (f" (+{len(known) - 3})" if len(known) > 3 else "")
 
 

@@ -92,7 +92,7 @@ class Hands:
         if parked and self._session.name in self._worker.engine.live:
             self._worker.engine.resume(self._session, work)
 
-    def _parked(self, session: Session, _park: Park) -> None:
+    def _parked(self, session: Session) -> None:
         self._session = session
         self._worker.keep(session, tuple(self._verdicts) if self._decided else ())
         self._worker.journal.commit()

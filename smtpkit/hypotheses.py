@@ -5,6 +5,7 @@ cause of their own; all else is noise. Score: the log of how much likelier the f
 the price of every choice made. Not here: voices (voices), frames (reading), causes (diagnosis), words (verdicts).
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, combinations
@@ -19,9 +20,9 @@ Array = np.ndarray
 _NAMES, _MILD = {"recipient"}, {"recipient", "vague5_rcpt"}
 """Sounds of replies that name the recipient, and that may be about it."""
 _PARTS = ("mx_ip", "backend", "sender_ip", "pair")
-VOICES, KEPT, TOGETHER, LEAST, TIMES, DAY = 8, 4, 11, 0.06, 3.0, 86400.0
-"""Voices tried as a cause's; cells kept a kind; MX IPs guilty at once; rate, and times the rest's, to be named;
-seconds in which no greylisting forgets whom it saw."""
+VOICES, KEPT, LEAST, TIMES, DAY = 8, 4, 0.06, 3.0, 86400.0
+"""Voices tried as a cause's; cells kept a kind; rate, and times the rest's, to be named; seconds in which no
+greylisting forgets whom it saw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,14 @@ class Found:
     onset: int | None = None
     recovery: int | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+def among(codes: Array, some: Iterable[int]) -> Array:
+    """Where a code is one of these; -1 (not known) never is."""
+    wanted = list(some)
+    table = np.zeros(max([int(codes.max(initial=-1)), *wanted]) + 2, bool)
+    table[wanted] = True
+    return np.asarray(table[codes])
 
 
 def series(k: Any, n: Any, a: float | Array, b: float | Array) -> Any:
@@ -92,9 +101,7 @@ class Scale:
 
     def speaks(self, voices: Iterable[int]) -> Array:
         """Rows that failed with one of these voices."""
-        table = np.zeros(len(self.sounds) + 1, bool)
-        table[list(voices)] = True
-        return np.asarray(table[self.voice])
+        return among(self.voice, voices)
 
     def rate(self, kind: str, k: Any, n: Any) -> Any:
         """Log chance of k failures in n within the cell of a cause of this kind."""
@@ -137,10 +144,6 @@ class Scale:
         said = self.voice[f.mask]
         return len(said), np.bincount(said + 1, minlength=len(self.sounds) + 1)[1:][list(f.voices)]
 
-    def quick(self, f: Found) -> Found:
-        """The explanation with the score of `pooled`, before it is said what the voices say of its kind."""
-        return replace(f, score=float(self.pooled(f.kind, *self.count(f), np.array(f.voices)) - f.ways))
-
     def judge(self, f: Found) -> Found:
         """The explanation with its full score; no score where the practical floor is not reached."""
         n, kv = self.count(f)
@@ -159,29 +162,24 @@ class Scale:
 
 def groups(scale: Scale, dimension: str, kind: str, most: int) -> Iterator[Found]:
     """Up to `most` values of a dimension, those whose rows fail with these voices more than the rest."""
-    known = scale.codes[dimension] >= 0
-    names, place = np.unique(scale.codes[dimension][known], return_inverse=True)
-    if len(names) < 1 + (dimension != "recipient") or not len(scale.choirs):
+    codes, many = scale.codes[dimension], dimension == "recipient"  # of whom any number, or the only one, is bad
+    known = codes >= 0
+    names, place = np.unique(codes[known], return_inverse=True)
+    if len(names) < 2 - many or not len(scale.choirs):
         return
     n, kv = np.bincount(place), scale.by_choir(place, scale.voice[known], len(names))
     order = suspects(scale, kind, n, kv.sum(-1))[:, :most]
     kv = np.take_along_axis(kv, order[..., None], 1)
-    price = ways(np.arange(1, order.shape[1] + 1), len(names), most > TOGETHER)
+    price = ways(np.arange(1, order.shape[1] + 1), len(names), many)
     scores = scale.pooled(kind, n[order].cumsum(1), kv.cumsum(1), scale.choirs[:, None]) - price
     scores[~kv.any(-1)] = -np.inf
-    rank, row = np.full(len(names), len(names)), np.full(scale.n, len(names))
     for choir, best in enumerate(np.argsort(-scores, axis=1, kind="stable")[:, :2]):
-        voices = scale.voices[choir]
-        rank[:] = len(names)
-        rank[order[choir]] = np.arange(order.shape[1])
-        row[known] = rank[place]
+        voices, guilty = scale.voices[choir], names[order[choir]].tolist()
         for i in best[np.isfinite(scores[choir, best])].tolist():
-            values = tuple(names[order[choir, : i + 1]].tolist())
-            yield Found(kind, dimension, row <= i, voices, float(price[i]), values, float(scores[choir, i]))
-        for i, g in enumerate(order[choir, :3] if len(voices) == 1 and kind in scale.p["timed"] else ()):
-            if kv[choir, i].sum() >= 3:  # fewer are never cut
-                one = Found(kind, dimension, row == i, voices, float(price[0]), (int(names[g]),))
-                yield from cuts(scale, one)
+            mask, values = among(codes, guilty[: i + 1]), tuple(guilty[: i + 1])
+            yield Found(kind, dimension, mask, voices, float(price[i]), values, float(scores[choir, i]))
+        for one in guilty[:3] if len(voices) == 1 and kind in scale.p["timed"] else ():
+            yield from cuts(scale, Found(kind, dimension, codes == one, voices, float(price[0]), (one,)))
 
 
 def suspects(scale: Scale, kind: str, n: Array, k: Array) -> Array:
@@ -211,7 +209,7 @@ def cuts(scale: Scale, f: Found) -> Iterator[Found]:
         yield between(f, rows, int(lo[cut]), int(hi[cut]), float(paid[cut]), float(scores[cut]))
 
 
-def between(f: Found, rows: Array, lo: int, hi: int, price: float, score: float = 0.0) -> Found:
+def between(f: Found, rows: Array, lo: int, hi: int, price: float, score: float) -> Found:
     """The cell cut down to its rows lo..hi."""
     mask = np.zeros_like(f.mask)
     mask[rows[lo:hi]] = True
@@ -221,23 +219,12 @@ def between(f: Found, rows: Array, lo: int, hi: int, price: float, score: float 
 
 
 def wide(scale: Scale, alone: bool) -> Iterator[Found]:
-    """The whole site: its own block, a public list it asks, our authentication; or all of it for a time."""
-    everything, rows = np.ones(scale.n, bool), np.arange(scale.n)
+    """The whole site: its own block, a public list it asks, our authentication, an outage."""
     kv = np.append(scale.total, 0)[scale.choirs]
     for kind, dimension, price, together in scale.p["whole"]:
         paid = together if alone else price
         for choir, score in enumerate((scale.pooled(kind, scale.n, kv, scale.choirs) - paid).tolist()):
-            yield Found(kind, dimension, everything, scale.voices[choir], paid, score=score)
-    for voices in scale.voices:
-        for p in (0.85, 0.5):  # the stretch with the largest sum of log odds
-            odds = np.where(scale.speaks(voices), np.log(p / 0.03), np.log((1 - p) / 0.97))
-            total = np.concatenate([[0], np.cumsum(odds)])
-            hi = int(np.argmax(total - np.minimum.accumulate(total)))
-            lo = int(np.argmin(total[: hi + 1]))
-            if hi - lo >= 3:
-                outage = Found("outage", "time", everything, voices, 0.0)
-                price = 1 + float(np.log(scale.n + 1)) * max(1, (lo > 0) + (hi < scale.n))
-                yield scale.quick(between(outage, rows, lo, hi, price))
+            yield Found(kind, dimension, np.ones(scale.n, bool), scale.voices[choir], paid, score=score)
 
 
 def ordered(scale: Scale, kind: str, dimension: str, values: Array, price: float) -> Iterator[Found]:
@@ -290,8 +277,8 @@ def recoveries(scale: Scale) -> Iterator[Found]:
     """Per server the rows up to its own recovery, when most servers were blocked at first."""
     servers = [np.flatnonzero(scale.server == s) for s in range(len(scale.ns))]
     price = float(sum(np.log(len(rows) + 1) for rows in servers))
-    for voices, p in ((voices, p) for voices in scale.voices for p in (0.9, 0.6)):
-        odds = np.where(scale.speaks(voices), np.log(p / 0.02), np.log((1 - p) / 0.98))
+    for voices in scale.voices:
+        odds = np.where(scale.speaks(voices), np.log(0.9 / 0.02), np.log(0.1 / 0.98))
         mask, ends = np.zeros(scale.n, bool), {}
         for rows in servers:
             if end := int(np.argmax(np.concatenate([[0], np.cumsum(odds[rows])]))):
@@ -299,8 +286,8 @@ def recoveries(scale: Scale) -> Iterator[Found]:
                 turn = (int(rows[end - 1]), int(rows[end])) if end < len(rows) else None
                 ends[int(scale.codes["mx_ip"][rows[0]])] = turn
         if len(ends) > max(1, len(servers) / 2) and any(ends.values()):
-            made = Found("delist_propagation", "mx_ip", mask, voices, price, tuple(ends))
-            yield scale.quick(replace(made, detail={"ends": ends}))
+            f = Found("delist_propagation", "mx_ip", mask, voices, price, tuple(ends), detail={"ends": ends})
+            yield replace(f, score=float(scale.pooled(f.kind, *scale.count(f), np.array(voices)) - price))
 
 
 def allowed(scale: Scale, f: Found) -> bool:
@@ -374,23 +361,19 @@ def like_with_like(scale: Scale, f: Found) -> bool:
 
 def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
     """All explanations of a site's failures, judged, best first, and how many were weighed."""
-    sets = [("mx_ip", ["mx_slow"], 2)] if slow else [("mx_ip", scale.p["servers"], TOGETHER), *scale.p["groups"]]
-    made: list[tuple[Sequence[str], Iterable[Found]]] = [
-        (kinds, groups(scale, dimension, kinds[0], most)) for dimension, kinds, most in sets
-    ]
+    sets = [("mx_ip", "mx_slow", 2)] if slow else scale.p["groups"]
+    made: Iterable[Found] = chain.from_iterable(groups(scale, *some) for some in sets)
     if not slow:
         size = ordered(scale, "size_limit", "size", scale.codes["size"], 0.0)
-        made.append(((), chain(wide(scale, alone), size, rates(scale), first_contacts(scale), recoveries(scale))))
-    kept: dict[tuple[str, str, bool], list[tuple[float, Found]]] = {}
-    count = 0
-    every = ((kind, f) for kinds, some in made for f in some for kind in kinds or (f.kind,))
-    for kind, f in every:
-        count += 1
-        best = kept.setdefault((kind, f.dimension, "cell" in f.detail), [])
-        score = f.score + scale.says(kind, f.voices)
-        if len(best) < KEPT or score > best[-1][0]:
-            best.append((score, f))
-            best[:] = sorted(best, key=lambda x: -x[0])[:KEPT]
+        made = chain(made, wide(scale, alone), size, rates(scale), first_contacts(scale), recoveries(scale))
+    kept, count = defaultdict[tuple[str, str, bool], list[tuple[float, Found]]](list), 0
+    for f in made:
+        for kind in scale.p["servers"] if (f.kind, f.dimension) == ("mx_block", "mx_ip") else (f.kind,):
+            count += 1
+            best = kept[kind, f.dimension, "cell" in f.detail]
+            best.append((f.score + scale.says(kind, f.voices), f))
+            best.sort(key=lambda x: -x[0])
+            del best[KEPT:]
     few = [replace(f, kind=kind) for (kind, *_), best in kept.items() for _, f in best]
     timed = [g for f in few if f.kind in scale.p["timed"] and "cell" not in f.detail for g in cuts(scale, f)]
     judged = [scale.judge(f) for f in (*few, *timed)]

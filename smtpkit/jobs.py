@@ -159,10 +159,11 @@ class Session:
         self.replies: list[Reply] = []
         self.ended: str | None = None
         """Why nothing more comes from the server: lost, reset, ...; None: the connection is up."""
-        self.handshaking = False
         self.deadline = float("inf")
         self.total = float("inf") if limits.total is None else time.monotonic() + limits.total
         self.heard: list[Heard] = []
+        self.kept = 0
+        """How many of these are written down."""
         self.hide: Callable[[Reply], Reply] = lambda reply: reply
         """What takes our secrets out of a reply before anybody sees it."""
         self.times: dict[str, float] = {}

@@ -4,14 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import unquote
 
 from smtpkit.address import domain_of, mailbox_or_none, organisation
 from smtpkit.catalogue import rows
 from smtpkit.escape import decode, one_line
-from smtpkit.fields import LINE, codec, read
-from smtpkit.parts import parsed, split
+from smtpkit.fields import LINE, read
+from smtpkit.parts import parsed, shown, split, text_of, texts
 
 Found = tuple[str, object, str, str]
 """Check, whether it is bad, the value that was seen, and the status if it is bad."""
@@ -52,13 +51,6 @@ def tags(record: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in reversed(parts)}
 
 
-def _shown(part: Any) -> Iterator[Any]:
-    """The parts that a reader shows; letters within the letter are attachments."""
-    yield part
-    for inner in part.get_payload() if part.get_content_maintype() == "multipart" and part.is_multipart() else ():
-        yield from _shown(inner)
-
-
 class Reading:
     """A message's octets read once: fields, texts, and the checks on them."""
 
@@ -68,25 +60,10 @@ class Reading:
         self.mail = parsed(whole)
         self.header, self.body = split(whole)
         self.fields = list(read(self.header))
-        self.texts: list[tuple[str, str, int]] = []
-        self.odd_charsets: list[str] = []
-        for part in _shown(self.mail):
-            if part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment":
-                self._read(part)
-        self.html = "\n".join(text for kind, text, _ in self.texts if kind == "html")
+        self.texts = [(part, part.get_content_subtype(), *text_of(part)) for part in texts(self.mail)]
+        self.html = "\n".join(text for _, kind, text, _ in self.texts if kind == "html")
         self.subject = " ".join(self.values("subject")).strip()
         self.signatures = list(map(tags, self.values("dkim-signature")))
-
-    def _read(self, part: Any) -> None:
-        octets, kind = bytes(part.get_payload(decode=True) or b""), part.get_content_subtype()
-        charset = str(part.get_content_charset() or "us-ascii")
-        try:
-            text = octets.decode(codec(charset))
-        except (LookupError, ValueError) as error:
-            text = decode(octets)
-            why = "is not known" if isinstance(error, LookupError) else "does not fit its octets"
-            self.odd_charsets.append(f"{charset} of the {kind} part {why}")
-        self.texts.append((kind, text, len(str(part._payload))))  # get_payload fails of a charset by RFC 2231
 
     def values(self, name: str) -> list[str]:
         """What the fields of that name (lower case) say."""
@@ -140,14 +117,14 @@ class Reading:
         yield "transport", head or body, f"{head} octets above 127 in the header, {body} in the body", "warn"
 
     def _bodies(self) -> Iterator[Found]:
-        charsets = "; ".join(self.odd_charsets)
+        charsets = "; ".join(odd for *_, odd in self.texts if odd)
         yield "charset", charsets, charsets or f"{len(self.texts)} text parts fit", "fail"
-        places = [("header", " ".join(value for _, value in self.fields)), *(text[:2] for text in self.texts)]
+        places = [("header", " ".join(value for _, value in self.fields)), *(text[1:3] for text in self.texts)]
         odd = [f"U+{ord(hit[0]):04X} in {place}" for place, text in places if (hit := _CONTROL.search(text))]
         yield "control_characters", odd, ", ".join(odd) or "none", "warn"
-        kinds = [kind for kind, text, _ in self.texts if text.strip()]
+        kinds = [kind for _, kind, text, _ in self.texts if text.strip()]
         yield "text_alternative", "html" in kinds and "plain" not in kinds, ", ".join(kinds) or "no text", "warn"
-        parts = list(_shown(self.mail))
+        parts = list(shown(self.mail))
         _ = [part.get_payload(decode=True) for part in parts]  # only then base64 is looked at
         torn = ", ".join(type(fault).__name__ for part in parts for fault in part.defects)
         yield "mime", torn, torn or "whole", "warn"
@@ -157,7 +134,8 @@ class Reading:
         said = f"{size:,} octets" + (f", SIZE {self.size_limit:,}" if self.size_limit else "")
         yield "size", size > min(most, 20 * MB), said, "fail" if size > most else "warn"
         plain = len(self.html.encode("utf-8", "replace"))
-        sent = sum(size for kind, _, size in self.texts if kind == "html")
+        # get_payload fails of a charset by RFC 2231
+        sent = sum(len(str(part._payload)) for part, kind, *_ in self.texts if kind == "html")
         data, most = _DATA.findall(self.html), max(plain, sent)
         cause = f"; {sum(map(len, data)):,} of them in {len(data)} data: URIs" if data else ""
         value = f"{plain:,} octets of HTML, {sent:,} as sent{cause}"
@@ -184,7 +162,7 @@ class Reading:
     def _advertisement(self) -> Found:
         if not _AD.search(self.subject):
             return "advertisement", False, "not marked as an advertisement", ""
-        refusable = "수신거부" in re.sub(r"\s", "", "".join(text for _, text, _ in self.texts))
+        refusable = "수신거부" in re.sub(r"\s", "", "".join(text for _, _, text, _ in self.texts))
         worse = "warn" if self.subject.startswith("(광고)") else "fail"
         value = self.subject + ("" if refusable else " (the body does not say 수신거부)")
         return "advertisement", worse == "fail" or not refusable, value, worse

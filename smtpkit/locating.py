@@ -108,9 +108,9 @@ def locate(
     rules = {name: keywords.pop(name, None) for name in RULES}
     asked, route = question(domain, recipient, sender, **keywords)
     seen = pd.DataFrame() if seen is None else of_kind("seen", seen, pd.DataFrame, "give a frame of attempts")
-    like = _alike(seen, asked.network)
+    like = _alike(seen, asked.aim.network)
     tally = Tally(list(dict.fromkeys(ip for _, ip in route)), like)
-    frame = run(_plan(asked, route, tally, most), asked.network, label=f"locate {route.domain}", **rules)
+    frame = run(_plan(asked, route, tally, most), asked.aim.network, label=f"locate {route.domain}", **rules)
     assert isinstance(frame, pd.DataFrame)
     whole = pd.concat([like, frame], ignore_index=True) if len(like) else frame
     whole.attrs.setdefault("smtpkit", {"stopped": frame.attrs["smtpkit"]["stopped"]})
@@ -125,9 +125,8 @@ def locate(
 def _alike(seen: pd.DataFrame, net: Network) -> pd.DataFrame:
     """The rows of our own vantage and sender IP, as far as both are told; if ours is not, only where it is one."""
     none, ours = pd.Series(None, seen.index, dtype="str"), net.sender_ip or ""
-    vantage, sender = (seen[n].astype("str") if n in seen else none for n in ("vantage", "sender_ip"))
-    kit = seen["source"].isin(["probe", "send", "dialogue"]) if "source" in seen else none.notna()
-    others = vantage.where(~kit)  # hosts' names, which are no labels of ours: one host may be us
+    vantage, sender, source = (seen.get(n, none).astype("str") for n in ("vantage", "sender_ip", "source"))
+    others = vantage.mask(source.isin(["probe", "send", "dialogue"]))  # names of hosts: one host may be us
     ok = vantage.isna() | vantage.eq(net.label) | (others.notna() & (others.nunique() == 1))
     six = sender.str.contains(":").eq(True)
     several = sender.where(ok).groupby(six).transform("nunique").gt(1)
@@ -138,14 +137,13 @@ def _alike(seen: pd.DataFrame, net: Network) -> pd.DataFrame:
 def _plan(asked: Question, route: MxRoute, tally: Tally, most: int) -> Plan:
     """One session after the other."""
     hosts = {ip: host for host, ip in reversed(list(route))}
-    jobs, number = asked.dead_ends(route), 0
+    jobs = asked.dead_ends(route)
     if not tally.ips:
         yield jobs
-    while tally.ips and number < most and not tally.shut.all():
-        now = tally.judge()
-        if now.done:
+    for number in range(1, most + 1):
+        if tally.shut.all() or (now := tally.judge()).done:  # of no servers all are shut
             break
-        ip, number = tally.ips[int(now.ask)], number + 1
+        ip = tally.ips[int(now.ask)]
         got = yield from hold([*jobs, asked.job(route, hosts[ip], ip, number)])
         tally.hear(ip, next(one.verdicts[0] for one in got if one.job.ip == ip))
         jobs = []
@@ -179,14 +177,12 @@ def _named(found: Diagnosis, tally: Tally, guilty: tuple[str, ...], frame: pd.Da
 def _say(tally: Tally, guilty: tuple[str, ...], did: str) -> str:
     """The verdict, with counts and what was not asked."""
     mine = np.isin(tally.ips, guilty)
-    k, n = tally.refused[mine].sum(), tally.asked[mine].sum()
-    k2, n2 = tally.refused[~mine].sum(), tally.asked[~mine].sum()
+    (k, n), (k2, n2) = ((tally.refused[some].sum(), tally.asked[some].sum()) for some in (mine, ~mine))
     low, high = counts.percent(k, n)
-    rest = int((~mine & (tally.asked > 0)).sum())
+    rest, idle = int((~mine & (tally.asked > 0)).sum()), int((tally.asked == 0).sum())
     text = f"{' and '.join(map(one_line, guilty))} {did} {k} of {n} sessions (95 % interval {low}-{high} %); "
     text += f"{rest} other MX IP{'s' * (rest != 1)} {did} {k2} of {n2}. "
     text += f"{n + n2} sessions settled it (1 wrong in 100 at most, where the innocent refuse 5 % at most)."
-    idle = int((tally.asked == 0).sum())
     return text + f" Not asked, for no need: {idle} more." * (idle > 0)
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from smtpkit.catalogue import patterns, rows
 from smtpkit.errors import refuse
 from smtpkit.escape import Shown
-from smtpkit.reply import EnhancedCode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +60,7 @@ _Said = tuple[str, str, str, str, frozenset[str]]
 
 
 def classify(
-    text: str, code: int | None = None, enhanced: str | EnhancedCode | None = None, stage: str | None = None,
+    text: str, code: int | None = None, enhanced: str | None = None, stage: str | None = None,
     mx_host: str | None = None,
 ) -> Reason:  # fmt: skip
     """Say what a refusal means: by its provider's tags, its words, its enhanced code, last by where it was said.
@@ -76,8 +75,7 @@ def classify(
     """
     if not isinstance(text, str):
         raise refuse("text", text, "is no reply", "give its text, such as '550 5.1.1 User unknown'")
-    given = (str(enhanced) if isinstance(enhanced, EnhancedCode) else enhanced, stage, mx_host)
-    known = [one[:MOST] if isinstance(one, str) else None for one in given]  # a frame's NaN is none
+    known = [one[:MOST] if isinstance(one, str) else None for one in (enhanced, stage, mx_host)]  # NaN is none
     number = re.fullmatch(r"(\d{3})(?:\.0)?", str(code))
     return _tell(_said(text, number and number[1], *known))
 
@@ -89,11 +87,11 @@ def _said(text: str, code: Any, enhanced: str | None, stage: str | None, mx_host
         text, mx_host = around["reply"], mx_host or around["host"]
         at = (around["at"] or "").lower().split(" ")[0]
         stage = stage or {"end": "body", "helo": "ehlo"}.get(at, at)
-    lines = [(line, head) for line in text.split("\n") if (head := _SHAPES.lead.match(line))]
+    heads = [_SHAPES.lead.match(line) for line in text.split("\n")]
     late = _SHAPES.late.search(text)
-    digits = str(code or next((head[1] for _, head in lines if head[1]), ""))
-    status = enhanced or next((head[2] for _, head in lines if head[2]), "") or (late[1] if late else "")
-    body = " ".join(" ".join(line[head.end() :] for line, head in lines).split())
+    digits = str(code or next((head[1] for head in heads if head[1]), ""))
+    status = enhanced or next((head[2] for head in heads if head[2]), "") or (late[1] if late else "")
+    body = " ".join(" ".join(head.string[head.end() :] for head in heads).split())
     if digits:  # a log writes a reply's lines as one
         body = re.sub(rf"(?<!\S){digits}(?:-| (?=[245]\.\d))(?:[245]\.\d{{1,3}}\.\d{{1,3}} ?)?", "", body)
     whole = " ".join(filter(None, (digits, status, body)))

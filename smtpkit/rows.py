@@ -75,9 +75,8 @@ class Rows:
         day = "%d %b %Y %H:%M" if span > pd.Timedelta("300D") else "%d %b %H:%M"
         self.clock = "%H:%M:%S" if span < pd.Timedelta(BRIEF, "s") else "%H:%M" if dates < 2 else say(day)
         f["counted"], self.since = self._window(made)
-        self.foot += say(" \u00b7 counted: {}", ", ".join(filter(None, [*only, self.since]))) * bool(
-            only or self.since
-        )
+        only += [self.since] * bool(self.since)
+        self.foot += say(" \u00b7 counted: {}", ", ".join(only)) * bool(only)
         known = {ip: at for cause in self.causes for ip, at in cause.recoveries.items()}
         f["back"] = pd.to_datetime(f.ip.map(known), utc=True)
         self.lines, self.top = _lines(f, keys, order)

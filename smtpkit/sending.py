@@ -1,6 +1,6 @@
 """sending: `send`: one message, delivered only with live=True and an allow-list. Not here: what it is (message)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
@@ -22,8 +22,8 @@ from smtpkit.message import Message
 from smtpkit.mx import MxHost, MxRoute
 from smtpkit.network import Network, chosen, in_lab, is_public, own_ip, why_not
 from smtpkit.parts import split
-from smtpkit.probing import checked, dead_ends, facts, parties, port_of, who_and_where
-from smtpkit.steps import Talk, Tls, Verdict, session
+from smtpkit.probing import Aim, aimed, parties
+from smtpkit.steps import Talk, Verdict, session
 
 _FINAL = ("accepted", "rejected", "unknown", "withheld")
 Way = tuple[MxHost | None, str | None]
@@ -76,7 +76,6 @@ def send(
     """
     net = chosen(network)
     made = message if isinstance(message, Message) else Message.from_octets(message)
-    mode, authority = checked(tls, ca_file)
     one_of("mx", mx, ("first", "each"))
     live, again, background = flag("live", live), flag("again", again), flag("background", background)
     if not made.octets.strip():
@@ -101,10 +100,13 @@ def send(
     copies, most = len(envelope.recipients), rules.guard.max_messages
     if live and copies > most:
         raise InvalidInput(f"{copies} recipients are over guard.max_messages={most}; raise it, or send in parts")
-    name, route = who_and_where(helo, domains[0] if domain is None else domain, server, server_name, net)
-    work = _Sending(made, envelope, route, port_of(server), net, mode, authority, name, rules, mx == "each")
+    aim, route = aimed(
+        domains[0] if domain is None else domain, net, {"source": "send", "asked": "body"}, server=server,
+        server_name=server_name, tls=tls, ca_file=ca_file, helo=helo,
+    )  # fmt: skip
+    work = _Sending(made, envelope, route, aim, rules, mx == "each")
     if live:
-        work.why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, work.port)
+        work.why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, aim.port)
     plan = work.plan(again) if live else work.dry()
     return run(plan, net, label=f"send to {route.domain}", background=background, **given)
 
@@ -113,11 +115,10 @@ class _Sending:
     """One call of `send`, as a plan."""
 
     def __init__(
-        self, message: Message, envelope: Envelope, route: MxRoute, port: int, net: Network, tls: Tls,
-        ca_file: Path | None, helo: str, rules: Rules, each: bool,
+        self, message: Message, envelope: Envelope, route: MxRoute, aim: Aim, rules: Rules, each: bool
     ) -> None:  # fmt: skip
-        self.message, self.envelope, self.route, self.port, self.net = message, envelope, route, port, net
-        self.tls, self.ca_file, self.helo, self.rules, self.each = tls, ca_file, helo, rules, each
+        self.message, self.envelope, self.route, self.aim, self.rules = message, envelope, route, aim, rules
+        self.each = each
         self.ids = {"message_id": message.message_id, "body_id": message.body_id, "size_bytes": message.size}
         self.again = ""
         """What tells the keys of this call from those before, if it shall send once more."""
@@ -144,36 +145,35 @@ class _Sending:
     def _named(self) -> tuple[str, str]:
         return self.message.message_id or sha256(self.message.octets).hexdigest(), self.message.body_id
 
-    def rows(self, way: Way, who: Sequence[str], number: int) -> tuple[Mapping[str, object], ...]:
+    def about(self, recipient: str, number: int) -> dict[str, object]:
+        """Columns of a recipient's row, wherever it is tried."""
+        who = parties(self.aim.helo, self.envelope.sender, recipient)
+        return {**self.ids, **self.why, **who, "try_number": number}
+
+    def rows(self, way: Way, who: Sequence[str], number: int) -> tuple[dict[str, object], ...]:
         """The rows of one try, one a recipient."""
-        base = {**facts(self.route, *way, self.port, self.net), **self.ids}
-        base |= {"source": "send", "asked": "body", "tls_asked": self.tls, "try_number": number, **self.why}
-        return tuple(base | parties(self.helo, self.envelope.sender, one) for one in who)
+        return tuple(self.aim.row(self.route, *way, self.about(one, number)) for one in who)
 
     def job(self, way: tuple[MxHost, str], who: Sequence[str], number: int, keys: tuple[str, ...]) -> Job:
         """One try to hand it to one IP."""
-        host, ip = way
         part = Envelope(self.envelope.sender, tuple(who))
         utf8 = part.needs_smtputf8 or self.message.needs_smtputf8
         talk = Talk(
-            helo=self.helo, tls=self.tls, until="body", envelope=part, body=self.message.wire,
+            helo=self.aim.helo, tls=self.aim.tls, until="body", envelope=part, body=self.message.wire,
             size=self.message.size, needs_8bit=self.message.needs_8bit, needs_smtputf8=utf8, pipeline=True,
         )  # fmt: skip
-        return Job(
-            session(talk), ip, self.port, host.receiver, host.name if "[" not in host.name else None, self.tls,
-            self.ca_file, self.rows(way, who, number), live=True, named=tuple(who),
-            keys=keys,
-        )  # fmt: skip
+        rows = self.rows(way, who, number)
+        return self.aim.job(session(talk), *way, rows, live=True, named=part.recipients, keys=keys)
 
     def withheld(self, way: Way, who: Sequence[str], why: str, error: str | None = "guard") -> Job:
         """Rows of what is not sent, with the reason."""
         rows = tuple({"why": why, **row} for row in self.rows(way, who, 1))
-        return Job(None, way[1], self.port, fields=rows, verdict=Verdict("connect", "withheld", error=error))
+        return Job(None, way[1], self.aim.port, fields=rows, verdict=Verdict("connect", "withheld", error=error))
 
     def dead_ends(self) -> list[Job]:
         """Rows of what has no address, one a recipient."""
-        rows = self.rows(_NOWHERE, self.envelope.recipients, 1)
-        return [job for row in rows for job in dead_ends(self.route, row, self.port, self.net)]
+        about = [self.about(one, 1) for one in self.envelope.recipients]
+        return [job for more in about for job in self.aim.dead_ends(self.route, more)]
 
     def lints(self) -> str:
         """What the dry run says of the message."""
@@ -208,7 +208,9 @@ class _Sending:
             left: list[str] = []
             for result in (yield from hold(todo)):
                 names = [str(row["recipient"]) for row in result.job.fields]
-                unmet = bool(why_not(self.net, way[1], self.port))  # an address that we may not ask decides nothing
+                unmet = bool(
+                    why_not(self.aim.network, way[1], self.aim.port)
+                )  # an address that we may not ask decides nothing
                 left += [n for n, v in zip(names, result.verdicts, strict=True) if unmet or v.outcome not in _FINAL]
             allowed = left
 

@@ -26,21 +26,25 @@ def say(
     read: Reading, chosen: Sequence[tuple[Found, float]], sure: float, more: Mapping[str, int], untold: Array
 ) -> str:
     """The verdict: one sentence a cause, and what must be added to it; untold: receivers that it leaves out."""
-    texts, asked = priors()["say"], set(read.column("asked").dropna())
-    left = [str(texts["undated"]).format(n=read.undated)] * (read.undated > 0)
-    left += [str(texts["unasked"]).format(ips=_list(read.unasked))] * bool(read.unasked)
+    left = [_text("undated", n=read.undated)] * (read.undated > 0)
+    left += [_text("unasked", ips=_list(read.unasked))] * bool(read.unasked)
     if not len(read.t):
-        return " ".join([texts["nothing"], *left])
+        return " ".join([_text("nothing"), *left])
     codes = [read.codes["domain"][int(np.argmax(read.site == site))] for site in untold]
-    if names := [read.names["domain"][code] for code in codes if code >= 0 and read.site.any()]:
-        left.append(str(texts["untold"]).format(n=len(names), sites=_list(names), alone=_alone(read, untold)))
+    if names := [read.names["domain"][code] for code in codes if code >= 0]:
+        left.append(_text("untold", n=len(names), sites=_list(names), alone=_alone(read, untold)))
     said = [_one(read, f, c) for f, c in chosen] or [_healthy(read, sure)]
     if more:
         by_count = pd.Series(more).groupby(pd.Series(more)).groups
         parts = [f"{k} more of {_list(ips)}" for k, ips in sorted(by_count.items(), reverse=True)]
         said.append(f"Sessions that would tell: {'; '.join(parts)}.")
-    short = bool(asked) and asked <= EHLO and bool((read.voice < 0).any())
-    return " ".join(said + left + [texts["ehlo"]] * short)
+    short = set(read.column("asked")) <= EHLO and bool((read.voice < 0).any())
+    return " ".join(said + left + [_text("ehlo")] * short)
+
+
+def _text(name: str, **fields: object) -> str:
+    """A sentence of data/diagnosis.json, filled in; "" if there is none."""
+    return str(priors()["say"].get(name, "")).format(**fields)
 
 
 def _alone(read: Reading, sites: Array) -> str:
@@ -48,88 +52,86 @@ def _alone(read: Reading, sites: Array) -> str:
     for site in sites if "domain" in read.rows else ():
         domains = read.rows["domain"][read.site == site]
         if domains.notna().all() and domains.nunique() <= 4:
-            several = one_line(repr(sorted(map(str, domains.unique()))))
-            return str(priors()["say"]["alone"]).format(domains=several)
+            return _text("alone", domains=one_line(repr(sorted(map(str, domains.unique())))))
     return ""
 
 
 def _healthy(read: Reading, sure: float) -> str:
-    failed, n, ips = int((read.voice >= 0).sum()), len(read.t), len(read.names["mx_ip"])
+    failed, n, ips = read.voice >= 0, len(read.t), len(read.names["mx_ip"])
     where = f"{n:,} {_unit(read)} at {ips} MX IP{'s' * (ips != 1)}"
     doubt = "" if sure >= SURE else " This is not enough evidence to rule out one that fails now and then."
-    none = (read.voice >= 0) & (read.codes["mx_ip"] < 0)
-    errors = one_line(", ".join(read.column("error")[none].dropna().unique()) or "no error told")
-    doubt = priors()["say"]["unnamed"].format(n=f"{none.sum():,}", errors=errors) * bool(none.any()) + doubt
-    said = priors()["say"]["no_pattern" if failed else "clean"]
-    return str(said.format(failed=f"{failed:,}", where=where, doubt=doubt))
+    if (none := failed & (read.codes["mx_ip"] < 0)).any():
+        doubt = _text("unnamed", n=f"{none.sum():,}", errors=_errors(read, none) or "no error told") + doubt
+    name = "no_pattern" if failed.any() else "clean"
+    return _text(name, failed=f"{failed.sum():,}", where=where, doubt=doubt)
 
 
 def _one(read: Reading, f: Found, sure: float) -> str:
     """One cause; below the confidence that a verdict needs it says so."""
-    texts, suspect = priors()["say"], f.detail.get("suspect")
-    fields = _fields(read, suspect or f)
-    if f.kind == "inconclusive" and suspect is None and not fields["lookup"]:
-        none = "no_server" if fields["errors"] else "no_ip"
-        return str(texts["path" if "path" in f.detail else none].format(**fields))
-    if suspect is not None:
-        return str(texts["inconclusive"].format(**fields)) + _one(read, suspect, 1)
+    fields = _fields(read, f)
+    if "suspect" in f.detail:
+        return _text("inconclusive", **fields) + _one(read, f.detail["suspect"], 1)
+    if f.kind == "inconclusive" and not fields["lookup"]:
+        return _text("path" if "path" in f.detail else "no_server" if fields["errors"] else "no_ip", **fields)
     mute = f.kind == "mx_block" and {read.voices.sound[v] for v in f.voices} <= {"dead", "lost"}
     kind = "mx_dead" if mute else "mx_busy" if f.kind == "mx_dead" and fields["like"] else f.kind
-    text = texts[("local_dns" if kind == "local_path" else "lookup") if fields["lookup"] else kind]
-    if fields["n2"] == "0" and ";" in text:
+    if fields["lookup"]:
+        kind = "local_dns" if kind == "local_path" else "lookup"
+    text = str(priors()["say"][kind])
+    if (single := fields["n2"] == "0") and ";" in text:
         text = text.partition(";")[0] + "; there is nothing to compare with."
-    later = texts.get(f"{f.kind}_later", "") * (fields["n2"] == "0")
-    text += texts["unlike"] * ("unlike" in f.detail)
-    text += texts["uncontrolled"] * bool({"uncontrolled", "path"} & set(f.detail)) + later
-    return ("" if sure >= SURE else "Not enough evidence yet: ") + str(text.format(**fields))
+    more = {"unlike": "unlike" in f.detail, "uncontrolled": bool({"uncontrolled", "path"} & set(f.detail))}
+    more[f"{f.kind}_later"] = single
+    added = "".join(_text(name, **fields) for name, so in more.items() if so)
+    return ("" if sure >= SURE else "Not enough evidence yet: ") + text.format(**fields) + added
 
 
 def _fields(read: Reading, f: Found) -> dict[str, object]:
     """What the sentences are filled with, counted from the rows."""
-    rest, failed = rest_of(read, f), read.voice >= 0
-    so = np.isin(read.slow if f.kind == "mx_slow" else read.voice, f.voices)
-    k, n, k2, n2 = (int(np.count_nonzero(x)) for x in (f.mask & so, f.mask, rest & so, rest))
-    low, high = percent(k, n)
-    asked, sites = f.mask & (read.codes["mx_ip"] >= 0), len(np.unique(read.site[f.mask]))
-    ips, shut = (len(np.unique(read.codes["mx_ip"][x])) for x in (asked, asked & so))
-    other = np.count_nonzero(rest & ~so & failed) * (f.kind != "mx_slow")
-    sounds = {read.voices.sound[v] for v in f.voices} if f.kind != "mx_slow" else set()
-    made: dict[str, object] = {name: f"{x:,}" for name, x in (("k", k), ("n", n), ("k2", k2), ("n2", n2))}
-    if n:
-        made["ci"] = f" (95 % interval {low}-{high} %)"
-    made |= {"other": f" ({other:,} failed otherwise)" * bool(other), "unit": _unit(read)}
-    made |= {"who": _who(read, f), "rest": _others(read, f, rest), "site": _site(read, f)}
-    made["how"] = priors()["how"].get(next(iter(sounds)), "") if len(sounds) == 1 else ""
+    rest, failed, so = rest_of(read, f), read.voice >= 0, np.isin(read.said(f), f.voices)
+    cells = {"k": f.mask & so, "n": f.mask, "k2": rest & so, "n2": rest}
+    made: dict[str, object] = {name: f"{cell.sum():,}" for name, cell in cells.items()}
+    low, high = percent(cells["k"].sum(), f.mask.sum())
+    other, through = (rest & failed & ~so).sum(), (rest & ~failed).sum()
+    made |= {"ci": f" (95 % interval {low}-{high} %)", "other": f" ({other:,} failed otherwise)" * bool(other)}
+    made |= {"unit": _unit(read), "who": _who(read, f), "rest": _others(read, f, rest), "site": _site(read, f)}
+    sounds = set(read.voices.sound.reindex([*f.voices]))
+    made["how"] = priors()["how"].get(*sounds, "") if len(sounds) == 1 else ""
+    made["over"] = " over SPF, DKIM or DMARC" if sounds == {"auth"} else ", as when SPF, DKIM or DMARC fails"
     turns = ("since", read.turn(f, f.onset, -1)), ("until", read.turn(f, f.recovery, 1))
     made["when"] = "".join(f" {word} about {_clock(read, at)}" for word, at in turns if at is not None)
+    asked, sites = f.mask & (read.codes["mx_ip"] >= 0), len(np.unique(read.site[f.mask]))
+    ips, shut = (len(np.unique(read.codes["mx_ip"][x])) for x in (asked, asked & so))
     made["ips"] = f"all {ips} MX IPs" if ips == shut else f"{shut} of {ips} MX IPs"
     made["ips"] = made["ips"] if ips > 1 else "the one MX IP asked" if ips else "MX IPs that no row names"
     made["alike"] = " alike: no single server is at fault" * (ips == shut > 1)
     made["many"] = "1 recipient was" if len(f.values) == 1 else f"{len(f.values):,} recipients were"
-    made["over"] = " over SPF, DKIM or DMARC" if sounds == {"auth"} else ", as when SPF, DKIM or DMARC fails"
     made["sites"] = "at this receiver" if sites == 1 else f"at {sites} receivers"
-    made |= {"failed": np.count_nonzero(failed), "all": len(failed)}
-    made["family"] = " over IPv6" * ("family" in f.detail)
-    us, through = _list([*chain(*f.detail.get("ours", {}).values())]), np.count_nonzero(rest & ~failed)
+    made |= {"failed": failed.sum(), "all": len(failed), "errors": _errors(read)}
+    us, six = _list([*chain(*f.detail.get("ours", {}).values())]), set(read.road[f.mask & so] % 2)
     made |= {"here": us or "here", "us": f"mail from {us} in " * bool(us)}
-    made["beside"] = f" From our other addresses {through:,} of {n2:,} got through." * bool(us)
-    six = np.unique(read.road[f.mask & so] % 2).tolist()
-    made["only"] = " over IPv6" * (six == [1]) or " over IPv4" * (six == [0])
-    made["errors"] = one_line(", ".join(read.column("error").dropna().unique()))
-    return made | _of_detail(read, f) | _said(read, f, f.mask & so)
+    made["beside"] = f" From our other addresses {through:,} of {made['n2']} got through." * bool(us)
+    made["family"] = " over IPv6" * ("family" in f.detail)
+    made["only"] = {(0,): " over IPv4", (1,): " over IPv6"}.get(tuple(six), "")
+    return made | _of_detail(read, f) | _said(read, f.mask & so)
 
 
-def _said(read: Reading, f: Found, bad: Array) -> dict[str, object]:
+def _said(read: Reading, bad: Array) -> dict[str, object]:
     """How these rows failed: unanswered, or with a reply and an example of it; or DNS gave no server to ask."""
     code, error = read.number("code")[bad], read.column("error")[bad]
-    parts = ("left unanswered", np.isnan(code)), ("deferred", code < 500), ("refused", code >= 500)
+    parts = {"left unanswered": np.isnan(code), "deferred": code < 500, "refused": code >= 500}
     heard = read.column("reply")[bad].groupby(read.voice[bad])
     texts = pd.DataFrame({"n": heard.size(), "text": heard.first()}).sort_values("n").text.dropna()
     example = next((text[:80] for text in texts[::-1] if text[:1].isdigit() and "@" not in text), "")
     like = f', with replies like "{one_line(example)}"' if example else ", with replies" * bool((code > 0).any())
     none = (read.codes["mx_ip"][bad] < 0).all() and error.str.match("dns_|null_mx").eq(True).all()
-    why = one_line(", ".join(error.dropna().unique())) if none else ""
-    return {"did": " or ".join(word for word, some in parts if some.any()), "like": like, "lookup": why}
+    did = " or ".join(word for word, some in parts.items() if some.any())
+    return {"did": did, "like": like, "lookup": _errors(read, bad) * bool(none)}
+
+
+def _errors(read: Reading, rows: Array | slice = slice(None)) -> str:
+    """The errors of these rows, each once."""
+    return one_line(", ".join(read.column("error")[rows].dropna().unique()))
 
 
 def _of_detail(read: Reading, f: Found) -> dict[str, object]:
@@ -148,7 +150,7 @@ def _of_detail(read: Reading, f: Found) -> dict[str, object]:
         back = sorted((read.middle(*end), one_line(ip)) for ip, end in ends.items() if end)
         still = [ip for ip, end in ends.items() if not end]
         texts = [f"{ip} since about {_clock(read, at)}" for at, ip in back]
-        made["back"] = "; ".join([*texts, *([f"{_list(still)} not yet"] if still else [])])
+        made["back"] = "; ".join(texts + [f"{_list(still)} not yet"] * bool(still))
     return made
 
 

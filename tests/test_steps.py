@@ -302,6 +302,12 @@ DIALOGUES = {
         "deferred rcpt 421 -\ndeferred rcpt 421 -",
         {"pipeline": True, "envelope": TWO},
     ),
+    "pipelining, 421 at DATA after every refusal: no QUIT to who has left": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n250 ok\n550 who\n421 bye",
+        f"EHLO c.example\n{MAIL_TO_DATA}",
+        "rejected rcpt 550 -",
+        {"pipeline": True},
+    ),
     "pipelining that is not offered": Dialogue(
         OPEN + "250 ok\n550 who\n221 bye",
         "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nQUIT",
@@ -398,6 +404,19 @@ JUDGED: dict[str, tuple[str, Got, bool, Verdict | None]] = {
 def test_a_judgement(why: str) -> None:
     stage, got, dot, verdict = JUDGED[why]
     assert judge(stage, got, dot) == verdict
+
+
+@pytest.mark.parametrize("pipeline", [True, False])
+def test_a_reply_that_came_before_the_commands_answers_none_of_them(pipeline: bool) -> None:
+    step = session(Talk(helo="c.example", tls="off", until="body", envelope=ONE, body=BODY, pipeline=pipeline))
+    for got in (None, None, [said("220 mx")], [said("250-mx\n250 PIPELINING")]):
+        effect = step.send(got)
+    assert isinstance(effect, Ask)
+    assert effect.data.startswith(b"MAIL")
+    with pytest.raises(StopIteration) as end:
+        step.send(Lost("protocol", len(effect.data), (OK,)))
+    (verdict,) = end.value.value
+    assert (verdict.stage, verdict.outcome, verdict.error) == ("mail", "failed", "protocol")
 
 
 def test_what_cut_a_message_off_is_no_time_for_quit() -> None:

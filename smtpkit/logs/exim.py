@@ -77,7 +77,7 @@ class Reader(Bare):
         self.clock, own = clock, headers.LINE.str.contains(_OWN)
         others, odd = headers.split(lines.filter(~own & headers.LINE.str.contains(_BEHIND)), clock)
         made = pl.concat([lines.filter(own).with_columns(msg="line"), others], how="diagonal").sort("n")
-        return made.select("n", "at", "host", "pid", "msg").iter_rows(), odd
+        return made.select("n", "at", "host", headers.PID, "msg").iter_rows(), odd
 
     def line(self, head: Head) -> None:
         n, at, host, pid, text = head

@@ -34,6 +34,7 @@ _RECORD = r'^[{].*"(?:__[A-Z_]+|MESSAGE)"'
 UNREAD = "a journal record that cannot be read"
 STRANGE = "a line of a mail server whose front cannot be read"
 LINE, MSG = pl.col("line"), pl.col("msg")
+PID = pl.col("tag").str.extract(r"\[([0-9]+)\]:$").alias("pid")
 
 
 def cut(of: pl.Expr, by: str, *into: str) -> pl.Expr:
@@ -139,31 +140,31 @@ def _journal(line: str) -> tuple[str, str, str, str, str] | None:
 def _instants(stamps: pl.Series) -> pl.Series:
     """RFC 3339 stamps as instants; rsyslog's own form, of one zone, by its parts: a third of the time."""
     how: Any = {"strict": False, "time_unit": "us", "time_zone": "UTC"}
-    zones, dots = stamps.str.slice(26).unique(), stamps.str.slice(19, 1)
-    if len(zones) == 1 and re.fullmatch(r"[+-](?:[01]\d|2[0-3]):[0-5]\d", zones[0] or "") and (dots == ".").all():
+    zone = stamps[0][26:] if len(stamps) else ""
+    alike = stamps.str.ends_with(zone) & (stamps.str.len_bytes() == 32)
+    if re.fullmatch(r"[+-](?:[01]\d|2[0-3]):[0-5]\d", zone) and alike.all():
         micros = stamps.str.slice(20, 6).cast(pl.Int64, strict=False).cast(pl.Duration("us"))
-        ahead = datetime.fromisoformat(f"2000-01-01T00:00{zones[0]}").utcoffset()
+        ahead = datetime.fromisoformat(f"2000-01-01T00:00{zone}").utcoffset()
         return stamps.str.slice(0, 19).str.to_datetime("%Y-%m-%dT%H:%M:%S", **how) + micros - ahead
     return stamps.str.replace("Z", "+00:00", literal=True).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", **how)
 
 
 def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Lines in one of the two common forms, by literal splits; and the others."""
-    iso = lines.filter(LINE.str.slice(10, 1) == "T")
-    iso = iso.with_columns(cut(LINE, " ", "at", "host", "tag", "msg")).unnest("_")
+    new = LINE.str.starts_with("2")
+    iso = lines.filter(new).with_columns(cut(LINE, " ", "at", "host", "tag", "msg")).unnest("_")
     iso = iso.with_columns(_instants(iso["at"]), twice=pl.lit(False))
-    old = lines if len(iso) < len(lines) else lines.clear()
-    old = old.filter((LINE.str.slice(3, 1) == " ") & (LINE.str.slice(15, 1) == " "))
+    old = lines.filter(~new).filter((LINE.str.slice(3, 1) == " ") & (LINE.str.slice(15, 1) == " "))
     old = clock.stamped(old.with_columns(cut(LINE.str.slice(16), " ", "host", "tag", "msg")).unnest("_"))
     made = pl.concat([iso, old.select(iso.columns)]) if len(old) else iso
-    odd = pl.col("host").str.ends_with(":") | MSG.str.contains(r"^(?:message repeated |\[ID \d|\s)")
-    odd |= pl.col("tag").str.contains("\t", literal=True)
-    made = made.filter(fits & pl.col("tag").str.ends_with(":") & MSG.is_not_null() & ~odd)
+    odd = [pl.col("host").str.ends_with(":"), pl.col("tag").str.contains("\t", literal=True)]
+    odd += [MSG.str.starts_with(front) for front in (" ", "\t", "[ID ", "message repeated ")]
+    made = made.filter(fits & pl.col("tag").str.ends_with(":") & ~pl.any_horizontal(odd))
     return made, lines.join(made, on="n", how="anti") if len(made) < len(lines) else lines.clear()
 
 
 def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """Lines (n, line) as (n, at, host, tag, pid, msg, line), and those with a problem, by its name.
+    """Lines (n, line) as (n, at, host, tag, msg, line), and those with a problem, by its name.
 
     The two common forms are read by literal splits; the others are brought into these first.
     """
@@ -188,5 +189,4 @@ def split(lines: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, dict[str, pl
         "an hour that came twice (clock change): read as its first": made.filter("twice"),
         "a time that is none (clock change, or a wrong year or zone)": made.filter(pl.col("at").is_null() & headed),
     }
-    pid = pl.col("tag").str.extract(r"\[(\d+)\]:$")
-    return made.select("n", "at", "host", "tag", pid.alias("pid"), "msg", "line"), problems
+    return made.select("n", "at", "host", "tag", "msg", "line"), problems

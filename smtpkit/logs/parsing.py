@@ -127,7 +127,7 @@ def _heads(
         again: set[str] = set()
         for mta in _mtas(block, told, readers):
             words = "|".join(map(re.escape, ("message repeated ", *READERS[mta].words)))
-            wanted = lines.filter(headers.LINE.str.contains("^[{]|" + words))
+            wanted = lines.filter(headers.LINE.str.contains(words) | headers.LINE.str.starts_with("{"))
             made, odd = readers[mta].heads(wanted, clock)
             yield mta, made, {why: bad for why, bad in odd.items() if why not in again}
             again |= {headers.UNREAD} & set(odd)  # each reader sees every record

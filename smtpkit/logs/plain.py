@@ -46,7 +46,7 @@ class Lines:
 
     def heads(self, lines: pl.DataFrame, clock: headers.Clock) -> tuple[Iterator[Head], dict[str, pl.DataFrame]]:
         made, problems = headers.split(lines, clock)
-        return made.select("n", "at", "host", "pid", "msg").iter_rows(), problems
+        return made.select("n", "at", "host", headers.PID, "msg").iter_rows(), problems
 
     def line(self, head: Head) -> None:
         raise AssertionError(f"{type(self)} reads no lines")

@@ -5,12 +5,12 @@ Belongs here: what each kind of line says, and which lines are one try. Not here
 
 import re
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import polars as pl
 
-from smtpkit.logs.headers import MSG, STRANGE, UNREAD, Clock, cut, split
+from smtpkit.logs.headers import MSG, PID, STRANGE, UNREAD, Clock, cut, split
 from smtpkit.logs.rows import KNOWN, compact
 from smtpkit.words import ending
 
@@ -20,9 +20,6 @@ _FINAL = (
     r"(?:conn_use=(?P<conn_use>\d+), )?delay=[^,]*, (?:delays=(?P<delays>[^,]*), )?(?:tls=[^,]*, )?"
     r"(?:dsn=(?P<dsn_log>[^,]*), )?status=(?P<status>[\w-]+) \((?P<text>.*)$"
 )
-_INFO = r"^from=<(?P<sender>.*)>, size=(?P<size_bytes>\d+), nrcpt="
-_TLS = r"^(?P<tls_trust>\w+) TLS connection \w+ to (?P<mx_host>\S+?)\[(?P<mx_ip>[^\]]+)\]:\d+"
-_CIPHER = r"^(?P<tls>\S+) with cipher (?P<tls_cipher>\S+)"
 _SAID = re.compile(
     r"(?:SASL authentication failed; server|TLS is required, but host|host) (\S+?)\[([^\]\s]+)\](?::(\d{1,5}))? "
     r"(said|refused to talk to me|refused to start TLS): (.*?)"
@@ -39,16 +36,36 @@ message_id session domain tls tls_cipher tls_trust tls_verified stage outcome ma
 error""".split()
 _TOLD = ["told_host", "told_ip", "told_port", *_KEPT[-7:]]
 _HEADS = "n at host pid kind key line tag".split()
-_FIELDS = "recipient orig_to relay conn_use delays dsn_log status text".split()
+_FIELDS = "to orig_to relay conn_use delay delays tls dsn status".split()
+"""What a `to=` line may say, in this order."""
+_MAYBE = ["orig_to", "conn_use", "tls"]
+_READ = "recipient orig_to relay conn_use delays dsn_log status text".split()
 _WORDS = (
     ": to=<|: from=<|message-id=<|: removed| said: |refused to talk to me|connect to |lost connection with |"
     "conversation with | TLS connection |TLS is required|SSL_connect error to |SASL authentication failed; |"
     "Server certificate not "
 )
+_QUEUED = {
+    "final": (" to=<",),
+    "from": (" from=<",),
+    "id": (" message-id=<", " resent-message-id=<"),
+    "removed": (" removed",),
+    "intermediate": (
+        " host ", " lost connection with ", " conversation with ", " TLS is required, but ", " SASL auth",
+        " Server cert",
+    ),
+}  # fmt: skip
+"""How a line begins behind its queue id, by its kind."""
+_BARE = {
+    "connect_fail": ("connect to ", "SSL_connect error to "),
+    "tls": tuple(f"{trust} TLS connection " for trust in ("Anonymous", "Untrusted", "Trusted", "Verified")),
+}
+"""The same of lines without a queue id."""
+REST = pl.col("rest")
 _VANTAGE = pl.col("host").replace({"": None, "-": None}).alias("vantage")
 _H = pl.struct("host", "key").hash().alias("h")
 _PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
-_TLS_KEPT = "n at host pid kind mx_host mx_ip session tls tls_cipher tls_trust".split()
+_TLS_KEPT = "n at host pid mx_host mx_ip session tls tls_cipher tls_trust".split()
 _HELD = pl.col("text").str.starts_with("delivery temporarily suspended")
 _HOUR = 3_600_000_000
 
@@ -84,13 +101,14 @@ class Reader:
     def heads(self, lines: pl.DataFrame, clock: Clock) -> tuple[list[pl.DataFrame], dict[str, pl.DataFrame]]:
         """What `feed` takes: all that the lines say one by one; and lines with a problem by its name."""
         heads, problems = split(lines, clock)
-        seen = heads.lazy().with_columns(pl.col("host", "pid").fill_null(""), cut(MSG, ": ", "key", "rest"))
-        seen = seen.unnest("_").with_columns(queued=pl.col("key").str.contains(r"^[0-9A-Za-z]{5,24}$"))
-        known = seen.with_columns(_kind()).collect()
-        lost = known.filter(pl.col("kind").is_null()).filter(MSG.str.contains("to=<.*, status="))
+        seen = heads.with_columns(pl.col("host").fill_null(""), cut(MSG, ":", "key", "rest")).unnest("_")
+        queued = seen["key"].str.contains("^[0-9A-Za-z]{5,24}$").fill_null(False)
+        kinds = _by_front(seen.filter(queued), REST, _QUEUED)
+        bare = _by_front(seen.filter(~queued), MSG, _BARE)
+        lost = pl.concat([kinds.pop(""), bare.pop("")]).filter(MSG.str.contains("to=<.*, status="))
         lost = lost.join(pl.concat([problems[STRANGE], problems[UNREAD]]), on="n", how="anti")
         problems |= {"a recipient and a status in a line that cannot be read": lost}
-        return [_tries(known), _infos(known), _tls(known)], problems
+        return [_tries(kinds | bare), _infos(kinds), _tls(bare["tls"])], problems
 
     def feed(
         self, said: list[pl.DataFrame], last: bool = False, hold: bool = False
@@ -99,18 +117,19 @@ class Reader:
 
         `hold`: small files' lines may wait for others', since a feed costs 15 ms, however few they are.
         """
-        self._held.append(list(map(compact, said)))
+        self._held.append(said)
         if hold and len(self._held) < 64 and sum(len(part[0]) for part in self._held) < 20_000:
+            self._held[-1] = list(map(compact, said))
             return pl.DataFrame(), {}
         said, self._held = [pl.concat(parts, how="diagonal") for parts in zip(*self._held, strict=True)], []
-        infos = pl.concat([self._infos, said[1]], how="diagonal")
+        infos = pl.concat([self._infos, said[1]], how="diagonal").with_columns(_H)
         tls = pl.concat([self._tls, said[2]], how="diagonal")
         tries, unread = _told(said[0], tls)
         waits = pl.col("kind").is_in(["intermediate", "connect_fail"])
         early, tries = pl.concat([self._early, tries.filter(waits)], how="diagonal"), tries.filter(~waits)
         over, self._early = _next_final(early, tries, last)
         tries = tries.filter(pl.col("kind") != "unread") if len(unread) else tries
-        rows = pl.concat([tries, over], how="diagonal").with_columns(_H, _PEER)
+        rows = pl.concat([tries, over], how="diagonal").sort("n").with_columns(_H, _PEER)
         rows = _with_tls(_with_message(rows, infos), tls)
         kept = self._early, _unremoved(infos, self._early), _unused(tls, rows, self._early)
         self._early, self._infos, self._tls = map(compact, kept)
@@ -129,83 +148,71 @@ class Reader:
         return self._infos.with_columns(_VANTAGE).rename({"key": "queue_id"}).select(KNOWN.columns)
 
 
-def _kind() -> pl.Expr:
-    key, rest, queued = pl.col("key"), pl.col("rest"), pl.col("queued")
-    said = "^(?:host |lost connection with |conversation with |TLS is required, but |SASL auth|Server cert)"
-    kinds = {
-        "final": queued & rest.str.starts_with("to=<"),
-        "from": queued & rest.str.starts_with("from=<"),
-        "id": queued & rest.str.contains("^(?:resent-)?message-id=<"),
-        "removed": queued & (rest == "removed"),
-        "intermediate": queued & rest.str.contains(said),
-        "connect_fail": key.str.contains("^(?:connect to |SSL_connect error to )"),
-        "tls": key.str.contains(r"^\w+ TLS connection \w+ to "),
-    }
-    return pl.coalesce(pl.when(test).then(pl.lit(name)) for name, test in kinds.items()).alias("kind")
+def _by_front(lines: pl.DataFrame, of: pl.Expr, fronts: dict[str, tuple[str, ...]]) -> dict[str, pl.DataFrame]:
+    """Lines by their kind, which is how `of` begins; the others as ""."""
+    tests = {kind: pl.any_horizontal(of.str.starts_with(one) for one in ones) for kind, ones in fronts.items()}
+    made = {kind: lines.filter(test).with_columns(kind=pl.lit(kind)) for kind, test in tests.items()}
+    return made | {"": lines.filter(~pl.any_horizontal(tests.values()).fill_null(False))}
 
 
-def _finals(seen: pl.DataFrame) -> pl.DataFrame:
+def _finals(lines: pl.DataFrame) -> pl.DataFrame:
     """The fields of `to=` lines: plain ones by literal splits, others by the one expression."""
-    odd = pl.col("rest").str.starts_with('to=<"') | pl.col("rest").str.contains(">, orig_to=<", literal=True)
-    fast = seen.lazy().filter(~odd)
-    fast = fast.with_columns(cut(pl.col("rest").str.slice(4), ">, ", "recipient", "more")).unnest("_")
-    fast = fast.with_columns(cut(pl.col("more"), ", status=", "fields", "ends")).unnest("_")
-    fast = fast.with_columns(cut(pl.col("fields"), ", ", *"abcdef")).unnest("_")
-    fast = fast.with_columns(cut(pl.col("ends"), " (", "status", "text")).unnest("_")
-    used = pl.col("b").str.starts_with("conn_use=")
-    late = {"delay": ("b", "c"), "delays": ("c", "d"), "tls": ("d", "e"), "last": ("e", "f")}
-    fast = fast.with_columns(pl.when(used).then(b).otherwise(a).alias(name) for name, (a, b) in late.items())
-    policy = pl.col("tls").str.starts_with("tls=")
-    fits = (
-        ~pl.col("recipient").str.contains("[ <]")
-        & pl.col("a").str.starts_with("relay=")
-        & pl.col("delay").str.starts_with("delay=")
-        & pl.col("delays").str.starts_with("delays=")
-        & (used | pl.col("f").is_null())
-        & (policy | pl.col("last").is_null())
-        & pl.col("dsn_log").str.contains(r"^dsn=\d\.\d+\.\d+$")
-        & pl.col("text").is_not_null()
+    lines = lines.with_columns(cut(REST, "(", "parts", "text")).unnest("_")
+    lines = lines.with_columns(pl.col("parts").str.split(","))
+    part = partial(pl.col("parts").list.get, null_on_oob=True)
+    redirected, policy = part(1).str.starts_with(" orig_to="), part(-3).str.starts_with(" tls=")
+    shift, back = redirected.cast(pl.Int64), policy.cast(pl.Int64)
+    fields = {"to": part(0), "relay": part(shift + 1), "delays": part(-3 - back), "dsn": part(-2), "status": part(-1)}
+    lines = lines.with_columns(
+        conn_use=part(shift + 2).str.strip_prefix(" conn_use="), orig_to=pl.when(redirected).then(part(1)), **fields
+    ).drop("parts")
+    whom = pl.col("to").str.slice(4), pl.col("orig_to").str.slice(9)
+    fits = [pl.col(name).str.starts_with(f" {name}=") for name in fields]
+    fits += [one.str.contains('^<[^"< ]*>$').fill_null(bool(n)) for n, one in enumerate(whom)]
+    fits += [pl.col("status").str.ends_with(" "), pl.col("text").is_not_null()]
+    plain = lines.select(pl.all_horizontal(fits).fill_null(False)).to_series()
+    read, slow = lines.filter(plain), lines.filter(~plain)
+    read = read.select(
+        *_HEADS, "conn_use", "text", pl.col("to").str.slice(5).str.head(-1).alias("recipient"),
+        pl.col("orig_to").str.slice(10).str.head(-1), pl.col("relay").str.slice(7), pl.col("delays").str.slice(8),
+        pl.col("dsn").str.slice(5).alias("dsn_log"), pl.col("status").str.slice(8).str.head(-1),
     )
-    fast = fast.with_columns(dsn_log=pl.when(policy).then("last").otherwise("tls")).filter(fits)
-    cuts = {"relay": ("a", 6), "conn_use": ("b", 9), "delays": ("delays", 7), "dsn_log": ("dsn_log", 4)}
-    fast = fast.with_columns(pl.col(a).str.slice(n).alias(name) for name, (a, n) in cuts.items())
-    fast = fast.with_columns(conn_use=pl.when(used).then("conn_use"))
-    read = fast.select(*_HEADS, "recipient", *cuts, "status", "text").collect()
-    slow = seen.join(read, on="n", how="anti") if len(read) < len(seen) else seen.clear()
-    fields = pl.col("rest").str.splitn(", status=", 2).struct[0]
-    slow = slow.filter(~fields.str.contains(", mailer=", literal=True))  # Sendmail's
-    slow = slow.with_columns(pl.col("rest").str.extract_groups(_FINAL).alias("_")).unnest("_")
-    return pl.concat([read, slow.select(*_HEADS, *_FIELDS)], how="diagonal")
+    fields = REST.str.splitn(", status=", 2).struct[0]
+    slow = slow.filter(~fields.str.contains(", mailer=", literal=True)).select(*_HEADS, "rest")  # Sendmail's
+    slow = slow.with_columns(REST.str.slice(1).str.extract_groups(_FINAL).alias("_")).unnest("_")
+    return pl.concat([read, slow.select(read.columns)])
 
 
-def _tries(seen: pl.DataFrame) -> pl.DataFrame:
+def _tries(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Final, intermediate and connect lines: their fields, and the text that says how the try ended."""
-    finals = _finals(seen.filter(pl.col("kind") == "final")).lazy()
-    whole = pl.col("text").str.ends_with(")")
-    waits = cut(pl.col("delays"), "/", "_a", "queue_s", "connect_s", "body_s")
-    finals = finals.with_columns(pl.col("text").str.strip_suffix(")"), waits, lossy=~whole).unnest("_")
-    finals = finals.with_columns(pl.col("queue_s", "connect_s", "body_s").cast(pl.Float64, strict=False))
+    finals, text = _finals(kinds["final"].with_columns(PID.fill_null(""))).lazy(), pl.col("text")
     finals = finals.with_columns(
-        pl.col("conn_use").cast(pl.Int32, strict=False), cut(pl.col("relay"), "[", "mx_host", "_ip")
+        cut(pl.col("delays"), "/", "_a", "queue_s", "connect_s", "body_s"),
+        cut(pl.col("relay"), "[", "mx_host", "_ip").alias("_relay"),
+        pl.col("conn_use").cast(pl.Int32, strict=False), text.str.strip_suffix(")"), lossy=~text.str.ends_with(")"),
+    ).unnest("_", "_relay")  # fmt: skip
+    finals = finals.with_columns(cut(pl.col("_ip"), "]", "mx_ip", "port")).unnest("_")
+    finals = finals.with_columns(
+        pl.col("queue_s", "connect_s", "body_s").cast(pl.Float64, strict=False),
+        pl.col("port").str.slice(1).cast(pl.Int32, strict=False),
     )
-    finals = finals.unnest("_").with_columns(cut(pl.col("_ip"), "]", "mx_ip", "port")).unnest("_")
-    port = pl.col("port").str.strip_prefix(":").cast(pl.Int32, strict=False)
-    finals = finals.with_columns(port).drop("delays", "_a", "_ip")
-    others = seen.filter(pl.col("kind").is_in(["intermediate", "connect_fail"]))
-    words = pl.when(pl.col("kind") == "intermediate").then("rest").otherwise("msg").alias("text")
-    return pl.concat([finals.collect(), others.select(*_HEADS, words)], how="diagonal")
+    others = [
+        kinds["intermediate"].with_columns(text=REST.str.slice(1)),
+        kinds["connect_fail"].with_columns(text=MSG),
+    ]
+    others = pl.concat(others).with_columns(PID.fill_null("")).select(*_HEADS, "text")
+    return pl.concat([finals.drop("delays", "_a", "_ip").collect(), others], how="diagonal")
 
 
 def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Tries with what they say; unread ones, a final one ends what came before. LMTP and amavis are ours."""
     tries = _named_by_tls(_explained(tries), tls)
-    ours = pl.col("mx_ip").str.contains(r"^(?:127\.|::1$)") & (
-        (pl.col("mx_host") == pl.col("mx_ip")) | pl.col("mx_host").str.contains("^localhost")
-    )
-    ours |= pl.col("mx_ip").str.contains("/", literal=True) | pl.col("port").is_in([24, 7025, 10024, 10025, 10026])
-    ours = ours.fill_null(False) | pl.col("tag").str.contains(r"/lmtp(?:\[\d*\])?:$").fill_null(False)
+    ip, host, tag = pl.col("mx_ip"), pl.col("mx_host"), pl.col("tag")
+    ours = (ip.str.starts_with("127.") | (ip == "::1")) & ((host == ip) | host.str.starts_with("localhost"))
+    ours |= ip.str.contains("/", literal=True) | pl.col("port").is_in([24, 7025, 10024, 10025, 10026])
+    ours |= tag.str.contains("/lmtp[", literal=True) | tag.str.ends_with("/lmtp:")
     named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+(?:%[\w.-]+)?$").fill_null(False)
-    tries = tries.with_columns(ours=ours, named=named, end=pl.col("kind") == "final")
+    tries = tries.with_columns(ours=ours.fill_null(False), named=named, end=pl.col("kind") == "final")
     ours, named, final = pl.col("ours"), pl.col("named"), pl.col("end")
     none = (pl.col("relay") == "none") & pl.col("error").is_not_null()
     tries = tries.with_columns(bad=pl.when(final).then(pl.col("status").is_null()).otherwise(~named & ~ours))
@@ -225,7 +232,7 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
     sent = sent.with_columns(
         stage=pl.lit("body"), outcome=pl.lit("accepted"), maybe_delivered=pl.lit(True), reply="text",
         code=pl.col("text").str.slice(0, 3).cast(pl.Int16),
-        enhanced=pl.col("text").str.extract(r"^\d{3} (2\.\d{1,3}\.\d{1,3})(?:[^.\w]|$)"),
+        enhanced=pl.col("text").str.extract(r"^[0-9]{3} (2\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.\w]|$)"),
     )  # fmt: skip
     texts = rest["text"].unique().drop_nulls()
     told = pl.DataFrame(
@@ -257,23 +264,26 @@ def _named_by_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([tries.filter(~bare.fill_null(False)), found], how="diagonal")
 
 
-def _infos(seen: pl.DataFrame) -> pl.DataFrame:
+def _infos(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Who sent a queue id, how big, its message-id; that it was removed."""
-    kept = seen.lazy().filter(pl.col("kind").is_in(["from", "id", "removed"]))
-    said = {kind: pl.when(pl.col("kind") == kind).then("rest") for kind in ("from", "id")}
-    kept = kept.with_columns(said["from"].str.extract_groups(_INFO).alias("_")).unnest("_")
-    over = said["from"].str.contains(", status=(?:force-)?expired")
-    one = said["id"].str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
-    kind = pl.when(over).then(pl.lit("expired")).otherwise("kind").alias("kind")
-    size = pl.col("size_bytes").cast(pl.Int64, strict=False)
-    return kept.select("n", "at", "host", "key", kind, "sender", size, one.alias("message_id")).collect()
+    said = kinds["from"].with_columns(cut(REST.str.slice(7), ">, size=", "sender", "more")).unnest("_")
+    said = said.with_columns(cut(pl.col("more"), ",", "size_bytes", "nrcpt")).unnest("_")
+    size, plain = pl.col("size_bytes").cast(pl.Int64, strict=False), pl.col("nrcpt").str.starts_with(" nrcpt=")
+    over = REST.str.contains(", status=(?:force-)?expired")
+    said = said.with_columns(
+        pl.when(plain).then("sender"), pl.when(plain).then(size), kind=pl.when(over).then(pl.lit("expired")).otherwise("kind")
+    )
+    one = REST.str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
+    parts = [said, kinds["id"].with_columns(message_id=one), kinds["removed"]]
+    return pl.concat(parts, how="diagonal").select("n", "at", "host", "key", "kind", "sender", "size_bytes", "message_id")
 
 
-def _tls(seen: pl.DataFrame) -> pl.DataFrame:
-    kept = seen.filter(pl.col("kind") == "tls")
-    kept = kept.with_columns(pl.col("key").str.extract_groups(_TLS).alias("_")).unnest("_")
-    kept = kept.with_columns(pl.col("rest").str.extract_groups(_CIPHER).alias("_")).unnest("_")
-    return kept.with_columns(session=pl.lit(None, pl.String)).select(_TLS_KEPT)
+def _tls(lines: pl.DataFrame) -> pl.DataFrame:
+    names = "tls_trust _tls _connection _established _to server tls _with _cipher tls_cipher _more".split()
+    lines = lines.with_columns(PID.fill_null(""), cut(MSG, " ", *names)).unnest("_")
+    lines = lines.with_columns(cut(pl.col("server"), "[", "mx_host", "_ip")).unnest("_")
+    lines = lines.with_columns(cut(pl.col("_ip"), "]", "mx_ip", "_port")).unnest("_")
+    return lines.with_columns(session=pl.lit(None, pl.String)).select(_TLS_KEPT)
 
 
 def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -286,7 +296,8 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
     early = early.with_columns(who=pl.when(~alone).then("pid").when(connect).then("text").otherwise("key"))
     ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error", "end")
     ends = ends.filter("end").with_columns(who=pl.when(alone).then("text").otherwise("pid"))
-    ends = pl.concat([ends, ends.filter(alone).with_columns(who="key")]).sort("n")
+    ends = pl.concat([ends, ends.filter(alone).with_columns(who="key")])
+    ends = ends.join(early, on=["host", "who"], how="semi").sort("n")
     how: Any = {"on": "n", "by": ["host", "who"], "strategy": "forward", "check_sortedness": False}
     both = early.sort("n").join_asof(ends, suffix="_to", coalesce=False, **how)
     found = pl.col("n_to").is_not_null()
@@ -308,25 +319,18 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
 
 def _with_message(tries: pl.DataFrame, infos: pl.DataFrame) -> pl.DataFrame:
     """Sender, size, message-id and session: the last that was said of the queue id in its present life."""
-    said = tries.select(pl.coalesce("asof", "n").alias("n"), "h").with_row_index("r")
-    both = pl.concat([infos.select("n", "kind", _H).with_row_index("j"), said], how="diagonal")
-    both = both.sort("h", "n", maintain_order=True)
-    for kind in ("from", "id", "removed"):
-        of = pl.when(pl.col("kind") == kind)
-        both = both.with_columns(of.then(name).forward_fill().alias(f"{kind}_{name}") for name in "jnh")
-    gone = (pl.col("removed_h") == pl.col("h")).fill_null(False)
-    places = {}
-    for kind in ("from", "id"):
-        over = gone & (pl.col("removed_n") > pl.col(f"{kind}_n"))
-        places[kind] = pl.when((pl.col(f"{kind}_h") == pl.col("h")) & ~over).then(f"{kind}_j")
-    found = both.filter(pl.col("r").is_not_null()).sort("r").select(**places)
-    tries = tries.with_columns(
-        infos["sender"].gather(found["from"]),
-        infos["size_bytes"].gather(found["from"]),
-        infos["message_id"].gather(found["id"]),
-        infos["n"].gather(found["from"]).fill_null(0).alias("active"),
+    found = tries.select(pl.coalesce("asof", "n").alias("n"), "h").with_row_index("r").sort("n")
+    for kind, names in {"from": ["sender", "size_bytes"], "id": ["message_id"], "removed": []}.items():
+        told = infos.filter(pl.col("kind") == kind).select("n", "h", pl.col("n").alias(kind), *names).sort("n")
+        found = found.join_asof(told, on="n", by="h", check_sortedness=False)
+    found = found.sort("r")
+    life = {kind: pl.when((pl.col("removed") < pl.col(kind)).fill_null(True)) for kind in ("from", "id")}
+    found = found.select(
+        *(life["from"].then(name).alias(name) for name in ("sender", "size_bytes", "from")),
+        life["id"].then("message_id").alias("message_id"),
     )
-    return tries.with_columns(session=pl.format("{}/{}/{}/{}", "pid", "key", "active", "mx_ip"))
+    session = pl.format("{}/{}/{}/{}", "pid", "key", pl.col("from").fill_null(0), "mx_ip")
+    return pl.concat([tries, found], how="horizontal").with_columns(session=session).drop("from")
 
 
 def _with_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
@@ -336,7 +340,7 @@ def _with_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
     """
     used = tries.select("n", "peer", "session", "conn_use").with_row_index("r")
     both = pl.concat([tls.select("n", "session", _PEER).with_row_index("j"), used], how="diagonal")
-    both = both.sort("peer", "n", maintain_order=True)
+    both = both.sort("n").sort("peer", maintain_order=True)
     j, r, session = pl.col("j"), pl.col("r"), pl.col("session")
     other = pl.col("peer").ne_missing(pl.col("peer").shift(1))
     line = j.is_not_null() & session.is_null()
@@ -358,22 +362,20 @@ def _unremoved(infos: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
 
     One that was never active for a week was refused, or thrown away, after its message-id was told.
     """
-    told = infos.with_columns(_H)
-    gone = told.filter(pl.col("kind") == "removed").group_by("h").agg(pl.col("n").max().alias("gone"))
-    alive = told.filter(pl.col("kind").is_in(["from", "id"])).join(gone, on="h", how="left")
+    gone = infos.filter(pl.col("kind") == "removed").group_by("h").agg(pl.col("n").max().alias("gone"))
+    alive = infos.filter(pl.col("kind").is_in(["from", "id"])).join(gone, on="h", how="left")
     alive = alive.filter(pl.col("gone").fill_null(-1) < pl.col("n")).drop("gone")
     alive = alive.sort("n").unique(["h", "kind"], keep="last", maintain_order=True)
     young = (pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 168
     alive = alive.filter(young | (pl.col("kind") == "from").any().over("h"))
-    needed = told.join(waiting.select(_H), on="h", how="semi") if len(waiting) else told.clear()
+    needed = infos.join(waiting.select(_H), on="h", how="semi") if len(waiting) else infos.clear()
     return pl.concat([alive, needed]).unique(["n", "kind"], maintain_order=True).drop("h")
 
 
 def _unused(tls: pl.DataFrame, rows: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
     """The last that each process and peer has done (for a day): a TLS line, or a row with its session."""
-    done = rows.select(pl.lit("tls").alias(n) if n == "kind" else n for n in _TLS_KEPT)
-    all_ = pl.concat([tls.select(_TLS_KEPT), done]).with_columns(_PEER).sort("n", maintain_order=True)
-    last = all_.unique("peer", keep="last", maintain_order=True)
+    all_ = pl.concat([tls.select(_TLS_KEPT), rows.select(_TLS_KEPT)]).with_columns(_PEER)
+    last = all_.filter(pl.col("n") == pl.col("n").max().over("peer"))
     last = last.filter((pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 24)
     needed = all_.join(waiting.select(_PEER), on="peer", how="semi") if len(waiting) else all_.clear()
     return pl.concat([last, needed]).unique("n", maintain_order=True).drop("peer")

@@ -89,7 +89,7 @@ def whole(rows: pl.DataFrame, names: Iterable[str] = SCHEMA) -> pl.DataFrame:
 def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
     """Rows in order of the lines, with file, domains, session and ids from what is known; no empty columns."""
     rows = whole(rows.select(c for c in rows if c.null_count() < len(rows) or c.name == "n"), _NEEDED)
-    rows = rows.sort("n", maintain_order=True)
+    rows = rows if rows["n"].is_sorted() else rows.sort("n", maintain_order=True)
     numbers, ips = pl.col("n") // (1 << SHIFT), rows["mx_ip"].unique().drop_nulls()
     rows = rows.with_columns(
         file=numbers.replace_strict(files, default=None, return_dtype=pl.String),
@@ -115,14 +115,14 @@ def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
         attempt_id=pl.format("log-{}-{}-{}-{}", begun, sums, "line", again),
     )
     few = [pl.col(n).cast(pl.Categorical) for n in _FEW if n in made.columns]
-    return compact(made.select(name for name in SCHEMA if name in made.columns).with_columns(few))
+    return made.select(name for name in SCHEMA if name in made.columns).with_columns(few)
 
 
 def _domain(addresses: pl.Series) -> pl.Series:
     """The part after the last @, as A-labels in lower case where it is a host name."""
     ends = addresses.str.split("@").list.last().str.to_lowercase() if len(addresses) else addresses
-    odd = {name: host_or_none(name) or name for name in ends.unique().drop_nulls() if not name.isascii()}
-    return ends.replace(odd) if odd else ends
+    odd = ends.filter(ends.str.len_bytes() != ends.str.len_chars()).unique()  # not ASCII
+    return ends.replace({name: host_or_none(name) or name for name in odd}) if len(odd) else ends
 
 
 def to_pandas(rows: pl.DataFrame) -> pd.DataFrame:
