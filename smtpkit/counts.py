@@ -94,9 +94,8 @@ def sessions(frame: pd.DataFrame) -> pd.DataFrame:
     for name in frame.columns[frame.columns.duplicated()]:
         raise refuse("column", name, "is there twice", "keep one of them")
     frame = _tidy(frame if frame.index.is_unique else frame.reset_index(drop=True))
-    if {"attempt_id", "mx_ip"} <= set(frame):
-        again = frame.duplicated(["attempt_id", "mx_ip"]) & frame.attempt_id.notna()
-        frame = frame[~again] if again.any() else frame
+    if {"attempt_id", "mx_ip"} <= set(frame) and frame.attempt_id.dropna().duplicated().any():
+        frame = frame[~frame.duplicated(["attempt_id", "mx_ip"]) | frame.attempt_id.isna()]
     if not {"session", "stage"} <= set(frame):
         return frame
     again = (frame.stage.astype("object").isin(_EARLY) & frame.session.notna()).to_numpy(bool, copy=True)
