@@ -255,8 +255,8 @@ class Engine:
             return
         clear, ended = session.link.read()
         session.reader.feed(clear)
-        session.problem = ended or session.problem
-        session.ended = session.ended or (None if ended is None else "lost")
+        if ended is not None:
+            session.problem, session.ended = ended or session.problem, session.ended or "lost"
 
     def _push(self, session: Session) -> None:
         """Write what can be written now; the end of the connection is kept, not raised."""

@@ -284,6 +284,12 @@ DIALOGUES = {
         "rejected mail 550 -",
         {"pipeline": True},
     ),
+    "pipelining, MAIL refused and all else taken: a lone dot": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n550 5.7.1 you\n250 ok\n354 go\n554 nobody\n221 bye",
+        f"EHLO c.example\n{MAIL_TO_DATA}.\nQUIT",
+        "rejected mail 550 -",
+        {"pipeline": True},
+    ),
     "pipelining, MAIL refused and lost: no QUIT into the void": Dialogue(
         "220 mx\n250-mx\n250 PIPELINING\n550 5.7.1 you\n(lost)",
         f"EHLO c.example\n{MAIL_TO_DATA}",
