@@ -195,6 +195,13 @@ DIALOGUES = {
         "rejected rcpt 550 -\npassed rcpt 250 -",
         {"until": "rcpt", "envelope": TWO},
     ),
+    "a probe of two recipients: each its own answer": Dialogue(
+        OPEN + "250 ok\n250 ok\n251 forwarded\n221 bye",
+        """EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>
+        RCPT TO:<b@daum.example>\nQUIT""",
+        "passed rcpt 250 -\npassed rcpt 251 -",
+        {"until": "rcpt", "envelope": TWO},
+    ),
     "a probe to MAIL": Dialogue(
         OPEN + "250 ok\n221 bye",
         "EHLO c.example\nMAIL FROM:<me@ours.example>\nQUIT",
