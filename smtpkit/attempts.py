@@ -29,19 +29,16 @@ _PLAIN = r"250 2\.0\.0 Ok: queued as [0-9A-Za-z]+"
 """What a plain Postfix says on acceptance names no back end."""
 
 
-def column(name: str, values: Any) -> pd.Series:
+def column(name: str, values: pd.Series) -> pd.Series:
     """`values` as one column of the schema, with its dtype and its full closed list.
 
     Times without a zone are read as UTC. Raises ValueError for a value outside a closed list.
     """
-    if isinstance(values, pd.Series):
-        values = values.array
-    made = pd.Series(values, name=name, dtype=None if hasattr(values, "dtype") else object)
     if name == "started_at":
-        made = counts.moments(made)
-    if name in CATEGORIES and (odd := set(made.dropna().unique()) - set(CATEGORIES[name])):
+        values = counts.moments(values)
+    if name in CATEGORIES and (odd := set(values.dropna().unique()) - set(CATEGORIES[name])):
         raise ValueError(f"{name} cannot be {sorted(map(str, odd))}; it is one of {', '.join(CATEGORIES[name])}")
-    return made.astype(_missing(name).dtype)
+    return values.astype(_missing(name).dtype)
 
 
 @cache
