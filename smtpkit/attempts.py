@@ -9,7 +9,7 @@ from contextlib import closing
 from datetime import tzinfo
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -17,7 +17,9 @@ import pandas as pd
 
 from smtpkit import catalogue, counts, escape, journal, reasons, reply
 from smtpkit.errors import StoreError, of_kind, refuse
-from smtpkit.transcript import Transcript, from_replies
+
+if TYPE_CHECKING:
+    from smtpkit.transcript import Transcript
 
 _SCHEMA = catalogue.rows("columns.csv")
 COLUMNS = {row["column"]: row["dtype"] for row in _SCHEMA if row["frame"] == "attempts"}
@@ -152,8 +154,10 @@ class Attempt:
         return replies_frame(self._stored())
 
     @property
-    def transcript(self) -> Transcript:
+    def transcript(self) -> "Transcript":
         """The dialogue in swaks' notation."""
+        from smtpkit.transcript import from_replies  # it brings TLS along: a log needs none
+
         nobody = f"{self.mx_host or self.domain}: no server asked ({self.error or self.outcome})"
         whom = f"{self.mx_host or '?'} [{self.mx_ip}]:{self.port}" if self.mx_ip else nobody
         note = f"{whom}, {self.started_at:%Y-%m-%d %H:%M:%S} UTC"
