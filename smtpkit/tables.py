@@ -189,9 +189,9 @@ def _by_content(values: pd.Series) -> str | None:
 
 def _look(value: Any) -> str:
     """The column that a value looks like; "": none."""
-    shapes = {name: getattr(_SHAPES, name) for name in ("recipient", "started_at", "reply")}
-    found = (name for name, shape in shapes.items() if shape.match(str(value)))
-    return "mx_ip" if _is_ip(value) else next(found, "")
+    named = ("recipient", "started_at", "reply")
+    found = next((name for name in named if getattr(_SHAPES, name).match(str(value))), "")
+    return "mx_ip" if _is_ip(value) else found
 
 
 def _is_ip(text: object) -> bool:
