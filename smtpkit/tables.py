@@ -23,16 +23,15 @@ from smtpkit.dates import times, whole_times
 from smtpkit.errors import of_kind, path_of, refuse
 from smtpkit.escape import decode
 
-_OWN = {name.replace("_", ""): name for name in attempts.COLUMNS}
-_KNOWN = _OWN | {
-    w.replace("_", ""): r["column"] for r in catalogue.rows("table_columns.csv") for w in r["written"].split()
-}
-_VAGUE = "error event reason created createdat 등록일시 요청일시".split()
-"""Names of columns beside which others say more."""
-_ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
 _SHAPES = catalogue.patterns("tables")
-_BELIED = "accepted4 accepted5 passed4 passed5 deferred2 rejected2".split()
-"""Outcomes that a code of this class belies."""
+_NAMES, _WORDS = catalogue.rows("table_columns.csv"), catalogue.rows("table_outcomes.csv")
+_OWN = {name.replace("_", ""): name for name in attempts.COLUMNS}
+_KNOWN = _OWN | {w.replace("_", ""): r["column"] for r in _NAMES for w in f"{r['written']} {r['vague']}".split()}
+_VAGUE = {word.replace("_", "") for row in _NAMES for word in row["vague"].split()}
+"""Names of columns beside which others say more."""
+_ENDS = {word: row["column"] for row in _WORDS for word in row["written"].split()}
+_BELIED = {f"{row['column']}{code}" for row in _WORDS for code in row["belied_by"].split()}
+"""Outcomes with the class of a code that belies them."""
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
