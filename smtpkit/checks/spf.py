@@ -121,8 +121,7 @@ def tree(domain: str, ip: str | None = None, network: Any = None) -> pd.DataFram
     for row in rows:
         row["result"] = said.get((row["depth"], row["domain"], row["term"]), "")
     rows[0]["result"] = made.result if made else ""
-    names = ["depth", "domain", "term", "total", "result", "note"]
-    return pd.DataFrame(rows, columns=names).astype({"result": "str", "note": "str"})
+    return pd.DataFrame(rows).astype({"result": "str", "note": "str"})
 
 
 def _walk(domain: str, depth: int, above: tuple[str, ...], network: Any, left: list[int]) -> Rows:
@@ -130,7 +129,7 @@ def _walk(domain: str, depth: int, above: tuple[str, ...], network: Any, left: l
     left[0] -= 1
     stop = "a loop" if domain in above else "not read: too many records" if left[0] < 0 else ""
     terms, note, _ = ([], stop, "") if stop else _terms(domain, network)
-    made: Rows = [{"depth": depth, "domain": domain, "term": "v=spf1", "total": 0, "note": note}]
+    made: Rows = [{"depth": depth, "domain": domain, "term": "v=spf1", "total": 0, "result": "", "note": note}]
     for term in terms:
         row = made[0] | {"depth": depth + 1, "term": term.raw, "total": 0, "note": ""}
         below: Rows = [{"total": 0, "note": _VARIES if "%" in (term.arg or "") else ""}]

@@ -8,7 +8,6 @@ import fnmatch
 import re
 import tomllib
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +19,7 @@ CONTROL = "control.example"
 """A second, healthy receiver in every lab: whoami needs one before anybody is blamed."""
 _CONTROL_MX = {"name": f"mx.{CONTROL}", "ips": ["203.0.113.25", "2001:db8:c::25"], "domains": [CONTROL]}
 _TABLES = ("mx", "rule", "dnsbl", "truth")
-
-
-@cache
-def keys() -> dict[str, Any]:
-    """What stands in data/scenario_keys.toml."""
-    return tomllib.loads(data("scenario_keys.toml").read_text("utf-8"))
+_KEYS: dict[str, Any] = tomllib.loads(data("scenario_keys.toml").read_text("utf-8"))
 
 
 def names() -> list[str]:
@@ -56,7 +50,7 @@ def load(scenario: str | Path | Mapping[str, Any], **instead: Any) -> SimpleName
 
 
 def _whole(raw: dict[str, Any], where: str) -> SimpleNamespace:
-    lab, usual = _fill("scenario", raw, where), keys()["texts"]
+    lab, usual = _fill("scenario", raw, where), _KEYS["texts"]
     if not any(CONTROL in row.get("domains", ()) for row in lab.mx):
         lab.mx += (_CONTROL_MX | {"texts": usual},)
     for kind in _TABLES:
@@ -86,7 +80,7 @@ def _zone(name: str, table: Any, where: str) -> dict[str, tuple[str, ...]]:
 
 def _fill(kind: str, table: dict[str, Any], where: str) -> SimpleNamespace:
     """`table` with the defaults of its kind; every key and value checked."""
-    known = keys()[kind]
+    known = _KEYS[kind]
     if odd := sorted(set(table) - set(known)):
         raise _bad(where, odd[0], table[odd[0]], f"is no key here; there are: {', '.join(known)}")
     return SimpleNamespace(**{key: _value(key, (known | table)[key], known[key], where) for key in known})
@@ -105,7 +99,7 @@ def _value(key: str, value: Any, default: Any, where: str) -> Any:
     if key == "texts":
         _fill(key, value, where)
     for text in (value or ("",)) if isinstance(value, tuple) else (value,):
-        for check in keys()["check"]:
+        for check in _KEYS["check"]:
             if key in check["keys"] and not re.fullmatch(check["text"], str(text)):
                 choices = f"is none of: {', '.join(filter(None, check['text'].split('|')))}"
                 raise _bad(where, key, text, check.get("says", choices) if text != "" else "is missing")
@@ -114,7 +108,7 @@ def _value(key: str, value: Any, default: Any, where: str) -> Any:
 
 def documentation(ip: str) -> bool:
     """Is this one of the addresses that only documents and labs use (RFC 5737, RFC 3849)?"""
-    (check,) = (one for one in keys()["check"] if "ips" in one["keys"])
+    (check,) = (one for one in _KEYS["check"] if "ips" in one["keys"])
     return bool(re.fullmatch(check["text"], ip))
 
 
