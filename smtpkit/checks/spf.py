@@ -175,12 +175,13 @@ def rows(who: Sender) -> Iterator[Row]:
 
 def _record(domain: str, network: Any) -> Row:
     cost, (terms, _, text) = tree(domain, network=network), _terms(domain, network)
-    head, total, notes = cost.note[0], cost.total[0], cost[cost.note != ""]
-    says = [f"{total} of {MOST_TERMS} DNS terms: {text}", *(notes.term + ": " + notes.note)]
+    head, total, notes = cost.note[0], cost.total[0], [*filter(None, cost.note)]
+    says = [f"{total} of {MOST_TERMS} DNS terms: {text}"]
+    says += [f"{term}: {note}" for term, note in zip(cost.term, cost.note, strict=True) if note]
     ends = {f"IPv{as_ip(ip).version}": check_host(ip, f"a@{domain}", "", network) for ip in _NOBODY}
     passing = [f"anybody passes by {made.term}" for made in ends.values() if made.result == "pass"]
-    by_chance = (cost.note == _VARIES) | cost.term.str.match("(?i)[-+~?]?ptr")  # by whose address is asked
-    judged = not by_chance.any() or (notes.note != _VARIES).any()
+    by_chance = _VARIES in notes or any(re.match("(?i)[-+~?]?ptr", term) for term in cost.term)  # of the address
+    judged = not by_chance or any(note != _VARIES for note in notes)
     lost = {by: made.term for by, made in ends.items() if judged and made.result == "permerror"}
     says += passing[:1] + [f"a permerror for others by {' and '.join(lost)}: {why}" for why in [*lost.values()][:1]]
     says += [f"never read, as it stands behind all: {rest}" for rest in re.findall(_BEHIND, text)]
@@ -189,7 +190,7 @@ def _record(domain: str, network: Any) -> Row:
         "broken": bool(head),
         "too_many": total > MOST_TERMS,
         "everybody": passing,
-        "unread": notes.note.str.startswith("DNS ").any(),
+        "unread": any(note.startswith("DNS ") for note in notes),
         "limits": len(lost) == len(ends),
         "ptr": any(term.name == "ptr" for term in terms),
         "open_end": not any(f"{term.qualifier}{term.name}" in ("-all", "~all", "+redirect") for term in terms),
