@@ -180,8 +180,7 @@ def contact(hosts: Iterable[Any], domains: Iterable[Any]) -> dict[str, str]:
     """The row of data/contacts.csv for the first known host and domain; only a name's characters get through."""
     first = (next((name for name in names if pd.notna(name)), "") for names in (hosts, domains))
     host, domain = (re.sub(r"[^\w.-]", "", name).rstrip(".") for name in first)
-    for row in catalogue("contacts.csv"):  # the last is for every host
-        if f".{host.lower()}".endswith(tuple(row["mx_suffix"].strip("*").split(";"))):
-            break
+    known = ((tuple(row["mx_suffix"].strip("*").split(";")), row) for row in catalogue("contacts.csv"))
+    row = next(row for ends, row in known if f".{host.lower()}".endswith(ends))  # the last is for every host
     email = row["email"].replace("{domain}", domain or organisation(host) * ("." in host))
     return row | {"email": email if mailbox_or_none(email) else ""}
