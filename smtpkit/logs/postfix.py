@@ -162,7 +162,13 @@ def _finals(lines: pl.DataFrame) -> pl.DataFrame:
     part = partial(pl.col("parts").list.get, null_on_oob=True)
     redirected, policy = part(1).str.starts_with(" orig_to="), part(-3).str.starts_with(" tls=")
     shift, back = redirected.cast(pl.Int64), policy.cast(pl.Int64)
-    fields = {"to": part(0), "relay": part(shift + 1), "delays": part(-3 - back), "dsn": part(-2), "status": part(-1)}
+    fields = {
+        "to": part(0),
+        "relay": part(shift + 1),
+        "delays": part(-3 - back),
+        "dsn": part(-2),
+        "status": part(-1),
+    }
     lines = lines.with_columns(
         conn_use=part(shift + 2).str.strip_prefix(" conn_use="), orig_to=pl.when(redirected).then(part(1)), **fields
     ).drop("parts")
@@ -173,9 +179,15 @@ def _finals(lines: pl.DataFrame) -> pl.DataFrame:
     plain = lines.select(pl.all_horizontal(fits).fill_null(False)).to_series()
     read, slow = lines.filter(plain), lines.filter(~plain)
     read = read.select(
-        *_HEADS, "conn_use", "text", pl.col("to").str.slice(5).str.head(-1).alias("recipient"),
-        pl.col("orig_to").str.slice(10).str.head(-1), pl.col("relay").str.slice(7), pl.col("delays").str.slice(8),
-        pl.col("dsn").str.slice(5).alias("dsn_log"), pl.col("status").str.slice(8).str.head(-1),
+        *_HEADS,
+        "conn_use",
+        "text",
+        pl.col("to").str.slice(5).str.head(-1).alias("recipient"),
+        pl.col("orig_to").str.slice(10).str.head(-1),
+        pl.col("relay").str.slice(7),
+        pl.col("delays").str.slice(8),
+        pl.col("dsn").str.slice(5).alias("dsn_log"),
+        pl.col("status").str.slice(8).str.head(-1),
     )
     fields = REST.str.splitn(", status=", 2).struct[0]
     slow = slow.filter(~fields.str.contains(", mailer=", literal=True)).select(*_HEADS, "rest")  # Sendmail's
@@ -271,11 +283,15 @@ def _infos(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
     size, plain = pl.col("size_bytes").cast(pl.Int64, strict=False), pl.col("nrcpt").str.starts_with(" nrcpt=")
     over = REST.str.contains(", status=(?:force-)?expired")
     said = said.with_columns(
-        pl.when(plain).then("sender"), pl.when(plain).then(size), kind=pl.when(over).then(pl.lit("expired")).otherwise("kind")
+        pl.when(plain).then("sender"),
+        pl.when(plain).then(size),
+        kind=pl.when(over).then(pl.lit("expired")).otherwise("kind"),
     )
     one = REST.str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
     parts = [said, kinds["id"].with_columns(message_id=one), kinds["removed"]]
-    return pl.concat(parts, how="diagonal").select("n", "at", "host", "key", "kind", "sender", "size_bytes", "message_id")
+    return pl.concat(parts, how="diagonal").select(
+        "n", "at", "host", "key", "kind", "sender", "size_bytes", "message_id"
+    )
 
 
 def _tls(lines: pl.DataFrame) -> pl.DataFrame:
