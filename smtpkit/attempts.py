@@ -105,19 +105,19 @@ def classified(table: pd.DataFrame) -> pd.DataFrame:
     return made
 
 
-STORED = "session seq stage command code raw anomalies sent_at latency_s".split()
+_STORED = "session seq stage command code raw anomalies sent_at latency_s".split()
 """What the store keeps of a reply."""
 
 
 def stored(base: Any, session: str | None = None) -> list[tuple[Any, ...]]:
     """The replies in a casebook, of one session or of all, in order."""
     where, value = ("where session = ?", (session,)) if session else ("", ())
-    return list(base.execute(f"select {', '.join(STORED)} from replies {where} order by session, seq", value))
+    return list(base.execute(f"select {', '.join(_STORED)} from replies {where} order by session, seq", value))
 
 
 def replies_frame(rows: Iterable[Sequence[Any]]) -> pd.DataFrame:
     """What `stored` gives as a frame with the columns REPLIES."""
-    table = pd.DataFrame(rows, columns=STORED, dtype="object")
+    table = pd.DataFrame(rows, columns=_STORED, dtype="object")
     heard = [reply.Reply(code, raw) for code, raw in zip(table.code, table.raw, strict=True)]
     table["attempt_id"], table["anomalies"] = table.session, table.anomalies.replace("", None)
     table["enhanced"] = [one.enhanced for one in heard]
@@ -185,9 +185,6 @@ class SmtpAccessor:
 
     def __getitem__(self, number: int) -> Attempt:
         return Attempt(self._table.iloc[number], self._table.attrs.get("smtpkit", {}).get("casebook"))
-
-    def __len__(self) -> int:
-        return len(self._table)
 
     def __getattr__(self, name: str) -> Any:
         if name not in self.__dir__():

@@ -3,7 +3,6 @@
 Belongs here: Run, the worker's loop, what may start when. Not here: which sessions are wanted (probing, sending).
 """
 
-import heapq
 import os
 import threading
 import time
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import count
 from typing import Any
 
 import pandas as pd
@@ -44,12 +42,13 @@ class Run:
         self.error: BaseException | None = None
         self.stopped, self._pid = False, os.getpid()
         self.done = self.total = self.refused = 0
-        self.on_start: Callable[[Worker], None] | None = None
+        self.on_park: Callable[[Session], None] = lambda _: None
+        """What hears that a session waits for its user."""
         self._progress = Progress(label)
         self._plan, self._ready = plan, threading.Event()
         self.due = 0.0  # when the pace lets the next session begin, while none is live
         self._over = threading.Event()  # Thread.join, interrupted, takes a live one for dead (Python < 3.13)
-        self._worker: Worker | None = None
+        self.worker: Worker | None = None
         self._thread = threading.Thread(target=self._work, name="smtpkit", daemon=True)
 
     def start(self) -> "Run":
@@ -67,12 +66,10 @@ class Run:
 
     def _work(self) -> None:
         try:
-            worker = Worker(self, self._plan)
-            self.id, self._worker = worker.journal.run, worker
-            if self.on_start:
-                self.on_start(worker)
+            self.worker = Worker(self, self._plan)
+            self.id = self.worker.journal.run
             self._ready.set()
-            worker.loop()
+            self.worker.loop()
         except BaseException as error:  # whatever it was, it is kept and raised to the caller
             self.error = error
         finally:
@@ -81,8 +78,8 @@ class Run:
 
     def call(self, what: Callable[[], None]) -> None:
         """Have the worker do something; from any thread."""
-        if self.running and self._worker is not None:
-            self._worker.engine.call(what)
+        if self.running and self.worker is not None:
+            self.worker.engine.call(what)
 
     def stop(self) -> None:
         """End all sessions; rows of what was not asked yet are not made."""
@@ -157,11 +154,10 @@ class Worker:
         self.run, self.plan, self.rules = run, plan, run.rules
         facts = {"label": run.network.label, "case": run.rules.case, "kit": "smtpkit"}
         self.journal = Journal(run.rules.casebook, facts)
-        self.engine = Engine(run.network, self._done, self.keep)
+        self.engine = Engine(run.network, self._done, self.keep, run.on_park)
         self._ledger: Ledger | None = None
-        self._later: list[tuple[float, int, Job]] = []
         self._servers: defaultdict[str, _Server] = defaultdict(_Server)
-        self._number, self._sessions, self._messages = count(), 0, 0
+        self._sessions = self._messages = 0
         self._visits: dict[str, int] = {}  # of live sessions, by name; 0 where no pace holds
 
     def loop(self) -> None:
@@ -193,7 +189,7 @@ class Worker:
                 self._ledger.close()
 
     def _unfinished(self) -> bool:
-        return bool(self.engine.live or self._later or any(one.waiting for one in self._servers.values()))
+        return bool(self.engine.live or any(one.waiting for one in self._servers.values()))
 
     def _turn(self) -> None:
         begun = self._begin_due()
@@ -211,8 +207,7 @@ class Worker:
         if not self._unfinished() or any(map(self._may_begin, self._servers.values())):
             return 0.0
         now = time.monotonic()  # an IP that only waits for a session to end is woken by that session
-        due = [at for at, _, _ in self._later[:1]]
-        due += [one.not_before for one in self._servers.values() if one.waiting and one.not_before > now]
+        due = [one.not_before for one in self._servers.values() if one.waiting and one.not_before > now]
         self.run.due = 0.0 if self.engine.live else min(due, default=0.0)
         return max(min([*due, now + 1.0]) - now, 0.0)
 
@@ -223,17 +218,14 @@ class Worker:
             jobs = next(self.plan) if result is None else self.plan.send(result)
         except StopIteration:
             return
-        now = time.monotonic()
+        self.run.total += len(jobs)
         for job in jobs:
-            self.run.total += 1
-            heapq.heappush(self._later, (now + job.after, next(self._number), job))
+            server = self._servers[job.ip or ""]
+            server.waiting.append(job)
+            server.not_before = max(server.not_before, time.monotonic() + job.after)
 
     # what may start -----------------------------------------------------------------------------------------------
     def _begin_due(self) -> list[Session]:
-        now = time.monotonic()
-        while self._later and self._later[0][0] <= now:
-            job = heapq.heappop(self._later)[2]
-            self._servers[job.ip or ""].waiting.append(job)
         made: list[Session] = []
         while ready := [one for one in self._servers.values() if self._may_begin(one)]:
             for server in sorted(ready, key=lambda one: one.asked):  # rounds stay interleaved
@@ -324,8 +316,7 @@ class Worker:
         assert isinstance(session.effect, MarkDot)
         chosen = session.effect.recipients
         keys = session.job.keys or ("",) * len(session.attempt_ids)
-        ids = [session.attempt_ids[n] for n in chosen]
-        if self.journal.claim(ids, [keys[n] for n in chosen]):
+        if self.journal.claim([session.attempt_ids[n] for n in chosen], [keys[n] for n in chosen]):
             return None
         session.problem = "another run serves one of these recipients, or did; send again for the others"
         return Lost("guard", text=session.problem)

@@ -16,12 +16,6 @@ from smtpkit.errors import InvalidInput, StoreError, flag, listed, one_of, path_
 from smtpkit.journal import address, connect, loud, recover, sealed
 
 FORMATS = ("parquet", "csv", "jsonl")
-_SEALED = {
-    "attempts": "attempt_id, run, session, state, planned, result",
-    "replies": ", ".join(attempts.STORED),
-    "notes": "at, text",
-}
-"""What the checksum of each table's rows is made of."""
 
 
 class Casebook:
@@ -31,8 +25,9 @@ class Casebook:
     Raises StoreError for a file that is no casebook, or of another version.
 
     >>> import tempfile
-    >>> Casebook(Path(tempfile.mkdtemp()) / "c.sqlite").attempts().empty
-    True
+    >>> book = Casebook(Path(tempfile.mkdtemp()) / "c.sqlite")
+    >>> book.attempts().empty, book.verify().empty
+    (True, True)
     """
 
     def __init__(self, path: str | Path = "casebook.sqlite") -> None:
@@ -42,8 +37,11 @@ class Casebook:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with loud(self.path, "cannot use casebook"), closing(connect(self.path)) as base:
-            yield base
+        try:
+            with loud(self.path, "cannot use casebook"), closing(connect(self.path)) as base:
+                yield base
+        except (ValueError, TypeError) as error:  # changed after it was written, and does not even read back
+            raise StoreError(f"{self.path} holds damaged rows ({error}); .verify() names every one") from error
 
     def attempts(self, case: str | None = None, *, run: str | None = None, classify: bool = True) -> pd.DataFrame:
         """The attempts frame, in the order of time; of one case, if named.
@@ -56,7 +54,6 @@ class Casebook:
             which = "(?1 is null or run = ?1) and (?2 is null or json_extract(planned, '$.case') = ?2)"
             sql = f"select attempt_id, session, planned, result from attempts where {which} order by attempt_id"
             found = base.execute(sql, (run, case)).fetchall()
-        with _readable(self.path):
             rows = (json.loads(p) | json.loads(r) | {"attempt_id": a, "session": s} for a, s, p, r in found)
             made = attempts.frame(rows, casebook=str(self.path.absolute())).drop(columns="claim", errors="ignore")
         return attempts.classified(made) if classify else made
@@ -64,18 +61,12 @@ class Casebook:
     def replies(self, session: str | None = None) -> pd.DataFrame:
         """One row a reply: attempt_id (the session's first), session, seq, stage, command (redacted), code,
         enhanced, text, raw (bytes), anomalies, sent_at (UTC), latency_s (seconds)."""
+        session = None if session is None else refuse_controls("session", session)
         with self._open() as base:
-            found = attempts.stored(base, None if session is None else refuse_controls("session", session))
-        with _readable(self.path):
-            return attempts.replies_frame(found)
+            return attempts.replies_frame(attempts.stored(base, session))
 
     def verify(self) -> pd.DataFrame:
-        """What was damaged or taken away: table, key, problem; empty: sound. Of a killed run not all can be told.
-
-        >>> import tempfile
-        >>> Casebook(Path(tempfile.mkdtemp()) / "c.sqlite").verify().empty
-        True
-        """
+        """What was damaged or taken away: table, key, problem; empty: sound. Of killed runs not all can be told."""
         found = list[tuple[str, str, str]]()
         try:
             with self._open() as base:
@@ -143,9 +134,7 @@ class Casebook:
     def _noted(self, same: str) -> pd.DataFrame:
         with self._open() as base:
             sql = f"select at, text from notes where substr(text, 1, 7) {same} 'dnsbl [' order by at"
-            found = base.execute(sql).fetchall()
-        made = pd.DataFrame(found, columns=["at", "text"], dtype="str")
-        with _readable(self.path):
+            made = pd.DataFrame(base.execute(sql).fetchall(), columns=["at", "text"], dtype="str")
             return made.assign(at=pd.to_datetime(made["at"], utc=True, format="ISO8601").dt.as_unit("us"))
 
     def purge(self, days: int) -> int:
@@ -177,19 +166,10 @@ class Casebook:
         return f"<Casebook {escape.visible(str(self.path))}: {number} attempts>"
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """What was changed after it was written, and does not even read back, is a StoreError."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise StoreError(f"{path} holds damaged rows ({error}); .verify() names every one of them") from error
-
-
 def _changed(base: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
     base.text_factory = lambda octets: octets.decode("utf-8", "surrogateescape")  # one odd row hides no other
-    for table, columns in _SEALED.items():
-        for row in base.execute(f"select {columns}, seal from {table}"):
+    for table in ("attempts", "replies", "notes"):
+        for row in base.execute(f"select * from {table}"):
             if row != sealed(*row[:-1]):
                 key = f"{row[0]} {row[1]}" if table == "replies" else str(row[0])
                 yield table, key, "its checksum does not fit: changed after it was written"

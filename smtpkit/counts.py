@@ -65,7 +65,8 @@ def _endings(frame: pd.DataFrame) -> np.ndarray:
         raise refuse("outcome", outcomes[strange[0]], f"is none of {', '.join(_OUTCOMES)}", READ)
     by_code = np.select([(first == 2) | (first == 3), first == 4, first == 5], [0, 1, 2], 3)
     made = np.where(np.isnan(told), by_code, told).astype("int64")
-    made[_get(frame, "error").isin(OURS).to_numpy(bool) | unfinished(frame).to_numpy(bool)] = -1
+    ours = _get(frame, "error").astype("object").isin(OURS)
+    made[(ours | unfinished(frame)).to_numpy(bool)] = -1
     return np.asarray(made)
 
 
@@ -208,15 +209,6 @@ def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     lacking = [key for key in keys if key not in list(rows)]
     if lacking or not keys:
         raise refuse("keys", lacking, "are no columns of this frame", f"take some of {', '.join(map(str, frame))}")
-    return tally(rows, keys)
-
-
-def tally(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """`by` of rows that `sessions` gave.
-
-    >>> tally(pd.DataFrame({"mx_ip": ["192.0.2.1"], "code": [554]}), ["mx_ip"]).failed.to_dict()
-    {'192.0.2.1': 1}
-    """
     ended = _endings(rows)
     parts = {"n": ended >= 0, "failed": ended > 0} | {word: ended == i for i, word in enumerate(_WORDS) if i}
     made = pd.DataFrame({name: part.astype("int64") for name, part in parts.items()}, rows.index)

@@ -30,12 +30,13 @@ Decided = Callable[[Session, tuple[Verdict, ...]], object]
 class Engine:
     """Sessions in, results out; the owner calls `begin`, then `turn` until nothing is live.
 
-    `done` is told of each session's end, `decided` of verdicts that are certain before it.
+    `done` is told of each session's end, `decided` of verdicts that are certain before it, `parked` of Park.
     """
 
-    def __init__(self, network: Network, done: Decided, decided: Decided) -> None:
-        self.network, self._done, self._decided = network, done, decided
-        self.on_park: Callable[[Session], None] = lambda _: None
+    def __init__(
+        self, network: Network, done: Decided, decided: Decided, parked: Callable[[Session], None]
+    ) -> None:
+        self.network, self._done, self._decided, self._parked = network, done, decided, parked
         self.live: dict[str, Session] = {}
         self.marks: list[Session] = []
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -121,7 +122,7 @@ class Engine:
                 self.marks.append(session)
             case Park():
                 self._until(session, session.limits.idle)
-                self.on_park(session)
+                self._parked(session)
         return _WAITING
 
     def _connect(self, session: Session) -> None:
@@ -154,7 +155,7 @@ class Engine:
             self.resume(session, got)
         else:
             session.sock = got
-            self._watch(session, selectors.EVENT_WRITE)
+            self._listen(session)
 
     def _connected(self, session: Session) -> Got:
         assert session.sock is not None
@@ -165,7 +166,6 @@ class Engine:
             return lost(OSError(error, "connect"))
         session.local_ip = session.sock.getsockname()[0]
         session.times["connect"] = time.monotonic() - session.asked_at
-        self._watch(session, selectors.EVENT_READ)
         return None
 
     def _ask(self, session: Session, ask: Ask) -> Any:
@@ -271,11 +271,6 @@ class Engine:
             self._progress(session, taken)
         self._listen(session)
 
-    def _listen(self, session: Session) -> None:
-        """Watch for what is still awaited: nothing more is read from a connection that has ended."""
-        reading = 0 if session.ended else selectors.EVENT_READ
-        self._watch(session, reading | (selectors.EVENT_WRITE if session.out else 0))
-
     def _progress(self, session: Session, taken: int) -> None:
         """A server that goes on reading a message gets more time (Postfix smtp_min_data_rate)."""
         effect, limits = session.effect, session.limits
@@ -311,7 +306,11 @@ class Engine:
         session.replies.append(reply)
 
     # sockets and timers -------------------------------------------------------------------------------------------
-    def _watch(self, session: Session, mask: int) -> None:
+    def _listen(self, session: Session) -> None:
+        """Watch for what is still awaited: nothing more is read from a connection that has ended."""
+        connecting = isinstance(session.effect, Connect)
+        mask = 0 if session.ended or connecting else selectors.EVENT_READ
+        mask |= selectors.EVENT_WRITE if session.out or connecting else 0
         if session.sock is None or mask == session.mask:
             return
         if session.mask and mask:
@@ -337,8 +336,9 @@ class Engine:
     def _leave(self, session: Session) -> None:
         """An orderly close: never a reset towards a real receiver."""
         self.live.pop(session.name, None)
-        self._watch(session, 0)
         if session.sock is not None:
+            if session.mask:
+                self._selector.unregister(session.sock)
             session.sock.close()
             session.sock = None
 

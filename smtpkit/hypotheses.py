@@ -17,8 +17,8 @@ from scipy.special import betaln, gammaln
 from smtpkit.voices import priors
 
 Array = np.ndarray
-_NAMES, _MILD = {"recipient"}, {"recipient", "vague5_rcpt"}
-"""Sounds of replies that name the recipient, and that may be about it."""
+_MILD = ("recipient", "vague5_rcpt")
+"""Sounds of replies that may be about the recipient; the first names it."""
 _PARTS = ("mx_ip", "backend", "sender_ip", "pair")
 VOICES, KEPT, LEAST, TIMES, DAY = 8, 4, 0.06, 3.0, 86400.0
 """Voices tried as a cause's; cells kept a kind; rate, and times the rest's, to be named; seconds in which no
@@ -73,14 +73,14 @@ class Scale:
 
     def __init__(self, codes: Mapping[str, Array], t: Array, voice: Array, sounds: Sequence[str]) -> None:
         p = self.p = priors()
-        self._said: dict[tuple[str, tuple[int, ...]], float] = {}
         self.codes, self.t, self.voice, self.sounds = codes, t, voice, list(sounds)
         self.n, self.k = len(t), int((voice >= 0).sum())
         self.total = np.bincount(voice[voice >= 0], minlength=len(self.sounds))
         self.server = np.unique(codes["mx_ip"], return_inverse=True)[1]
-        self.ns, self.ks = np.bincount(self.server), self.by_server(voice >= 0)
-        usual = np.array([p["sounds"]["healthy"][s] for s in self.sounds])
-        self.said = np.append(self.total + p["noise_voices"] * usual / p["voices_per_sound"], 1.0)
+        self.ns, self.ks = np.bincount(self.server), np.bincount(self.server, voice >= 0)
+        mixes = {kind: np.array([mix.get(s, 0.004) for s in self.sounds]) for kind, mix in p["sounds"].items()}
+        self.words = {kind: np.log(mix / p["voices_per_sound"]) for kind, mix in mixes.items()}
+        self.said = np.append(self.total + p["noise_voices"] * np.exp(self.words["healthy"]), 1.0)
         self.none = gammaln(self.said), gammaln(p["noise_voices"] + self.k)
         self.alike, self.quiet = series(self.k, self.n, *p["noise_rate"]), self.noise(self.ks, self.ns)
         order = np.argsort(-self.total, kind="stable")[:VOICES]
@@ -94,10 +94,6 @@ class Scale:
         wide, failed = len(self.sounds) + 1, voice >= 0
         heard = np.bincount(place[failed] * wide + voice[failed], minlength=size * wide).reshape(size, wide)
         return heard[:, self.choirs].transpose(1, 0, 2)
-
-    def by_server(self, mask: Array) -> Array:
-        """How many of these rows went to each server."""
-        return np.bincount(self.server[mask], minlength=int(self.server.max(initial=-1)) + 1)
 
     def speaks(self, voices: Iterable[int]) -> Array:
         """Rows that failed with one of these voices."""
@@ -132,12 +128,8 @@ class Scale:
 
     def says(self, kind: str, voices: tuple[int, ...]) -> float:
         """Log chance that a cause of this kind speaks so, with the kind's prior against healthy."""
-        if (kind, voices) not in self._said:
-            p = self.p
-            words = [p["sounds"][kind].get(self.sounds[v], 0.004) / p["voices_per_sound"] for v in voices]
-            prior = p["prior"][kind] / p["prior"]["healthy"]
-            self._said[kind, voices] = float(np.log(words).sum() + np.log(prior))
-        return self._said[kind, voices]
+        prior = self.p["prior"]
+        return float(self.words[kind][list(voices)].sum() + np.log(prior[kind] / prior["healthy"]))
 
     def count(self, f: Found) -> tuple[int, Array]:
         """Rows of the cell, and failures of each of its voices."""
@@ -154,7 +146,7 @@ class Scale:
         above = all(k * np.count_nonzero(rest) >= TIMES * np.count_nonzero(rest & so) * n for rest in rests)
         if not (k and k >= LEAST * n and above and allowed(self, f)):
             return replace(f, score=-np.inf)
-        gone = self.by_server(f.mask & so)
+        gone = np.bincount(self.server, f.mask & so)
         score = self.rate(f.kind, k, n) + self.voiced(kv, np.array(f.voices)) + self.says(f.kind, f.voices)
         score += self.noise(self.ks - gone, self.ns - gone) - self.quiet - f.ways
         return replace(f, score=float(score))
@@ -168,7 +160,10 @@ def groups(scale: Scale, dimension: str, kind: str, most: int) -> Iterator[Found
     if len(names) < 2 - many or not len(scale.choirs):
         return
     n, kv = np.bincount(place), scale.by_choir(place, scale.voice[known], len(names))
-    order = suspects(scale, kind, n, kv.sum(-1))[:, :most]
+    k = kv.sum(-1)
+    q = (k.sum(-1, keepdims=True) + 0.5) / (n.sum() + 10)
+    above = np.where(k > 0, (k - q * n) / np.sqrt(q * (1 - q) * n), -np.inf)  # the rate of all, in its deviations
+    order = np.argsort(-above, axis=-1, kind="stable")[:, : min(most, int((k > 0).sum(-1).max()))]
     kv = np.take_along_axis(kv, order[..., None], 1)
     price = ways(np.arange(1, order.shape[1] + 1), len(names), many)
     scores = scale.pooled(kind, n[order].cumsum(1), kv.cumsum(1), scale.choirs[:, None]) - price
@@ -182,14 +177,6 @@ def groups(scale: Scale, dimension: str, kind: str, most: int) -> Iterator[Found
             yield from cuts(scale, Found(kind, dimension, codes == one, voices, float(price[0]), (one,)))
 
 
-def suspects(scale: Scale, kind: str, n: Array, k: Array) -> Array:
-    """By choir the groups, the most convincing first: far above the rate of all, then near it, then below."""
-    q = (k.sum(-1, keepdims=True) + 0.5) / (n.sum() + 10)
-    own, above = scale.rate(kind, k, n) - k * np.log(q) - (n - k) * np.log1p(-q), k > q * n
-    order = np.lexsort((np.where(above, -own, own), ~above, k == 0), axis=-1)
-    return np.asarray(order[:, : int((k > 0).sum(-1).max(initial=0))])
-
-
 def cuts(scale: Scale, f: Found) -> Iterator[Found]:
     """The same cell from an onset on, up to a recovery, or between the two."""
     rows, voices = np.flatnonzero(f.mask), list(f.voices)
@@ -198,14 +185,16 @@ def cuts(scale: Scale, f: Found) -> Iterator[Found]:
         return
     before = np.zeros((len(rows) + 1, len(voices)))
     np.cumsum(scale.voice[rows][:, None] == voices, axis=0, out=before[1:])
-    kv = np.concatenate([before[-1] - before[at], before[at + 1]])
-    both = scale.pooled(f.kind, np.concatenate([len(rows) - at, at + 1]), kv, np.array(voices))
-    since, until = both[: len(at)], both[len(at) :]
-    i, j, price = int(at[np.argmax(since)]), int(at[np.argmax(until)]) + 1, float(np.log(len(rows) + 1))
-    lo, hi = np.array([i, 0, i]), np.array([len(rows), j, max(i, j)])
+
+    def score(lo: Any, hi: Any) -> Array:
+        return np.asarray(scale.pooled(f.kind, hi - lo, before[hi] - before[lo], np.array(voices)))
+
+    size, price = len(rows), float(np.log(len(rows) + 1))
+    i, j = at[np.argmax(score(at, size))], at[np.argmax(score(0, at + 1))] + 1
+    lo, hi = np.array([i, 0, i]), np.array([size, j, max(i, j)])
     paid = f.ways + price + np.array([np.log(2), np.log(2), price + 1])
-    scores = scale.pooled(f.kind, hi - lo, before[hi] - before[lo], np.array(voices)) - paid
-    for cut in np.flatnonzero((hi - lo >= 2) & (hi - lo < len(rows))):
+    scores = score(lo, hi) - paid
+    for cut in np.flatnonzero((hi - lo >= 2) & (hi - lo < size)):
         yield between(f, rows, int(lo[cut]), int(hi[cut]), float(paid[cut]), float(scores[cut]))
 
 
@@ -221,10 +210,10 @@ def between(f: Found, rows: Array, lo: int, hi: int, price: float, score: float)
 def wide(scale: Scale, alone: bool) -> Iterator[Found]:
     """The whole site: its own block, a public list it asks, our authentication, an outage."""
     kv = np.append(scale.total, 0)[scale.choirs]
-    for kind, dimension, price, together in scale.p["whole"]:
-        paid = together if alone else price
-        for choir, score in enumerate((scale.pooled(kind, scale.n, kv, scale.choirs) - paid).tolist()):
-            yield Found(kind, dimension, np.ones(scale.n, bool), scale.voices[choir], paid, score=score)
+    for kind, dimension, *prices in scale.p["whole"]:
+        price = prices[alone]
+        for choir, score in enumerate((scale.pooled(kind, scale.n, kv, scale.choirs) - price).tolist()):
+            yield Found(kind, dimension, np.ones(scale.n, bool), scale.voices[choir], price, score=score)
 
 
 def ordered(scale: Scale, kind: str, dimension: str, values: Array, price: float) -> Iterator[Found]:
@@ -307,12 +296,7 @@ def allowed(scale: Scale, f: Found) -> bool:
         return int(scale.count(f)[1].sum()) >= 2 * len(f.values)
     if f.dimension not in _PARTS:
         return True
-    if f.dimension != "sender_ip" and not (like_with_like(scale, f) and crossed(scale, f)):
-        return False
-    rest = ~np.isin(scale.codes[f.dimension], f.values)
-    if f.dimension == "backend":  # one part of an address only, beside a part that answers
-        rest &= np.isin(scale.server, scale.server[f.mask]) & (scale.codes["backend"] >= 0) & (scale.voice < 0)
-    return int(rest.sum()) >= 1 + (f.dimension != "backend")
+    return (f.dimension == "sender_ip" or like_with_like(scale, f)) and compared(scale, f)
 
 
 def outlasts(scale: Scale, f: Found) -> bool:
@@ -328,14 +312,22 @@ def outlasts(scale: Scale, f: Found) -> bool:
     return late.sum() >= 3 and bool(scale.speaks(f.voices)[order[late]].mean() >= 0.9)
 
 
-def crossed(scale: Scale, f: Found) -> bool:
-    """Whether pairs, if it is some, are all of their MX IPs with all of their sender IPs, as they are told; and
-    who blocks has a sibling that our same address asked: over IPv6 that is never the one that IPv4 servers see."""
+def compared(scale: Scale, f: Found) -> bool:
+    """Whether there are others to compare with: of a back end one that answers at the same address; of who blocks
+    one that our same address asked, and over IPv6 that is never the one that IPv4 servers see.
+
+    Pairs, if it is some, are all of their MX IPs with all of our addresses, as they are told.
+    """
+    rest = ~among(scale.codes[f.dimension], f.values)
+    if f.dimension == "backend":
+        known = np.isin(scale.server, scale.server[f.mask]) & (scale.codes["backend"] >= 0)
+        return bool((rest & known & (scale.voice < 0)).any())
+    if f.kind == "mx_block":
+        us, family = (np.isin(scale.codes[name], scale.codes[name][f.mask]) for name in ("sender_ip", "family"))
+        if not (rest & (us if f.dimension == "pair" else us | family)).any():
+            return False
     theirs, ours = (len(np.unique(scale.codes[side][f.mask])) for side in ("mx_ip", "sender_ip"))
-    us, family = (np.isin(scale.codes[name], scale.codes[name][f.mask]) for name in ("sender_ip", "family"))
-    rest = ~np.isin(scale.codes[f.dimension], f.values) & (us if f.dimension == "pair" else us | family)
-    alone = f.kind == "mx_block" and f.dimension != "backend" and not rest.any()
-    return not alone and (f.dimension != "pair" or theirs * ours == len(f.values))
+    return int(rest.sum()) > 1 and (f.dimension != "pair" or theirs * ours == len(f.values))
 
 
 def like_with_like(scale: Scale, f: Found) -> bool:
@@ -345,17 +337,18 @@ def like_with_like(scale: Scale, f: Found) -> bool:
     words do not name recipients, three or more were refused, and not again and again beside others who got through.
     """
     who, failed = scale.codes["recipient"], f.mask & scale.speaks(f.voices)
-    named, mild = ({v for v in f.voices if scale.sounds[v] in some} for some in (_NAMES, _MILD))
+    named, mild = ([v for v in f.voices if scale.sounds[v] in some] for some in (_MILD[:1], _MILD))
     about = f.mask & scale.speaks(mild)
     if 2 * about.sum() <= failed.sum() or (who[about] < 0).any():
         return True
     refused, times = np.unique(who[about], return_counts=True)
     through = scale.voice < 0
-    if (through & np.isin(who, refused) & ~f.mask).any():
+    theirs = through & np.isin(who, refused)
+    if (theirs & ~f.mask).any():
         return True
     if 2 * scale.speaks(named)[f.mask].sum() > failed.sum() or len(refused) < 3:
         return False
-    pinned = (times > 1).sum() > 1 and not (through & np.isin(who, refused)).any()
+    pinned = (times > 1).sum() > 1 and not theirs.any()
     return not (pinned and (through & f.mask).any())
 
 

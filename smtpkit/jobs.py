@@ -35,7 +35,7 @@ class Job:
     """What is known of each recipient's row beforehand."""
     verdict: Verdict | None = None
     after: float = 0.0
-    """Not before this many seconds from now."""
+    """Its address is not asked before this many seconds from now."""
     live: bool = False
     named: tuple[str, ...] | None = ()
     """Whom RCPT may name besides the allow-list; None: anybody, for a user who types it by hand."""

@@ -240,8 +240,8 @@ class Journal:
         found = self._ask(f"select run, session, planned, {stands} from attempts where attempt_id = ?", attempt_id)
         if not found:
             raise StoreError(f"casebook {self.path} lost attempt {attempt_id}; nothing more is sent")
-        run, session, planned, stands = found[0]
-        if not stands:
+        run, session, planned, over = found[0]
+        if not over:
             self._write(_PUT, sealed(attempt_id, run, session, state, planned, plain(result)))
 
     def heard(self, session: str, rows: Iterable[Sequence[object]]) -> None:
@@ -338,9 +338,8 @@ class Ledger:
         for (owner,) in self.base.execute(sql, (receiver, ip)).fetchall():
             lock = Lock(self.path, str(owner))
             if lock.take():
-                self.base.execute(
-                    "update visits set ended = ?, refused = 2 where ended is null and pid = ?", (now, owner)
-                )
+                sql = "update visits set ended = ?, refused = 2 where ended is null and pid = ?"
+                self.base.execute(sql, (now, owner))
                 lock.drop()
 
     def end(self, number: int, now: float, refused: bool | None, stop: bool) -> None:

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import unquote
 
 from smtpkit.address import domain_of, mailbox_or_none, organisation
-from smtpkit.catalogue import rows
+from smtpkit.catalogue import patterns, rows
 from smtpkit.escape import decode, one_line
 from smtpkit.fields import LINE, read
 from smtpkit.parts import parsed, shown, split, text_of, texts
@@ -20,12 +20,8 @@ content-type content-transfer-encoding""".split()
 HIDDEN = ("bcc", "resent-bcc")
 """Fields that would show everybody who was to be hidden."""
 _FIELD = re.compile(rb"[!-9;-~]+:|$")
-_ZONE = re.compile(r"\s([+-]\d{4}|UTC?|GMT|[ECMP][SD]T|Z)\b")  # RFC 5322 3.3 and 4.3
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_AD = re.compile(r"(?i)[(\[<{【]\s*(광\W?\s*고|ad|廣告)\s*[)\]>}】]|\A\W*광\W?\s*고\b")
-_FROM_AFAR = re.compile(r"(?i)(cid|data):|https?://(?!localhost|127\.)")
-_SRC = re.compile(r"""(?i)\ssrc\s*=\s*["']?\s*([^"'\s>]*)""")
-_DATA = re.compile(r"data:[\w/+.-]*[;,][^\"')\s>]*")
+_SAYS = patterns("lint")
 
 
 def lint(octets: bytes, *, sender: str | None = None, size_limit: int | None = None) -> list[dict[str, str]]:
@@ -94,7 +90,7 @@ class Reading:
             why = "" if [parsedate_to_datetime(date) for date in dates] else "no Date"
         except (ValueError, IndexError, OverflowError):
             why = "unreadable: "
-        zone = "" if all(map(_ZONE.search, dates)) else "no zone such as +0900: "
+        zone = "" if all(map(_SAYS.zone.search, dates)) else "no zone such as +0900: "
         bad = why or len(dates) != 1
         yield "date", bad or zone, (why or zone) + " | ".join(dates), "fail" if bad else "warn"
         fits = [re.fullmatch(r"<[^\s<>@]+@[^\s<>@]+>", text) and len(text) <= 500 for text in ids]
@@ -136,7 +132,7 @@ class Reading:
         plain = len(self.html.encode("utf-8", "replace"))
         # get_payload fails of a charset by RFC 2231
         sent = sum(len(str(part._payload)) for part, kind, *_ in self.texts if kind == "html")
-        data, most = _DATA.findall(self.html), max(plain, sent)
+        data, most = _SAYS.data.findall(self.html), max(plain, sent)
         cause = f"; {sum(map(len, data)):,} of them in {len(data)} data: URIs" if data else ""
         value = f"{plain:,} octets of HTML, {sent:,} as sent{cause}"
         yield "gmail_clipping", most >= 90 * KB, value, "fail" if most > 102 * KB else "warn"
@@ -149,18 +145,18 @@ class Reading:
             value = f"From {home or 'has no address'}, {' and '.join(named) or 'no other domain given'}"
             yield check, not hit, value, "warn" if home and named else "unknown"
         cids = {unquote(str(part.get("Content-ID", ""))).strip().strip("<>") for part in self.mail.walk()}
-        tags = re.findall(r"(?is)<img\b[^>]*>", self.html[: self.html.rfind(">") + 1])  # else by its square
-        images = [("".join(_SRC.findall(tag)[:1]), re.search(r"(?i)\salt[\s=/>]", tag)) for tag in tags]
+        tags = _SAYS.image.findall(self.html[: self.html.rfind(">") + 1])  # else by its square
+        images = [("".join(_SAYS.src.findall(tag)[:1]), _SAYS.alt.search(tag)) for tag in tags]
         inside = [src for src, _ in images if src[:4].lower() == "cid:"]
         odd = [f"no such part: {src}" for src in inside if unquote(src[4:]) not in cids]  # RFC 2392 2: %40 is @
-        odd += [f"cannot be reached: {src}" for src, _ in images if not _FROM_AFAR.match(src)]
+        odd += [f"cannot be reached: {src}" for src, _ in images if not _SAYS.far.match(src)]
         soft = [f"not https: {src}" for src, _ in images if src.lower().startswith("http://")]
         soft += [f"no alt text: {src}" for src, has in images if not has]
         value = "; ".join([*odd, *soft][:4]) or f"{len(images)} images"
         yield "images", odd or soft, value, "fail" if odd else "warn"
 
     def _advertisement(self) -> Found:
-        if not _AD.search(self.subject):
+        if not _SAYS.ad.search(self.subject):
             return "advertisement", False, "not marked as an advertisement", ""
         refusable = "수신거부" in re.sub(r"\s", "", "".join(text for _, _, text, _ in self.texts))
         worse = "warn" if self.subject.startswith("(광고)") else "fail"
@@ -169,7 +165,7 @@ class Reading:
 
     def _one_click(self) -> Found:
         links, post = (", ".join(self.values(f"list-unsubscribe{more}")) for more in ("", "-post"))
-        bulk = self.values("list-id") or "bulk" in self.values("precedence") or _AD.search(self.subject)
+        bulk = self.values("list-id") or "bulk" in self.values("precedence") or _SAYS.ad.search(self.subject)
         if not links and not post:
             return "one_click", bulk, "no List-Unsubscribe", "warn"
         value = f"List-Unsubscribe: {links or 'none'}; Post: {post or 'none'}"

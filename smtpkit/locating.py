@@ -12,6 +12,7 @@ import pandas as pd
 
 from smtpkit import counts
 from smtpkit.campaign import run
+from smtpkit.catalogue import render
 from smtpkit.diagnosis import Cause, Diagnosis, diagnose
 from smtpkit.errors import of_kind, quantity
 from smtpkit.escape import one_line
@@ -25,7 +26,6 @@ from smtpkit.suspicion import WEAK, Judgement, judge
 from smtpkit.verdicts import SURE
 from smtpkit.voices import hear, priors
 
-_WHAT = {"mx_block": "refused", "mx_dead": "gave no usable answer in", "mx_tls": "failed TLS in"}
 _SOUNDS = {"dead": "mx_dead", "lost": "mx_dead", "tls": "mx_tls"}
 
 
@@ -114,7 +114,7 @@ def locate(
     assert isinstance(frame, pd.DataFrame)
     whole = pd.concat([like, frame], ignore_index=True) if len(like) else frame
     whole.attrs.setdefault("smtpkit", {"stopped": frame.attrs["smtpkit"]["stopped"]})
-    told, ehlo = diagnose(whole), str(priors()["say"]["ehlo"])
+    told, ehlo = diagnose(whole), str(priors()["ehlo"])
     found = _conclude(told, tally, whole) if tally.ips else told
     others = len(seen) - len(like)
     said = f" {others} rows of `seen` are of another vantage or sender IP: they do not count." * (others > 0)
@@ -157,9 +157,10 @@ def _conclude(found: Diagnosis, tally: Tally, frame: pd.DataFrame) -> Diagnosis:
     if now.done == "named" and all(c.dimension == "mx_ip" and set(c.values) != set(guilty) for c in other):
         return _named(found, tally, guilty, frame)
     if now.done == "clear" and found.causes and not (other or (tally.shut & ~tally.held).any()):  # excluded
-        said = f"{tally.refused.sum()} of {tally.asked.sum()} sessions up to {frame.asked.iloc[-1]} failed."
-        found = replace(found, causes=(), more_probes={}, verdict=said)
-    return replace(found, verdict=f"{found.verdict}{_stopped(tally, str(now.done))}")
+        said = _say(tally, done="clear", depth=frame.asked.iloc[-1])
+        return replace(found, causes=(), more_probes={}, verdict=said)
+    said = " ".join(filter(None, [found.verdict, _say(tally, done=str(now.done))]))
+    return replace(found, verdict=said)
 
 
 def _named(found: Diagnosis, tally: Tally, guilty: tuple[str, ...], frame: pd.DataFrame) -> Diagnosis:
@@ -170,29 +171,19 @@ def _named(found: Diagnosis, tally: Tally, guilty: tuple[str, ...], frame: pd.Da
     kind = sounds.pop() if len(sounds) == 1 else "mx_block"
     table = found.table.assign(as_cause=found.table.failed, accused=found.table.index.isin(guilty))
     cause = Cause(kind, "mx_ip", guilty, confidence=0.99, evidence=rows)
-    verdict = _say(tally, guilty, _WHAT[kind])
+    verdict = _say(tally, guilty, kind=kind)
     return replace(found, causes=(cause,), verdict=verdict, table=table, more_probes={}, confidence=0.99)
 
 
-def _say(tally: Tally, guilty: tuple[str, ...], did: str) -> str:
-    """The verdict, with counts and what was not asked."""
+def _say(tally: Tally, guilty: Sequence[str] = (), *, kind: str = "", done: str = "", depth: str = "") -> str:
+    """What the test says, with counts and what was not asked (data/locate.txt.j2)."""
     mine = np.isin(tally.ips, guilty)
-    (k, n), (k2, n2) = ((tally.refused[some].sum(), tally.asked[some].sum()) for some in (mine, ~mine))
-    low, high = counts.percent(k, n)
-    rest, idle = int((~mine & (tally.asked > 0)).sum()), int((tally.asked == 0).sum())
-    text = f"{' and '.join(map(one_line, guilty))} {did} {k} of {n} sessions (95 % interval {low}-{high} %); "
-    text += f"{rest} other MX IP{'s' * (rest != 1)} {did} {k2} of {n2}. "
-    text += f"{n + n2} sessions settled it (1 wrong in 100 at most, where the innocent refuse 5 % at most)."
-    return text + f" Not asked, for no need: {idle} more." * (idle > 0)
-
-
-def _stopped(tally: Tally, done: str) -> str:
-    """What must be added where nobody was named by the test."""
-    held, mute = (one_line(", ".join(np.array(tally.ips)[some])) for some in (tally.held, tally.shut & ~tally.held))
-    why = f" Nobody answered in the address family of {mute}: our own path may be at fault." * bool(mute)
-    if done:
-        clear = f" No {'other ' * bool(mute)}MX IP refuses {WEAK:.0%} or more (1 wrong in 100 at most)."
-        since = " Since the first refusal nobody got through: it may not be one server that refuses from then on."
-        return clear * (done == "clear") + since * (done == "since") + why
-    why += f" Our own pace or guard withheld sessions with {held}." * bool(held)
-    return f"{why} Not settled after {tally.asked.sum()} sessions: go on with locate(..., seen=d.frame)."
+    words: dict[str, Any] = {"rest": (~mine & (tally.asked > 0)).sum(), "idle": (tally.asked == 0).sum()}
+    words["k"], words["k2"] = (tally.refused[some].sum() for some in (mine, ~mine))
+    words["n"], words["n2"] = (tally.asked[some].sum() for some in (mine, ~mine))
+    words["low"], words["high"] = counts.percent(words["k"], words["n"])
+    for name, some in (("held", tally.held), ("mute", tally.shut & ~tally.held)):
+        words[name] = one_line(", ".join(np.array(tally.ips)[some]))
+    words |= {"guilty": " and ".join(map(one_line, guilty)), "kind": kind, "done": done, "depth": depth}
+    text = render("locate.txt", weak=f"{WEAK:.0%}", **words)
+    return " ".join(filter(None, text.split("\n")))

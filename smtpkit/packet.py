@@ -192,12 +192,15 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
     if table.reason.isna().all():  # the letter says what the verdict hears
         table["reason"] = attempts.classified(table).reason
     if table.attempt_id.isna().any() or not table.attempt_id.is_unique:
-        table["attempt_id"] = [f"row {label}" for label in known.index]
-        made = {n: one.evidence for n, one in enumerate(evidence.causes) if one.evidence is not None}
-        named = {n: some.assign(attempt_id=[f"row {label}" for label in some.index]) for n, some in made.items()}
-        causes = (replace(one, evidence=named.get(n)) for n, one in enumerate(evidence.causes))
+        table["attempt_id"] = _places(known)
+        named = (one.evidence.assign(attempt_id=_places(one.evidence)) for one in evidence.causes)
+        causes = (replace(one, evidence=told) for one, told in zip(evidence.causes, named, strict=True))
         evidence = replace(evidence, causes=tuple(causes))
     return evidence, table
+
+
+def _places(some: pd.DataFrame) -> list[str]:
+    return [f"row {label}" for label in some.index]
 
 
 def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tuple[Diagnosis, Any]:

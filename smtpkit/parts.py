@@ -202,12 +202,14 @@ def text_of(part: Any) -> tuple[str, str]:
         return decode(octets), f"{charset} of the {part.get_content_subtype()} part {why}"
 
 
-def proof(octets: bytes, names: Sequence[str], leaves: int) -> bytes:
-    """`octets`, read back: InvalidInput unless they hold these fields, this many leaves, and fit lines."""
-    read, longest = parsed(octets), max(len(line.rstrip(b"\r\n")) for line in io.BytesIO(octets))
+def proof(octets: bytes, names: Sequence[str], leaves: int) -> None:
+    """Read `octets` back: InvalidInput unless they hold these fields, this many leaves, and fit lines."""
+    longest = max(io.BytesIO(octets), key=len).rstrip(b"\r\n")
+    if len(longest) > LINE:
+        why = f"is a line of {len(longest)} octets; the limit is {LINE} (RFC 5322 2.1.1)"
+        raise refuse("text", f"{decode(longest[:60])}...", why, "put blanks where it may be folded")
+    read = parsed(octets)
     found = sum(not part.is_multipart() for part in read.walk())
-    fits = longest <= LINE and not re.search(rb"\r(?!\n)|(?<!\r)\n|\0", octets)
-    if not fits or read.keys() != list(names) or found != leaves:
-        said = f"{read.keys()}, {found} parts, lines up to {longest} octets"
+    if re.search(rb"\r(?!\n)|(?<!\r)\n|\0", octets) or read.keys() != list(names) or found != leaves:
+        said = f"{read.keys()}, {found} parts"
         raise InvalidInput(f"the message reads back as {said}; leave out what looks like a header")
-    return octets

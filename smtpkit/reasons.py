@@ -199,7 +199,7 @@ def _checked(path: Path) -> Iterator[Mapping[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         for line, given in enumerate(csv.DictReader(file), 2):
             row = {"rule": f"{path.stem}:{line}", "confidence": "high", "source": path.name}
-            row |= {name: text for name, text in given.items() if name and isinstance(text, str) and text}
+            row |= {name: text for name, text in given.items() if name and text}
             instead = f"columns pattern and reason are needed; reasons: {', '.join(_kinds())}"
             try:
                 if row.get("scope", _kinds()[row["reason"]]["scope"]) not in scopes:

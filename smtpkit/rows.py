@@ -161,7 +161,7 @@ def zoned(at: pd.Series) -> None:
 def told(f: pd.DataFrame, causes: Sequence["Cause"]) -> pd.Series:
     """The attempts that are the causes' evidence."""
     found = pd.Series(False, f.index)
-    for evidence in (cause.evidence for cause in causes if cause.evidence is not None):
+    for evidence in (cause.evidence for cause in causes):
         named = "attempt_id" in evidence and evidence.attempt_id.notna().all()
         found |= f.attempt_id.isin(evidence.attempt_id) if named else f.row.isin(evidence.index)
     return found
@@ -180,11 +180,11 @@ def _hits(f: pd.DataFrame, causes: Sequence["Cause"], judged: bool) -> tuple[str
 
 def match(f: pd.DataFrame, cause: "Cause", keys: Sequence[str]) -> pd.Series:
     """The attempts that a cause accuses, if it is told by these keys."""
-    found = pd.Series(_KEY.get(cause.dimension) in keys, f.index)
+    found = at_receiver(f, cause) & (_KEY.get(cause.dimension) in keys)
     for name, values in {**cause.only_for, cause.dimension: cause.values}.items():
-        if _KEY.get(name) in keys:
-            found &= f[_KEY[name]].isin(values)
-    return found & at_receiver(f, cause)
+        if (key := _KEY.get(name)) in keys:
+            found &= f[key].isin(values)
+    return found
 
 
 def at_receiver(f: pd.DataFrame, cause: "Cause") -> pd.Series:

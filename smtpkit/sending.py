@@ -1,7 +1,7 @@
 """sending: `send`: one message, delivered only with live=True and an allow-list. Not here: what it is (message)."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +15,7 @@ from smtpkit.casebook import Casebook
 from smtpkit.errors import InvalidInput, flag, one_of, refuse
 from smtpkit.escape import one_line
 from smtpkit.fields import read
-from smtpkit.jobs import Job, Plan, hold
+from smtpkit.jobs import Job, Plan, Result, hold
 from smtpkit.journal import new_id
 from smtpkit.lint import HIDDEN
 from smtpkit.message import Message
@@ -91,10 +91,10 @@ def send(
         raise InvalidInput(f"recipients of {len(domains)} domains ({', '.join(domains)}): send once a domain")
     given = {"guard": guard, "pace": pace, "timeouts": timeouts, "casebook": casebook, "case": case}
     rules = Rules.of(net, **given)
-    head = b"\n" + made.octets.partition(b"\r\n\r\n")[0].lower()
-    if (hops := head.count(b"\nreceived:")) > 25:
+    fields = [name for name, value in read(split(made.octets)[0]) if value]
+    if (hops := fields.count("received")) > 25:
         raise refuse("message with Received lines", hops, "goes in a loop (ours end at 25)", "send its origin")
-    if any(value for name, value in read(split(made.octets)[0]) if name in HIDDEN):
+    if not set(HIDDEN).isdisjoint(fields):
         instead = "take the field out, and send to its recipients apart"
         raise refuse("a header with Bcc", made.message_id, "would show it to every recipient", instead)
     copies, most = len(envelope.recipients), rules.guard.max_messages
@@ -104,26 +104,27 @@ def send(
         domains[0] if domain is None else domain, net, {"source": "send", "asked": "body"}, server=server,
         server_name=server_name, tls=tls, ca_file=ca_file, helo=helo,
     )  # fmt: skip
-    work = _Sending(made, envelope, route, aim, rules, mx == "each")
-    if live:
-        work.why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, aim.port)
-    plan = work.plan(again) if live else work.dry()
-    return run(plan, net, label=f"send to {route.domain}", background=background, **given)
+    why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, aim.port) if live else {}
+    work = _Sending(made, envelope, route, aim, rules, mx == "each", why, new_id() if again else "")
+    return run(
+        work.plan() if live else work.dry(), net, label=f"send to {route.domain}", background=background, **given
+    )
 
 
+@dataclass
 class _Sending:
     """One call of `send`, as a plan."""
 
-    def __init__(
-        self, message: Message, envelope: Envelope, route: MxRoute, aim: Aim, rules: Rules, each: bool
-    ) -> None:  # fmt: skip
-        self.message, self.envelope, self.route, self.aim, self.rules = message, envelope, route, aim, rules
-        self.each = each
-        self.ids = {"message_id": message.message_id, "body_id": message.body_id, "size_bytes": message.size}
-        self.again = ""
-        """What tells the keys of this call from those before, if it shall send once more."""
-        self.why: dict[str, str] = {}
-        """Columns of every row: `why` all is withheld, or why a forbidden sender was used (`spoof_ok`)."""
+    message: Message
+    envelope: Envelope
+    route: MxRoute
+    aim: Aim
+    rules: Rules
+    each: bool
+    why: Mapping[str, str]
+    """Columns of every row: `why` all is withheld, or why a forbidden sender was used (`spoof_ok`)."""
+    again: str
+    """What tells the keys of this call from those before, if it shall send once more."""
 
     def key(self, recipient: str) -> str:
         """What must not be handed over twice: case, recipient, and all of the message but what a build renews."""
@@ -138,12 +139,18 @@ class _Sending:
 
     def once(self, recipient: str, ip: str) -> str:
         """The key of older casebooks: by Message-ID, of one mode only."""
-        parts = [self.rules.case, *self._named, recipient, ip if self.each else "", ""]
-        return sha256("\0".join(parts).encode()).hexdigest()[:32]
+        parts = [self.rules.case, self._name, self.ids["body_id"], recipient, ip if self.each else "", ""]
+        return sha256("\0".join(map(str, parts)).encode()).hexdigest()[:32]
 
     @cached_property
-    def _named(self) -> tuple[str, str]:
-        return self.message.message_id or sha256(self.message.octets).hexdigest(), self.message.body_id
+    def _name(self) -> str:
+        return self.message.message_id or sha256(self.message.octets).hexdigest()
+
+    @cached_property
+    def ids(self) -> dict[str, object]:
+        """What tells the message from others."""
+        made = self.message
+        return {"message_id": made.message_id, "body_id": made.body_id, "size_bytes": made.size}
 
     def about(self, recipient: str, number: int) -> dict[str, object]:
         """Columns of a recipient's row, wherever it is tried."""
@@ -189,30 +196,26 @@ class _Sending:
         jobs += [self.withheld(way, self.envelope.recipients, why, None) for way in ways]
         yield from hold(jobs)
 
-    def plan(self, again: bool) -> Plan:
+    def plan(self) -> Plan:
         """Try by try: the next IP gets those recipients that no server has decided about."""
-        self.again = new_id() if again else ""
         stop, may = "why" in self.why, self.rules.guard.may_deliver
         barred = [one for one in self.envelope.recipients if stop or not may(one)]
-        allowed = [one for one in self.envelope.recipients if one not in barred]
+        left = [one for one in self.envelope.recipients if one not in barred]
         ways, book = list(self.route), Casebook(self.rules.casebook)
         first = next(iter(ways), _NOWHERE)
-        jobs = [self.withheld(first, [one], _BARRED) for one in barred] + self.dead_ends()
-        if self.each:
-            jobs += [job for way in ways for job in self._fresh(book, way, allowed, 1)]
-        yield from hold(jobs)
-        for number, way in enumerate([] if self.each else ways, 1):
-            todo = self._fresh(book, way, allowed, number)
+        yield from hold([self.withheld(first, [one], _BARRED) for one in barred] + self.dead_ends())
+        for number, turn in enumerate([ways] if self.each else [[way] for way in ways], 1):
+            todo = [job for way in turn for job in self._fresh(book, way, left, number)]
             if not todo:
                 return
-            left: list[str] = []
-            for result in (yield from hold(todo)):
-                names = [str(row["recipient"]) for row in result.job.fields]
-                unmet = bool(
-                    why_not(self.aim.network, way[1], self.aim.port)
-                )  # an address that we may not ask decides nothing
-                left += [n for n, v in zip(names, result.verdicts, strict=True) if unmet or v.outcome not in _FINAL]
-            allowed = left
+            results = yield from hold(todo)
+            left = [one for result in results for one in self._undecided(result)]
+
+    def _undecided(self, result: Result) -> list[str]:
+        """Whom the next IP gets; an address that we may not ask decides nothing."""
+        unmet = why_not(self.aim.network, str(result.job.ip), self.aim.port)
+        told = zip(result.job.fields, result.verdicts, strict=True)
+        return [str(row["recipient"]) for row, end in told if unmet or end.outcome not in _FINAL]
 
     def _fresh(self, book: Casebook, way: tuple[MxHost, str], who: Sequence[str], number: int) -> list[Job]:
         """Jobs for recipients not served yet; those served before become withheld rows."""
@@ -224,8 +227,8 @@ class _Sending:
         before = {one for one in who if {plain[one], keys[one], old[one]} & served}
         if self.again:  # a key of its own only for what was sent: a first copy leaves the plain one behind
             keys |= {one: f"{self.again} {keys[one]}" for one in before}
-            before = set()
-        done, new = [one for one in who if one in before], [one for one in who if one not in before]
+        done = [] if self.again else [one for one in who if one in before]
+        new = [one for one in who if one not in done]
         jobs = [self.withheld(way, done, _SENT)] if done else []
         return jobs + ([self.job(way, new, number, tuple(keys[one] for one in new))] if new else [])
 

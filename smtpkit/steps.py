@@ -83,7 +83,6 @@ class Verdict:
 
 Step = Generator[Effect, Got, tuple[Verdict, ...]]
 Asking = Generator[Effect, Got, Reply]
-Greeted = Generator[Effect, Got, tuple[Reply, dict[str, str]]]
 
 # RFC 5321 4.3.2; 235 and 334: RFC 4954; 251, 252: RCPT that will be forwarded, or cannot be verified.
 FINE: dict[str, tuple[int, ...]] = {
@@ -153,7 +152,7 @@ class Talk:
     until: str = "ehlo"
     """The last stage asked; "body" hands the message over."""
     envelope: Envelope | None = None
-    body: bytes | None = None
+    body: bytes = b""
     """Wire octets of the message: CRLF, dot-stuffed, without the final dot."""
     size: int = 0
     needs_8bit: bool = False
@@ -205,31 +204,30 @@ def _road(talk: Talk) -> Step:
     reply = yield from ask("banner", b"")
     if talk.until == "banner":
         return (Verdict("banner", "passed", reply),)
-    reply, offered = yield from greet(talk.helo)
+    reply = yield from greet(talk.helo)
     if talk.tls in ("may", "require", "verify"):
-        reply, offered = yield from _encrypt(talk, reply, offered)
+        reply = yield from _encrypt(talk, reply)
     if talk.until in ("ehlo", "starttls"):
         return (Verdict(talk.until, "passed", reply),)
     assert talk.envelope is not None
-    return (yield from transaction(talk, talk.envelope, offered))
+    return (yield from transaction(talk, talk.envelope, offers(reply)))
 
 
-def greet(helo: str) -> Greeted:
-    """EHLO, or HELO where EHLO is not known; the reply and what was offered."""
+def greet(helo: str) -> Asking:
+    """EHLO, or HELO where EHLO is not known."""
     try:
-        reply = yield from ask("ehlo", f"EHLO {helo}\r\n".encode())
-        return reply, offers(reply)
+        return (yield from ask("ehlo", f"EHLO {helo}\r\n".encode()))
     except Over as over:
         end = over.args[0]
         if end.error or end.reply.code not in NO_EHLO:
             raise
-    return (yield from ask("ehlo", f"HELO {helo}\r\n".encode())), {}
+    return (yield from ask("ehlo", f"HELO {helo}\r\n".encode()))
 
 
-def _encrypt(talk: Talk, greeting: Reply, offered: dict[str, str]) -> Greeted:
+def _encrypt(talk: Talk, greeting: Reply) -> Asking:
     """STARTTLS where it is offered; what was offered in clear is forgotten (RFC 3207 4.2)."""
     must = talk.tls != "may"
-    if "STARTTLS" in offered:
+    if "STARTTLS" in offers(greeting):
         end = judge("starttls", (yield Ask(b"STARTTLS\r\n", ("starttls",))))
         if end is None:
             yield from need("starttls", Secure())
@@ -238,7 +236,7 @@ def _encrypt(talk: Talk, greeting: Reply, offered: dict[str, str]) -> Greeted:
             raise Over(end)
     elif must:
         raise Over(Verdict("starttls", "failed", error="not_offered"))
-    return greeting, offered
+    return greeting
 
 
 NOT_OFFERED = Verdict("mail", "failed", error="not_offered")
@@ -313,19 +311,13 @@ def _message(talk: Talk, said: Said) -> Generator[Effect, Got, Verdict | None]:
     last = said[-1]
     if last.stage != "data" or last.outcome != "passed":
         return None if last.stage == "rcpt" else last
-    taken = tuple(n for n, verdict in enumerate(said[1:-1]) if verdict.outcome == "passed")
-    if said[0].outcome == "passed" and taken:
-        return (yield from _body(talk, taken))
-    yield Ask(b".\r\n", ("body",))
-    return None
-
-
-def _body(talk: Talk, recipients: tuple[int, ...]) -> Generator[Effect, Got, Verdict]:
-    assert talk.body is not None
-    if end := judge("body", (yield Ask(talk.body))):
-        return end
-    if end := judge("body", (yield MarkDot(recipients))):
-        return end
+    taken = tuple(n for n, one in enumerate(said[1:-1]) if one.outcome == said[0].outcome == "passed")
+    if not taken:
+        yield Ask(b".\r\n", ("body",))
+        return None
+    for effect in (Ask(talk.body), MarkDot(taken)):
+        if end := judge("body", (yield effect)):
+            return end
     got = yield Ask(b".\r\n", ("body",), "final")
     reply = got[-1] if isinstance(got, list) and got else None
     return judge("body", got, dot=True) or Verdict("body", "accepted", reply)

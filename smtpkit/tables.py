@@ -63,8 +63,8 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
         said = ", ".join(f"{theirs!r} as {ours}" for theirs, ours in guessed.items())
         warnings.warn(f"read_table guessed: {said}; columns= settles it", stacklevel=2)
     names = given | guessed
-    named = table.drop(columns=[n for n in names.values() if n in table and n not in names])
-    named = named.rename(columns=names).reset_index(drop=True)
+    names |= {n: f"their_{n}" for n in names.values() if n in table and n not in names}
+    named = table.rename(columns=names).reset_index(drop=True)
     if not {"reply", "code", "error", "outcome"} & set(named):
         instead = 'name one: columns={"x": "reply"}'
         raise refuse("table", list(table), "has no column like a reply or a code", instead)
@@ -132,11 +132,10 @@ def _parsed(path: Path) -> pd.DataFrame:
 
 def _headed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """The table, if its first line names columns."""
-    looks = r"[245]\d\d[ -]|\d{4}[-/.]\d\d?[-/.]\d"
     plain = (re.sub(r"\.\d+$", "", str(name).strip()) for name in table)  # pandas writes a second `ip` as `ip.1`
     if len(set(names := list(filter(_known, plain)))) < len(names):  # what nobody needs may have any name
         raise refuse("columns", names, "have a name twice", "rename one of them")
-    odd = [str(name) for name in table if _is_ip(name) or re.match(looks, str(name))]
+    odd = [str(name) for name in table if _look(name)]
     if odd and not names:
         raise refuse("columns", odd, f"are no names: {path} has no first line of them", "add one: time,ip,reply")
     return table
@@ -183,16 +182,15 @@ def _by_name(name: Any, values: pd.Series) -> str | None:
 
 
 def _by_content(values: pd.Series) -> str | None:
-    seen = values.dropna().astype(str).head(200)
-    if not len(seen):
-        return None
-    looks = {
-        "mx_ip": seen.map(_is_ip),
-        "recipient": seen.str.fullmatch(r"\s*<?[^\s@]+@[\w.-]+>?\s*"),
-        "started_at": seen.str.match(r"\d{4}\s?[-/.년]\s?\d\d?\s?[-/.월]\s?\d\d?"),
-        "reply": seen.str.match(r"[245]\d\d[ -]"),
-    }
-    return next((ours for ours, fits in looks.items() if fits.mean() > 0.8), None)
+    kinds = values.dropna().head(200).map(_look).value_counts(normalize=True)
+    return next((str(ours) for ours, share in kinds.items() if share > 0.8 and ours), None)
+
+
+def _look(value: Any) -> str:
+    """The column that a value looks like; "": none."""
+    shapes = {name: getattr(_SHAPES, name) for name in ("recipient", "started_at", "reply")}
+    found = (name for name, shape in shapes.items() if shape.match(str(value)))
+    return "mx_ip" if _is_ip(value) else next(found, "")
 
 
 def _is_ip(text: object) -> bool:
@@ -283,17 +281,19 @@ def _said(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
     if python := _SHAPES.python.search(text):
         with suppress(SyntaxError, ValueError):
             text = " ".join(filter(None, (python[1], decode(ast.literal_eval(python[2])))))
-    found = None if words.answer(text) else _SHAPES.said.search(text[:2000])  # time grows with its square
-    if found and (code is None or int(code) == int(found[1])):
-        told = words.ending(text, f"{found[1]} {text[found.end() :].partition(' (in reply to ')[0]}")
-        return told | {"stage": told["stage"] if "in reply to" in text else None}
-    if code is not None and not words.answer(text):
-        text = " ".join(filter(None, [str(int(code)), None if enhanced and enhanced in text else enhanced, text]))
+    said = text
+    if not words.answer(text):
+        found = _SHAPES.said.search(text[:2000])  # time grows with its square
+        if found and (code is None or int(code) == int(found[1])):
+            said = f"{found[1]} {text[found.end() :].partition(' (in reply to ')[0]}"
+        elif code is not None:
+            known = None if enhanced and enhanced in text else enhanced
+            said = text = " ".join(filter(None, [str(int(code)), known, text]))
     if not text:
         return {}
-    told = words.ending(text, text)
+    told = words.ending(text, said)
     if "code" in told:
-        return told | {"stage": None}
+        return told | {"stage": told["stage"] if "in reply to" in text else None}
     if told["error"]:
         return {"reply": None, "code": None, "text": text} | told
     outcome = _outcome(text) or words.OUTCOMES.get((enhanced or "")[:1])

@@ -4,7 +4,7 @@ Not here: the dialogue as machines keep it (casebook).
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
@@ -43,21 +43,16 @@ class Transcript(Sequence[Heard]):
         return self.rows[number]
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
         """swaks' notation: `->` we said, `<-` the server, `<**` unexpected, `~` under TLS, `===` remarks."""
-        if self.note:
-            yield f"=== {escape.one_line(self.note)}"
+        told = [f"=== {escape.one_line(self.note)}"] * bool(self.note)
         for number, line in enumerate(self.rows):
             safe = self.tls_from is not None and number >= self.tls_from
             said, good, odd = (" ~>", "<~ ", "<~*") if safe else (" ->", "<- ", "<**")
-            if number == self.tls_from:
-                yield "=== TLS started"
-            if line.command:
-                yield f"{said} {escape.one_line(line.command)}"
-            for text in line.reply.shown.split("\n"):
-                yield f"{good if line.expected else odd} {escape.one_line(text)}"
+            told += ["=== TLS started"] * (number == self.tls_from)
+            told += [f"{said} {escape.one_line(line.command)}"] * bool(line.command)
+            mark = good if line.expected else odd
+            told += [f"{mark} {escape.one_line(text)}" for text in line.reply.shown.split("\n")]
+        return "\n".join(told)
 
     def __repr__(self) -> str:
         return str(self) or "<Transcript: nothing was said>"
@@ -178,7 +173,7 @@ def swaks_script(
     sessions, now, seen = list[tuple[int, str]](), 0, dict[str, list[Visit]]()
     for _, ours, (host, ip) in product(range(rounds), sender_ips or [""], list(route)):
         visits = seen.setdefault(host.receiver, [])
-        wait = ceil((pace or Pace()).wait(visits, ip, now))
+        wait = ceil(pace.wait(visits, ip, now))
         now += wait
         visits[:] = [*(one for one in visits if one.at > now - DAY), Visit(now, ip, now)]  # as the ledger counts
         sessions.append((wait, " ".join(quote(one) for one in (ip, ours) if one)))

@@ -27,7 +27,7 @@ _GIVEN = ("reply", "error", "stage", "enhanced", "sender_ip", "local_ip", "reaso
 
 @cache
 def priors() -> dict[str, Any]:
-    """What is believed before a frame is seen, and the sentences of verdicts: data/diagnosis.json."""
+    """What is believed before a frame is seen: data/diagnosis.json."""
     found: dict[str, Any] = json.loads(catalogue.data("diagnosis.json").read_text("utf-8"))
     return found
 

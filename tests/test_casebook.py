@@ -69,6 +69,15 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
 
 
+def test_of_two_that_make_it_at_once_the_second_changes_nothing(
+    book: sk.Casebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = book.attempts()
+    monkeypatch.setattr(journal, "_is_casebook", lambda *_: False)  # as it was when the second looked
+    pd.testing.assert_frame_equal(sk.Casebook(book.path).attempts(), rows)
+    assert book.verify().empty
+
+
 def test_cases_are_kept_apart(book: sk.Casebook) -> None:
     assert len(book.attempts("monday")) == len(book.attempts())
     assert book.attempts("tuesday").empty

@@ -1,6 +1,7 @@
 """What diagnose says: every lab scenario with its truth, small probes, logs, and what must not be said."""
 
 import itertools
+import re
 import time
 from typing import Any
 
@@ -9,9 +10,10 @@ import pandas as pd
 import pytest
 
 import smtpkit as sk
-from smtpkit import attempts
+from smtpkit import attempts, catalogue
 from smtpkit.errors import InvalidInput
 from smtpkit.lab import names
+from smtpkit.voices import priors
 from tests import frames, incidents
 from tests.sampling import some
 
@@ -94,6 +96,11 @@ def test_each_scenario_of_the_lab_is_named(name: str) -> None:
             assert abs(ours - theirs) < pd.Timedelta(seconds=1)
     for ip, at in true.recoveries.items():
         assert abs(cause.recoveries[ip] - at) < pd.Timedelta(seconds=1)
+
+
+def test_every_kind_of_cause_has_its_sentence() -> None:
+    told = re.findall(r"f\.kind (?:==|in) (.*?) ", (catalogue.data() / "verdict.txt.j2").read_text("utf-8"))
+    assert set(priors()["prior"]) - {"healthy"} <= set(re.findall(r"\w+", " ".join(told)))
 
 
 def rounds(bad: dict[int, str], n: int = 4, count: int = 5, **more: Any) -> pd.DataFrame:

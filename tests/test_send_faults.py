@@ -306,7 +306,7 @@ def test_a_stop_does_not_wait_for_a_proxy(net: Callable[..., Any]) -> None:
     with FaultServer({}) as server, Proxy(server.address, mute=IPS[1]) as proxy:
         net = net(socks=proxy.name, allow_networks=["192.0.2.0/24"], reroute={})
         run = asked(net, IPS[1], background=True)
-        while not run.frame().outcome.eq("sending").any() and run.running and not run._worker.engine.live:
+        while not run.frame().outcome.eq("sending").any() and run.running and not run.worker.engine.live:
             time.sleep(0.01)
         run.stop()
         assert list(run.wait(3).error) == ["stopped"]

@@ -176,7 +176,7 @@ class LabNetwork:
         ours = (self.sender_ip, *lab.scenario.senders)
         client = next((one for one in ours if (":" in one) == (":" in ip)), self.sender_ip)
         fault = lab.scenario.path6 if ":" in ip else lab.scenario.path
-        fault = fault or (mx.dead if mx else "unreachable") or ("" if port == _PORT else "refused")
+        fault = fault or (mx.dead if mx else "unreachable")
         if fault:
             lab.log.append(Seen(lab.clock.now(), "", ip, mx.name if mx else "", client, "connect", "", None, fault))
         if fault == "unreachable":

@@ -151,7 +151,7 @@ def _instants(stamps: pl.Series) -> pl.Series:
 
 def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Lines in one of the two common forms, by literal splits; and the others."""
-    new = LINE.str.starts_with("2")
+    new = lines["line"] < ":"  # it begins with a digit
     iso = lines.filter(new).with_columns(cut(LINE, " ", "at", "host", "tag", "msg")).unnest("_")
     iso = iso.with_columns(_instants(iso["at"]), twice=pl.lit(False))
     old = lines.filter(~new).filter((LINE.str.slice(3, 1) == " ") & (LINE.str.slice(15, 1) == " "))
@@ -159,7 +159,8 @@ def _plain(lines: pl.DataFrame, clock: Clock, fits: pl.Expr) -> tuple[pl.DataFra
     made = pl.concat([iso, old.select(iso.columns)]) if len(old) else iso
     odd = [pl.col("host").str.ends_with(":"), pl.col("tag").str.contains("\t", literal=True)]
     odd += [MSG.str.starts_with(front) for front in (" ", "\t", "[ID ", "message repeated ")]
-    made = made.filter(fits & pl.col("tag").str.ends_with(":") & ~pl.any_horizontal(odd))
+    fits &= pl.col("tag").str.ends_with(":") & ~pl.any_horizontal(odd)
+    made = made.filter(made.select(fits.fill_null(False)).to_series())  # half the time of made.filter(fits)
     return made, lines.join(made, on="n", how="anti") if len(made) < len(lines) else lines.clear()
 
 

@@ -6,20 +6,22 @@ Belongs here: what each kind of line says, and which lines are one try. Not here
 import re
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any, ClassVar
 
 import polars as pl
 
 from smtpkit.logs.headers import MSG, PID, STRANGE, UNREAD, Clock, cut, split
-from smtpkit.logs.rows import KNOWN, compact
+from smtpkit.logs.rows import KNOWN, SCHEMA, compact
 from smtpkit.words import ending
 
 _PATH = r'"(?:[^"\\]|\\.)*"[^>]*|[^\s<>]*'
 _FINAL = (
-    rf"^to=<(?P<recipient>{_PATH})>, (?:orig_to=<(?P<orig_to>{_PATH})>, )?relay=(?P<relay>[^,]*), "
+    rf"^ to=<(?P<to>{_PATH})>, (?:orig_to=<(?P<orig_to>{_PATH})>, )?relay=(?P<relay>[^,]*), "
     r"(?:conn_use=(?P<conn_use>\d+), )?delay=[^,]*, (?:delays=(?P<delays>[^,]*), )?(?:tls=[^,]*, )?"
-    r"(?:dsn=(?P<dsn_log>[^,]*), )?status=(?P<status>[\w-]+) \((?P<text>.*)$"
+    r"(?:dsn=(?P<dsn>[^,]*), )?status=(?P<status>[\w-]+) \((?P<text>.*)$"
 )
+_PLAIN = '^ [a-z_]+=<[^"< ]*>$'
 _SAID = re.compile(
     r"(?:SASL authentication failed; server|TLS is required, but host|host) (\S+?)\[([^\]\s]+)\](?::(\d{1,5}))? "
     r"(said|refused to talk to me|refused to start TLS): (.*?)"
@@ -30,29 +32,20 @@ _AT = re.compile(
     r"(\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?"
 )
 _VIA = re.compile(r"delivery via \S+: ")
-_ODD_TYPES = {"told_port": pl.Int32, "maybe_delivered": pl.Boolean, "code": pl.Int16}
 _KEPT = """recipient orig_to conn_use queue_s connect_s body_s dsn_log lossy mx_host mx_ip port sender size_bytes
 message_id session domain tls tls_cipher tls_trust tls_verified stage outcome maybe_delivered code enhanced reply
 error""".split()
-_TOLD = ["told_host", "told_ip", "told_port", *_KEPT[-7:]]
-_HEADS = "n at host pid kind key line tag".split()
-_FIELDS = "to orig_to relay conn_use delay delays tls dsn status".split()
-"""What a `to=` line may say, in this order."""
-_MAYBE = ["orig_to", "conn_use", "tls"]
-_READ = "recipient orig_to relay conn_use delays dsn_log status text".split()
-_WORDS = (
-    ": to=<|: from=<|message-id=<|: removed| said: |refused to talk to me|connect to |lost connection with |"
-    "conversation with | TLS connection |TLS is required|SSL_connect error to |SASL authentication failed; |"
-    "Server certificate not "
-)
+_SERVER = ["mx_host", "mx_ip", "port"]
+_TOLD = {name: SCHEMA[name] for name in [*_SERVER, *_KEPT[-7:]]}
+_HEADS = "n at host pid kind key line tag text".split()
 _QUEUED = {
     "final": (" to=<",),
     "from": (" from=<",),
     "id": (" message-id=<", " resent-message-id=<"),
     "removed": (" removed",),
     "intermediate": (
-        " host ", " lost connection with ", " conversation with ", " TLS is required, but ", " SASL auth",
-        " Server cert",
+        " host ", " lost connection with ", " conversation with ", " TLS is required, but ",
+        " SASL authentication failed; ", " Server certificate not ",
     ),
 }  # fmt: skip
 """How a line begins behind its queue id, by its kind."""
@@ -61,10 +54,11 @@ _BARE = {
     "tls": tuple(f"{trust} TLS connection " for trust in ("Anonymous", "Untrusted", "Trusted", "Verified")),
 }
 """The same of lines without a queue id."""
-REST = pl.col("rest")
+_REST, _TEXT, _PID = pl.col("rest"), pl.col("text"), PID.fill_null("")
 _VANTAGE = pl.col("host").replace({"": None, "-": None}).alias("vantage")
 _H = pl.struct("host", "key").hash().alias("h")
 _PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
+_INFO = "n at host key kind".split()
 _TLS_KEPT = "n at host pid mx_host mx_ip session tls tls_cipher tls_trust".split()
 _HELD = pl.col("text").str.starts_with("delivery temporarily suspended")
 _HOUR = 3_600_000_000
@@ -84,7 +78,7 @@ def explain(text: str) -> dict[str, Any]:
     else:
         told = ending(text, _VIA.sub("", text))
         m = None if "code" in told else _AT.search(text.partition(" said: ")[0])  # not in the server's words
-    server = {"told_host": m[1], "told_ip": m[2], "told_port": int(m[3]) if m[3] else None} if m else {}
+    server = {"mx_host": m[1], "mx_ip": m[2], "port": int(m[3]) if m[3] else None} if m else {}
     return server | told
 
 
@@ -92,7 +86,7 @@ class Reader:
     """Takes heads (n, at, host, pid, msg) block by block, gives rows; what is still open goes along."""
 
     marks: ClassVar = (b", status=", b"]: connect to ", b" (queue active)", b" said: ", b'"MESSAGE"')
-    words: ClassVar = _WORDS.split("|")
+    words: ClassVar = [f":{front}" for ones in _QUEUED.values() for front in ones] + [*chain(*_BARE.values())]
 
     def __init__(self) -> None:
         self._early = self._infos = self._tls = pl.DataFrame()
@@ -103,7 +97,7 @@ class Reader:
         heads, problems = split(lines, clock)
         seen = heads.with_columns(pl.col("host").fill_null(""), cut(MSG, ":", "key", "rest")).unnest("_")
         queued = seen["key"].str.contains("^[0-9A-Za-z]{5,24}$").fill_null(False)
-        kinds = _by_front(seen.filter(queued), REST, _QUEUED)
+        kinds = _by_front(seen.filter(queued), _REST, _QUEUED)
         bare = _by_front(seen.filter(~queued), MSG, _BARE)
         lost = pl.concat([kinds.pop(""), bare.pop("")]).filter(MSG.str.contains("to=<.*, status="))
         lost = lost.join(pl.concat([problems[STRANGE], problems[UNREAD]]), on="n", how="anti")
@@ -125,7 +119,7 @@ class Reader:
         infos = pl.concat([self._infos, said[1]], how="diagonal").with_columns(_H)
         tls = pl.concat([self._tls, said[2]], how="diagonal")
         tries, unread = _told(said[0], tls)
-        waits = pl.col("kind").is_in(["intermediate", "connect_fail"])
+        waits = tries["kind"].is_in(["intermediate", "connect_fail"])
         early, tries = pl.concat([self._early, tries.filter(waits)], how="diagonal"), tries.filter(~waits)
         over, self._early = _next_final(early, tries, last)
         tries = tries.filter(pl.col("kind") != "unread") if len(unread) else tries
@@ -156,64 +150,52 @@ def _by_front(lines: pl.DataFrame, of: pl.Expr, fronts: dict[str, tuple[str, ...
 
 
 def _finals(lines: pl.DataFrame) -> pl.DataFrame:
-    """The fields of `to=` lines: plain ones by literal splits, others by the one expression."""
-    lines = lines.with_columns(cut(REST, "(", "parts", "text")).unnest("_")
-    lines = lines.with_columns(pl.col("parts").str.split(","))
+    """The fields of `to=` lines: plain ones by their places, others by the one expression."""
+    lines = (
+        lines.with_columns(cut(_REST, "(", "parts", "text"))
+        .unnest("_")
+        .with_columns(pl.col("parts").str.split(","))
+    )
     part = partial(pl.col("parts").list.get, null_on_oob=True)
     redirected, policy = part(1).str.starts_with(" orig_to="), part(-3).str.starts_with(" tls=")
-    shift, back = redirected.cast(pl.Int64), policy.cast(pl.Int64)
-    fields = {
-        "to": part(0),
-        "relay": part(shift + 1),
-        "delays": part(-3 - back),
-        "dsn": part(-2),
-        "status": part(-1),
-    }
-    lines = lines.with_columns(
-        conn_use=part(shift + 2).str.strip_prefix(" conn_use="), orig_to=pl.when(redirected).then(part(1)), **fields
-    ).drop("parts")
-    whom = pl.col("to").str.slice(4), pl.col("orig_to").str.slice(9)
-    fits = [pl.col(name).str.starts_with(f" {name}=") for name in fields]
-    fits += [one.str.contains('^<[^"< ]*>$').fill_null(bool(n)) for n, one in enumerate(whom)]
-    fits += [pl.col("status").str.ends_with(" "), pl.col("text").is_not_null()]
+    more, back = redirected.cast(pl.Int64), policy.cast(pl.Int64)
+    fields = {"to": part(0), "orig_to": part(1), "relay": part(1 + more), "conn_use": part(2 + more)}
+    fields |= {"delays": part(-3 - back), "dsn": part(-2), "status": part(-1)}
+    count = pl.col("parts").list.len() - more - back
+    lines = lines.with_columns(count=count, **fields).drop("parts")
+    has = {name: pl.col(name).str.starts_with(f" {name}=") for name in fields}
+    maybe = {name: pl.when(has.pop(name)).then(name) for name in ("orig_to", "conn_use")}
+    lines = lines.with_columns(**maybe)
+    fits = [*has.values(), pl.col("status").str.ends_with(" "), _TEXT.is_not_null()]
+    fits += [pl.col("count") == 6 + pl.col("conn_use").is_not_null().cast(pl.Int64)]
+    fits += [pl.col("to").str.contains(_PLAIN), pl.col("orig_to").str.contains(_PLAIN).fill_null(True)]
     plain = lines.select(pl.all_horizontal(fits).fill_null(False)).to_series()
     read, slow = lines.filter(plain), lines.filter(~plain)
-    read = read.select(
-        *_HEADS,
-        "conn_use",
-        "text",
-        pl.col("to").str.slice(5).str.head(-1).alias("recipient"),
-        pl.col("orig_to").str.slice(10).str.head(-1),
-        pl.col("relay").str.slice(7),
-        pl.col("delays").str.slice(8),
-        pl.col("dsn").str.slice(5).alias("dsn_log"),
-        pl.col("status").str.slice(8).str.head(-1),
-    )
-    fields = REST.str.splitn(", status=", 2).struct[0]
-    slow = slow.filter(~fields.str.contains(", mailer=", literal=True)).select(*_HEADS, "rest")  # Sendmail's
-    slow = slow.with_columns(REST.str.slice(1).str.extract_groups(_FINAL).alias("_")).unnest("_")
-    return pl.concat([read, slow.select(read.columns)])
+    read = read.select(*_HEADS, *(pl.col(name).str.slice(len(name) + 2) for name in fields))
+    read = read.with_columns(pl.col("to", "orig_to").str.slice(1).str.head(-1), pl.col("status").str.head(-1))
+    ours = _REST.str.splitn(", status=", 2).struct[0].str.contains(", mailer=", literal=True)  # Sendmail's
+    slow = slow.filter(~ours).drop(*fields, "text").with_columns(_REST.str.extract_groups(_FINAL).alias("_"))
+    return pl.concat([read, slow.unnest("_").select(read.columns)]).rename({"to": "recipient", "dsn": "dsn_log"})
 
 
 def _tries(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Final, intermediate and connect lines: their fields, and the text that says how the try ended."""
-    finals, text = _finals(kinds["final"].with_columns(PID.fill_null(""))).lazy(), pl.col("text")
-    finals = finals.with_columns(
+    finals = _finals(kinds["final"].with_columns(_PID)).lazy().with_columns(
         cut(pl.col("delays"), "/", "_a", "queue_s", "connect_s", "body_s"),
         cut(pl.col("relay"), "[", "mx_host", "_ip").alias("_relay"),
-        pl.col("conn_use").cast(pl.Int32, strict=False), text.str.strip_suffix(")"), lossy=~text.str.ends_with(")"),
+        pl.col("conn_use").cast(pl.Int32, strict=False),
+        _TEXT.str.strip_suffix(")"), lossy=~_TEXT.str.ends_with(")"),
     ).unnest("_", "_relay")  # fmt: skip
     finals = finals.with_columns(cut(pl.col("_ip"), "]", "mx_ip", "port")).unnest("_")
     finals = finals.with_columns(
         pl.col("queue_s", "connect_s", "body_s").cast(pl.Float64, strict=False),
         pl.col("port").str.slice(1).cast(pl.Int32, strict=False),
-    )
-    others = [
-        kinds["intermediate"].with_columns(text=REST.str.slice(1)),
+    ).drop("delays", "_a", "_ip")
+    others = (
+        kinds["intermediate"].with_columns(text=_REST.str.slice(1)),
         kinds["connect_fail"].with_columns(text=MSG),
-    ]
-    others = pl.concat(others).with_columns(PID.fill_null("")).select(*_HEADS, "text")
-    return pl.concat([finals.drop("delays", "_a", "_ip").collect(), others], how="diagonal")
+    )
+    return pl.concat([finals.collect(), pl.concat(others).with_columns(_PID).select(_HEADS)], how="diagonal")
 
 
 def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -247,16 +229,10 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
         enhanced=pl.col("text").str.extract(r"^[0-9]{3} (2\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.\w]|$)"),
     )  # fmt: skip
     texts = rest["text"].unique().drop_nulls()
-    told = pl.DataFrame(
-        [{"text": t, **explain(t)} for t in texts],
-        schema={"text": pl.String, **dict.fromkeys(_TOLD, pl.String), **_ODD_TYPES},
-    )
-    rest = rest.join(told, on="text", how="left")
-    names = {"mx_host": "told_host", "mx_ip": "told_ip", "port": "told_port"}
-    elsewhere = (pl.col("relay").fill_null("none") == "none") & ~_HELD.fill_null(False)
-    rest = rest.with_columns(
-        pl.when(elsewhere).then(pl.col(b)).otherwise(pl.col(a)).alias(a) for a, b in names.items()
-    )
+    told = pl.DataFrame([{"text": text, **explain(text)} for text in texts], {"text": pl.String, **_TOLD})
+    rest = rest.join(told, on="text", how="left", suffix="_told")
+    elsewhere = pl.when((pl.col("relay").fill_null("none") == "none") & ~_HELD.fill_null(False))
+    rest = rest.with_columns(elsewhere.then(f"{name}_told").otherwise(name).alias(name) for name in _SERVER)
     probed = pl.when(pl.col("status") == "deliverable")
     told_of = {"outcome": "passed", "stage": "rcpt", "maybe_delivered": False}
     rest = rest.with_columns(probed.then(pl.lit(how)).otherwise(name).alias(name) for name, how in told_of.items())
@@ -278,25 +254,22 @@ def _named_by_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
 
 def _infos(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Who sent a queue id, how big, its message-id; that it was removed."""
-    said = kinds["from"].with_columns(cut(REST.str.slice(7), ">, size=", "sender", "more")).unnest("_")
+    said = kinds["from"].with_columns(cut(_REST.str.slice(7), ">, size=", "sender", "more")).unnest("_")
     said = said.with_columns(cut(pl.col("more"), ",", "size_bytes", "nrcpt")).unnest("_")
-    size, plain = pl.col("size_bytes").cast(pl.Int64, strict=False), pl.col("nrcpt").str.starts_with(" nrcpt=")
-    over = REST.str.contains(", status=(?:force-)?expired")
-    said = said.with_columns(
-        pl.when(plain).then("sender"),
-        pl.when(plain).then(size),
-        kind=pl.when(over).then(pl.lit("expired")).otherwise("kind"),
-    )
-    one = REST.str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">")
-    parts = [said, kinds["id"].with_columns(message_id=one), kinds["removed"]]
-    return pl.concat(parts, how="diagonal").select(
-        "n", "at", "host", "key", "kind", "sender", "size_bytes", "message_id"
+    plain = pl.when(pl.col("nrcpt").str.starts_with(" nrcpt="))  # not Sendmail's
+    kind = pl.when(_REST.str.contains(", status=(?:force-)?expired")).then(pl.lit("expired")).otherwise("kind")
+    size = pl.col("size_bytes").cast(pl.Int64, strict=False)
+    said = said.with_columns(plain.then("sender").alias("sender"), plain.then(size).alias("size_bytes"), kind=kind)
+    ids = kinds["id"].with_columns(message_id=_REST.str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">"))
+    return pl.concat([said, ids, kinds["removed"]], how="diagonal").select(
+        *_INFO, "sender", "size_bytes", "message_id"
     )
 
 
 def _tls(lines: pl.DataFrame) -> pl.DataFrame:
-    names = "tls_trust _tls _connection _established _to server tls _with _cipher tls_cipher _more".split()
-    lines = lines.with_columns(PID.fill_null(""), cut(MSG, " ", *names)).unnest("_")
+    """`Trusted TLS connection established to HOST[IP]:PORT: TLSv1.3 with cipher NAME (256/256 bits)`."""
+    names = "tls_trust _tls _connection _established to server tls _with _cipher tls_cipher _bits".split()
+    lines = lines.with_columns(_PID, cut(MSG, " ", *names)).unnest("_").filter(pl.col("to") == "to")
     lines = lines.with_columns(cut(pl.col("server"), "[", "mx_host", "_ip")).unnest("_")
     lines = lines.with_columns(cut(pl.col("_ip"), "]", "mx_ip", "_port")).unnest("_")
     return lines.with_columns(session=pl.lit(None, pl.String)).select(_TLS_KEPT)
@@ -312,8 +285,7 @@ def _next_final(early: pl.DataFrame, finals: pl.DataFrame, last: bool) -> tuple[
     early = early.with_columns(who=pl.when(~alone).then("pid").when(connect).then("text").otherwise("key"))
     ends = finals.select("n", "at", "host", "pid", "key", "recipient", "mx_ip", "text", "error", "end")
     ends = ends.filter("end").with_columns(who=pl.when(alone).then("text").otherwise("pid"))
-    ends = pl.concat([ends, ends.filter(alone).with_columns(who="key")])
-    ends = ends.join(early, on=["host", "who"], how="semi").sort("n")
+    ends = pl.concat([ends, ends.filter(alone).with_columns(who="key")]).sort("n")
     how: Any = {"on": "n", "by": ["host", "who"], "strategy": "forward", "check_sortedness": False}
     both = early.sort("n").join_asof(ends, suffix="_to", coalesce=False, **how)
     found = pl.col("n_to").is_not_null()
@@ -360,15 +332,13 @@ def _with_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
     j, r, session = pl.col("j"), pl.col("r"), pl.col("session")
     other = pl.col("peer").ne_missing(pl.col("peer").shift(1))
     line = j.is_not_null() & session.is_null()
-    fresh = other | line.shift(1) | session.ne_missing(session.shift(1))
-    begins = pl.when(r.is_null()).then(~line).otherwise(pl.col("conn_use").is_null() & fresh)
+    before = pl.when(r.is_null()).then(j).when(~other & line.shift(1)).then(j.shift(1)).otherwise(-1)
+    fresh = r.is_null() | line.shift(1) | session.ne_missing(session.shift(1))
+    begins = other | (~line & pl.col("conn_use").is_null() & fresh)
     both = both.with_columns(
-        before=pl.when(r.is_null()).then(j).when(~other & line.shift(1)).then(j.shift(1)),
-        begun=pl.when(begins).then(pl.int_range(pl.len())).forward_fill(),
+        tls_j=pl.when(begins).then(pl.when(other & line).then(-1).otherwise(before)).forward_fill()
     )
-    same = pl.col("peer").gather(pl.col("begun")) == pl.col("peer")
-    both = both.with_columns(tls_j=pl.when(same).then(pl.col("before").gather(pl.col("begun"))))
-    place = both.filter(pl.col("r").is_not_null()).sort("r")["tls_j"]
+    place = both.filter(pl.col("r").is_not_null()).sort("r").select(pl.col("tls_j").replace(-1, None))["tls_j"]
     made = tries.with_columns(tls[name].gather(place) for name in ("tls", "tls_cipher", "tls_trust"))
     return made.with_columns(tls_verified=pl.col("tls_trust").is_in(["Verified", "Trusted"]))
 
@@ -378,13 +348,12 @@ def _unremoved(infos: pl.DataFrame, waiting: pl.DataFrame) -> pl.DataFrame:
 
     One that was never active for a week was refused, or thrown away, after its message-id was told.
     """
-    gone = infos.filter(pl.col("kind") == "removed").group_by("h").agg(pl.col("n").max().alias("gone"))
-    alive = infos.filter(pl.col("kind").is_in(["from", "id"])).join(gone, on="h", how="left")
-    alive = alive.filter(pl.col("gone").fill_null(-1) < pl.col("n")).drop("gone")
+    gone = pl.when(pl.col("kind") == "removed").then("n").max().over("h").fill_null(-1)
+    alive = infos.filter((gone < pl.col("n")) & pl.col("kind").is_in(["from", "id"]))
     alive = alive.sort("n").unique(["h", "kind"], keep="last", maintain_order=True)
     young = (pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 168
     alive = alive.filter(young | (pl.col("kind") == "from").any().over("h"))
-    needed = infos.join(waiting.select(_H), on="h", how="semi") if len(waiting) else infos.clear()
+    needed = infos.join(waiting.select(_H), on="h", how="semi")
     return pl.concat([alive, needed]).unique(["n", "kind"], maintain_order=True).drop("h")
 
 
@@ -393,5 +362,5 @@ def _unused(tls: pl.DataFrame, rows: pl.DataFrame, waiting: pl.DataFrame) -> pl.
     all_ = pl.concat([tls.select(_TLS_KEPT), rows.select(_TLS_KEPT)]).with_columns(_PEER)
     last = all_.filter(pl.col("n") == pl.col("n").max().over("peer"))
     last = last.filter((pl.col("at").max() - pl.col("at")).dt.total_hours().fill_null(0) < 24)
-    needed = all_.join(waiting.select(_PEER), on="peer", how="semi") if len(waiting) else all_.clear()
+    needed = all_.join(waiting.select(_PEER), on="peer", how="semi")
     return pl.concat([last, needed]).unique("n", maintain_order=True).drop("peer")
