@@ -82,7 +82,7 @@ def matrix(view: Rows, ax: Axes, by: str) -> None:
 
 
 def _cells(ax: Axes, f: pd.DataFrame, x: pd.Series, names: Sequence[str], room: float, tell: Say) -> None:
-    """A cell for all attempts of one row and column, and the columns' heads; nothing asks how far the cells reach."""
+    """A cell for all attempts of one row and column, and the columns' heads; how far cells reach nobody asks."""
     points = room / len(names)
     for (y, column), part in f.groupby([f.y, x]):
         word, text = tell(part)

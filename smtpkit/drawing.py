@@ -183,7 +183,7 @@ def finish(ax: Axes, kind: str, title: str, facts: str, down: float = 40) -> Fig
     if own:
         fig.suptitle(head, x=0.01, ha="left", **ink(size=size, weight="bold"))
         fig.supxlabel(foot, x=0.01, ha="left", **ink(size=7.5, color="#444444"))
-        fig.set_figheight(fig.get_figheight() + 0.19 * head.count("\n") + 0.14 * foot.count("\n"))
+        taller(ax, 72 * (0.19 * head.count("\n") + 0.14 * foot.count("\n")))
         fig.alt = f"{kind}. {title} ({lines[-1]})"
     else:
         ax.set_title(head, loc="left", pad=18, **ink(size=size, weight="bold"))
