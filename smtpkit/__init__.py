@@ -36,13 +36,10 @@ __all__ = sorted([*_NAMES, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"smtpkit.{name}")
-    if name not in _NAMES:
+    if name not in __all__:
         raise AttributeError(f"module 'smtpkit' has no attribute {name!r}")
-    value = getattr(import_module(f"smtpkit.{_NAMES[name]}"), name)
-    globals()[name] = value
-    return value
+    made = import_module(f"smtpkit.{_NAMES.get(name, name)}")
+    return globals().setdefault(name, getattr(made, name) if name in _NAMES else made)
 
 
 def __dir__() -> list[str]:

@@ -20,16 +20,13 @@ _DOT_STRING = re.compile(rf"{_ATOM}(\.{_ATOM})*\Z")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"\Z')
 _NAMED = re.compile(r'\s*(?:"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<([^<>]*)>\s*\Z')
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
+_LITERAL = re.compile(r"\[(?P<tag>ipv6:)?(?P<ip>.*)\]", re.IGNORECASE)
 _PAPER = [ip_network(one) for one in "192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 2001:db8::/32 3fff::/20".split()]
 MAX_LOCAL, MAX_DOMAIN, MAX_PATH = 64, 255, 254  # octets; RFC 5321 4.5.3.1
 
 
 def refuse_controls(what: str, text: str) -> str:
-    """`text` itself; InvalidInput if it is no text or has a control, line-separator, bidi or lone surrogate.
-
-    >>> refuse_controls("HELO name", "mail.ours.example")
-    'mail.ours.example'
-    """
+    """`text` itself; InvalidInput if it is no text or has a control, line-separator, bidi or lone surrogate."""
     if found := _CONTROL.search(of_kind(what, text, str, "give a str")):
         where = f"has the control character U+{ord(found[0]):04X} at position {found.start()}"
         raise refuse(what, text, where, "leave it out; nothing was sent")
@@ -113,23 +110,16 @@ def literal(ip: str) -> str:
     return f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"
 
 
-def _unliteral(text: str) -> IPv4Address | IPv6Address | None:
-    if not (text.startswith("[") and text.endswith("]")):
-        return None
-    inner = text[1:-1]
-    wanted, inner = (6, inner[5:]) if inner[:5].lower() == "ipv6:" else (4, inner)
-    address = ip_or_none(inner)
-    return address if address and address.version == wanted else None
-
-
 def helo_name(text: str, what: str = "HELO name") -> str:
     """What may stand after EHLO, or after @: a host name or an address literal, in normal form.
 
     >>> helo_name("[192.0.2.1]"), helo_name("Mail.Ours.Example")
     ('[192.0.2.1]', 'mail.ours.example')
     """
-    address = _unliteral(refuse_controls(what, text).strip())
-    return literal(str(address)) if address else host_name(what, text)
+    found = _LITERAL.fullmatch(refuse_controls(what, text).strip())
+    address = ip_or_none(found["ip"]) if found else None
+    fits = found and address and address.version == (6 if found["tag"] else 4)
+    return literal(str(address)) if fits else host_name(what, text)
 
 
 def mailbox(text: str, what: str = "address") -> str:
@@ -173,11 +163,7 @@ def mailbox_or_none(text: str) -> str | None:
 
 
 def domain_of(address: str | None) -> str | None:
-    """The domain of a normalised mailbox; None for none and for the null reverse-path.
-
-    >>> domain_of("r@daum.example")
-    'daum.example'
-    """
+    """The domain of a normalised mailbox; None for none and for the null reverse-path."""
     return address.rpartition("@")[2] if address else None
 
 

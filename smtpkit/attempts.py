@@ -7,7 +7,7 @@ Attempt. Not here: statistics (counts), storage (casebook).
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import tzinfo
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -31,19 +31,16 @@ _PLAIN = r"250 2\.0\.0 Ok: queued as [0-9A-Za-z]+"
 """What a plain Postfix says on acceptance names no back end."""
 
 
-def column(name: str, values: Any) -> pd.Series:
+def column(name: str, values: pd.Series) -> pd.Series:
     """`values` as one column of the schema, with its dtype and its full closed list.
 
     Times without a zone are read as UTC. Raises ValueError for a value outside a closed list.
     """
-    if isinstance(values, pd.Series):
-        values = values.array
-    made = pd.Series(values, name=name, dtype=None if hasattr(values, "dtype") else object)
     if name == "started_at":
-        made = counts.moments(made)
-    if name in CATEGORIES and (odd := set(made.dropna().unique()) - set(CATEGORIES[name])):
+        values = counts.moments(values)
+    if name in CATEGORIES and (odd := set(values.dropna().unique()) - set(CATEGORIES[name])):
         raise ValueError(f"{name} cannot be {sorted(map(str, odd))}; it is one of {', '.join(CATEGORIES[name])}")
-    return made.astype(_missing(name).dtype)
+    return values.astype(_missing(name).dtype)
 
 
 @cache
@@ -122,10 +119,15 @@ def replies_frame(rows: Iterable[Sequence[Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=_STORED, dtype="object")
     heard = [reply.Reply(code, raw) for code, raw in zip(table.code, table.raw, strict=True)]
     table["attempt_id"], table["anomalies"] = table.session, table.anomalies.replace("", None)
-    table["enhanced"] = [one.enhanced and str(one.enhanced) for one in heard]
+    table["enhanced"] = [one.enhanced for one in heard]
     table["text"] = [escape.visible(one.text) for one in heard]
     table["sent_at"] = pd.to_datetime(table.sent_at, utc=True, format="ISO8601")
     return table[list(REPLIES)].astype(REPLIES)
+
+
+def json_lines(table: pd.DataFrame) -> str:
+    """The frame with one JSON object a line; times are ISO text, whole to the microsecond."""
+    return str(table.to_json(orient="records", lines=True, date_format="iso", date_unit="us", force_ascii=False))
 
 
 class Attempt:
@@ -185,14 +187,10 @@ class SmtpAccessor:
     def __getitem__(self, number: int) -> Attempt:
         return Attempt(self._table.iloc[number], self._table.attrs.get("smtpkit", {}).get("casebook"))
 
-    def __len__(self) -> int:
-        return len(self._table)
-
     def __getattr__(self, name: str) -> Any:
-        function = getattr(counts, name, None) if not name.startswith("_") else None
-        if not callable(function):
+        if name not in self.__dir__():
             raise AttributeError(f"df.smtp has no {name!r}; it has {', '.join(self.__dir__())}")
-        return lambda *args, **more: function(self._table, *args, **more)
+        return partial(getattr(counts, name), self._table)
 
     def __dir__(self) -> list[str]:
         return ["by", "by_ip", "failures", "sessions"]

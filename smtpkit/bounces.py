@@ -11,11 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from email import policy
-from email.errors import MissingHeaderBodySeparatorDefect
-from email.message import EmailMessage
+from email.message import Message
+from email.policy import compat32
 from email.utils import getaddresses, parsedate_to_datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +22,29 @@ import pandas as pd
 from smtpkit import attempts, catalogue, words
 from smtpkit.address import ip_or_none
 from smtpkit.errors import listed, path_of, refuse
-from smtpkit.escape import decode
 from smtpkit.fields import meaning
-from smtpkit.parts import parsed, unmarked
+from smtpkit.parts import parsed, shown, text_of, texts, unmarked
 from smtpkit.reasons import classify
 
-_WIRE = policy.SMTP.clone(refold_source="none", cte_type="8bit", utf8=True)  # to fold takes the square of time
-_POLICY = policy.default.clone(header_factory=lru_cache(64)(policy.default.header_factory))
-"""The email package parses a field at each look: a Content-Type dozens of times."""
 _SAYS = catalogue.patterns("bounces")
 _FAILURE = re.compile("|".join(row["words"] for row in catalogue.rows("bounce_subjects.csv")), re.I)
 """What a bounce's Subject says."""
-_REPORTS = ("message/delivery-status", "message/global-delivery-status")
+_REPORT = "text/delivery-status"
 _RETURNED = ("message/rfc822", "message/global", "text/rfc822-headers")
-_OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
-"""What a report's Action means; any other: failed."""
+_OUTCOMES = dict.fromkeys(("delivered", "relayed", "expanded"), "accepted")
+"""What a report's Action means (RFC 3464 2.3.3); any other: failed."""
+_BESIDE = ("mx_ip", "mx_host", "stage", "code", "enhanced", "reply", "error")
+
+
+class _Mail(Message):
+    """A mail whose reports stay text: the email package parts them, but only if they are plain and of ASCII."""
+
+    def get_content_type(self) -> str:
+        kind = super().get_content_type()
+        return _REPORT if kind in ("message/delivery-status", "message/global-delivery-status") else kind
+
+
+_POLICY = compat32.clone(message_factory=_Mail)
 
 
 def read_bounces(paths: Any) -> pd.DataFrame:
@@ -74,7 +80,7 @@ def read_bounces(paths: Any) -> pd.DataFrame:
     return made
 
 
-def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
+def _mails(path: Path) -> Iterator[tuple[str, Message]]:
     if path.is_dir():
         for inner in sorted(p for p in path.rglob("*") if p.is_file()):
             yield from _mails(inner)
@@ -92,35 +98,43 @@ def _mails(path: Path) -> Iterator[tuple[str, EmailMessage]]:
         box.close()
 
 
-def _forwarded(mail: EmailMessage) -> list[Any]:
-    """The reports that somebody has sent on as attachments, else the mail itself."""
-    inside = [part.get_payload(0) for part in _own(mail) if part.get_content_type() == "message/rfc822"]
-    return [one for one in inside if one.get_content_type() == "multipart/report"] or [mail]
+def _forwarded(mail: Message) -> list[Any]:
+    """The reports that somebody has sent on as attachments; else, and if it is a report, the mail itself."""
+    kinds = [(part.get_content_type(), part) for part in shown(mail)]
+    inside = [part.get_payload(0) for kind, part in kinds if kind == "message/rfc822"]
+    reports = [one for one in inside if one.get_content_type() == "multipart/report"]
+    return [mail] if "multipart/report" in dict(kinds) else reports or [mail]
 
 
-def _found(message: EmailMessage) -> tuple[list[dict[str, Any]], list[str]]:
-    """A bounce's rows: its report's, with what its words say of the server, else its words' own; who has none."""
-    said = [_ended(row) for row in _plain(message)]
+def _found(message: Message) -> tuple[list[dict[str, Any]], list[str]]:
+    """A bounce's rows: its report's, else those of its words; and who failed without a word why."""
+    said, made = ([_ended(row) for row in way(message)] for way in (_plain, _reported))
+    if made:
+        return _completed(made, said), []
+    sender, *more = (_field(message, name) for name in ("From", "Return-Path", "Auto-Submitted"))
+    sure = "X-Failed-Recipients" in message or not sender or bool(_SAYS.daemon.search(sender))
+    sure = sure or bool(_FAILURE.search(_field(message, "Subject")))  # <> may be said by somebody away, too
+    if not sure and not any(map(_SAYS.daemon.search, more)):
+        return [], []
+    told = [row for row in said if row.get("code") or row["error"] or row["dsn_log"] or (sure and row["reply"])]
+    return told, [row["recipient"] for row in said if row not in told]
+
+
+def _completed(made: list[dict[str, Any]], said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A report's rows with what the words beside it say of the same end; OpenSMTPD's report has no reply."""
     known: dict[Any, dict[str, Any]] = {}
     for row in said:
         who, code = row["recipient"].lower(), row.get("code")
         known |= {who: row, (who, code): row, (who, str(code)[:1]): row}
-    made = [_ended(row) for row in _reported(message)]
-    times = Counter(row["recipient"].lower() for row in made if row["outcome"] != "accepted")
-    for row in made:
-        who, code = row["recipient"].lower(), row.get("code")
-        mute = not (row["reply"] or row["error"])  # OpenSMTPD's report has no Diagnostic-Code
-        alone = known.get(who, {}) if row["outcome"] != "accepted" and times[who] == 1 else {}
-        more = known.get((who, str(row["dsn_log"])[:1]), alone) if mute else known.get((who, code), {})
-        row |= {name: row[name] or more.get(name) for name in ("mx_ip", "mx_host", "stage")}
-        words_own = ("code", "enhanced", "reply", "error") + ("outcome",) * ("code" in more) if mute else ()
-        row |= {name: more[name] for name in words_own if name in more}
-    marks = [_field(message, name) for name in ("From", "Return-Path", "Auto-Submitted")]
-    sure = "X-Failed-Recipients" in message or not marks[0] or bool(_SAYS.daemon.search(marks[0]))
-    sure = sure or bool(_FAILURE.search(_field(message, "Subject")))  # <> may be said by somebody away, too
-    said = said if sure or any(map(_SAYS.daemon.search, marks)) else []
-    told = [row for row in said if row.get("code") or row["error"] or row["dsn_log"] or (sure and row["reply"])]
-    return made or told, [row["recipient"] for row in said if not made and row not in told]
+    failed = [row for row in made if row["outcome"] != "accepted"]
+    times = Counter(row["recipient"].lower() for row in failed)
+    for row in failed:
+        who, mute = row["recipient"].lower(), not (row["reply"] or row["error"])
+        more = known.get((who, str(row["dsn_log"])[:1] if mute else row.get("code")), {})
+        more = known.get(who, {}) if mute and not more and times[who] == 1 else more
+        row["outcome"] = more["outcome"] if mute and "code" in more else row["outcome"]
+        row |= {name: row.get(name) or more.get(name) for name in _BESIDE}
+    return made
 
 
 def _field(head: Any, name: str) -> str:
@@ -145,30 +159,9 @@ def _when(text: str) -> datetime | None:
     return None
 
 
-def _own(message: Any) -> Iterator[Any]:
-    """The parts that speak of the failure: not the letter that a report returns, which may claim anything."""
-    yield message
-    kind = message.get_content_type()
-    for part in message.get_payload() if message.is_multipart() and kind != "message/delivery-status" else []:
-        if kind != "multipart/report" or part.get_content_type() not in _RETURNED:
-            yield from _own(part)
-
-
-def _octets(block: Any) -> bytes:
-    """A block as it stood: the email package writes an empty line before the first line that is no field."""
-    odd = any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in block.defects)
-    return bytes(block.as_bytes(policy=_WIRE)).replace(b"\r\n\r\n", b"\r\n", int(odd))
-
-
 def _blocks(part: Any) -> list[Any]:
-    """The blocks of fields of a report, which the email package parts only if it is not encoded, and of ASCII."""
-    how = _field(part, "Content-Transfer-Encoding")
-    try:
-        body = b"\r\n\r\n".join(map(_octets, part.get_payload()))
-    except UnicodeEncodeError:  # a block that claims to be a mail of many parts
-        return []
-    whole: Any = email.message_from_bytes(f"Content-Transfer-Encoding: {how}\n\n".encode() + body)
-    lines = whole.get_payload(decode=True).decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+    """The blocks of fields of a report; blank lines part them."""
+    lines = part.get_payload(decode=True).decode("utf-8", "surrogateescape").replace("\r\n", "\n")
     blocks = map(email.message_from_string, re.split(r"\n(?:[ \t]*\n)+", lines.strip()))
     return [block for block in blocks if block.keys()]
 
@@ -177,10 +170,10 @@ def _recipient(fields: Any) -> str:
     return (_word(fields, "Final-Recipient") or _word(fields, "Original-Recipient")).strip("<> ")
 
 
-def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
+def _reported(message: Message) -> Iterator[dict[str, Any]]:
     """RFC 3464: the fields about the message, then those about each recipient; blank lines part them."""
-    for part in _own(message):
-        blocks = _blocks(part) if part.get_content_type() in _REPORTS else []
+    for part in shown(message):
+        blocks = _blocks(part) if part.get_content_type() == _REPORT else []
         whole = next((block for block in blocks if not _recipient(block)), blocks and blocks[0])
         for fields in filter(_recipient, blocks):
             said = _SAYS.type.sub("", _field(fields, "Diagnostic-Code"))
@@ -190,51 +183,35 @@ def _reported(message: EmailMessage) -> Iterator[dict[str, Any]]:
                 "recipient": _recipient(fields), "mx_host": server[0], "mx_ip": server[1],
                 "vantage": _word(whole, "Reporting-MTA") or None,
                 "started_at": next(filter(None, map(_when, known)), None),
-                "said": said, "text": f"{_word(fields, 'Remote-MTA')} {said}",
+                "text": said, "why": said,
                 "action": _field(fields, "Action").lower(), "dsn_log": _word(fields, "Status") or None,
             }  # fmt: skip
 
 
-def _content(body: Any) -> str:
-    """The text of a part; one that is not of the charset it claims is Korean."""
-    octets = body.get_payload(decode=True)
-    try:
-        text = octets.decode(body.get_content_charset("ascii"))
-    except (LookupError, ValueError):  # or a charset that Python lacks: unknown-8bit, x-windows-949
-        text = decode(octets)
-    return str(text).replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _plain(message: EmailMessage) -> Iterator[dict[str, Any]]:
+def _plain(message: Message) -> Iterator[dict[str, Any]]:
     """A bounce in free words: each address at the start of a line, with the text up to the next."""
-    shown = (one for one in _own(message) if one.get_content_disposition() != "attachment")
-    leaves = [one for one in shown if not one.is_multipart()]
-    kinds = {one.get_content_type(): one for one in reversed(leaves)}  # get_body fails where a mail is broken
-    text = _content(kinds["text/plain"]) if "text/plain" in kinds else ""
-    text = text or (unmarked(_content(kinds["text/html"])) if "text/html" in kinds else "")
+    shows = {part.get_content_subtype(): text_of(part)[0] for part in reversed(texts(message))}
+    text = re.sub("\r\n?", "\n", shows.get("plain") or unmarked(shows.get("html", "")))
     text = _SAYS.copy.split(text)[0]
     for folded in (_SAYS.postfix, _SAYS.exim):
         text = folded.sub(lambda said: said[1] + said[2].replace("\n    ", " "), text)
-    text, *session = _SAYS.session.split(text)
-    asked = {said[1].lower(): said[2] for said in reversed([*_SAYS.asked.finditer(session[0])])} if session else {}
-    places = [(place[1], place.start(), place.end()) for place in _SAYS.failed.finditer(text)]
-    named = [] if places else [who for _, who in getaddresses([_field(message, "X-Failed-Recipients")]) if who]
-    places += [(who, 0, 0 if len(named) == 1 else len(text)) for who in named]
-    ends = [start for _, start, _ in places[1:]] + [len(text)]
-    for (who, _, start), end in zip(places, ends, strict=False):
-        piece = text[start : max(start, end)]
-        if session and not _SAYS.coded.search(piece):  # Sendmail's dialogue stands behind all its addresses
-            piece = asked.get(who.lower()) or (session[0] if len(places) == 1 else piece)
-        said, bare = _SAYS.coded.search(piece), _SAYS.bare.search(piece)
-        own = re.sub(r":\n{2,}\s*", ":\n", piece.strip()).partition("\n\n")[0] if start and not said else ""
-        why = "" if bare or classify(own).confidence != "high" else own  # of the MTA that gave up
-        mark = piece[max(0, said.start(1) - 1)] if said else ""
-        reply = _SAYS.after.split(said[1])[0].strip().rstrip(mark if mark in "'\"#" else None) if said else why
-        yield {"recipient": who, "said": re.sub(r"\s*\n\s*", "\n", reply), "text": piece, "action": "failed",
-               "dsn_log": bare[1] if bare else None, "started_at": _when(_field(message, "Date"))}  # fmt: skip
+    text, *more = _SAYS.session.split(text)
+    session = "".join(more)
+    asked = {who.lower(): said for who, said in reversed(_SAYS.asked.findall(session))}
+    _, *parts = _SAYS.failed.split(text)
+    named = [] if parts else [who for _, who in getaddresses([_field(message, "X-Failed-Recipients")]) if who]
+    pairs = [*zip(parts[::2], parts[1::2], strict=True), *((who, text if len(named) == 1 else "") for who in named)]
+    for who, piece in pairs:
+        if not _SAYS.coded.search(piece):  # Sendmail's dialogue stands behind all its addresses
+            piece = asked.get(who.lower()) or (session if len(pairs) == 1 else "") or piece
+        bare = _SAYS.bare.search(piece)
+        own = re.sub(r":\n{2,}\s*", ":\n", piece.strip()).partition("\n\n")[0] if parts and not bare else ""
+        why = own if classify(own).confidence == "high" else ""  # of the MTA that gave up
+        yield {"recipient": who, "text": piece, "why": why, "action": "failed", "dsn_log": bare and bare[1],
+               "started_at": _when(_field(message, "Date"))}  # fmt: skip
 
 
-def _original(message: EmailMessage) -> dict[str, Any]:
+def _original(message: Message) -> dict[str, Any]:
     """Message-ID of what was returned, and whom the bounce went to: the sender."""
     inner = next((part for part in message.walk() if part.get_content_type() in _RETURNED), None)
     payload: Any = inner.get_payload() if inner else None
@@ -245,10 +222,13 @@ def _original(message: EmailMessage) -> dict[str, Any]:
 
 def _ended(row: dict[str, Any]) -> dict[str, Any]:
     """The deciding columns: from the server's words, else from the report's Action."""
-    text, said = row.pop("text"), row.pop("said")
-    before = text[: m.start(1)] if (m := _SAYS.coded.search(text)) else text  # a reply names us
-    coded = said if words.answer(said) else (m[1] if (m := _SAYS.coded.search(said)) else "")
-    told: dict[str, Any] = {"error": None} | words.ending(text, _SAYS.after.split(coded)[0])
+    text, said = row.pop("text"), row.pop("why")
+    before = text
+    if found := _SAYS.coded.search(text):
+        before, mark = text[: found.start(1)], text[max(0, found.start(1) - 1)]
+        said = _SAYS.after.split(found[1])[0].strip().rstrip(mark if mark in "'\"#" else None)
+    said = re.sub(r"\s*\n\s*", "\n", said)
+    told: dict[str, Any] = {"error": None} | words.ending(text, said)
     if "code" not in told and not told["error"]:
         told |= {"outcome": _OUTCOMES.get(row["action"], "failed"), "reply": said or None, "stage": None}
     if row.pop("action") == "delayed" and told["outcome"] == "failed":

@@ -5,22 +5,20 @@ Belongs here: the commands as people call them, DSN's typed parameters. Not here
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 
 from smtpkit import auth, escape
-from smtpkit.address import mailbox, refuse_controls, reverse_path
+from smtpkit.address import mailbox, mailbox_or_none, refuse_controls, reverse_path
 from smtpkit.campaign import Rules
 from smtpkit.errors import InvalidInput, flag, listed, one_of, quantity, refuse
 from smtpkit.hands import Answer, Hands
-from smtpkit.jobs import Job
 from smtpkit.limits import LONGEST
 from smtpkit.message import Message
 from smtpkit.network import Network, chosen
-from smtpkit.probing import checked, dead_ends, facts, find_route, our_helo, parties, port_of
+from smtpkit.probing import aimed, parties
 from smtpkit.tls import TlsFacts
 from smtpkit.transcript import Transcript
 
@@ -52,18 +50,18 @@ class Dialogue(Hands):
         ca_file: str | Path | None = None, connect: bool = True, **rules: Any,
     ) -> None:  # fmt: skip
         net, live, connect = chosen(network), flag("live", live), flag("connect", connect)
-        mode, authority = checked(tls, ca_file)
-        route = find_route(None, server, server_name, net)
-        self._tls, self._helo, self._port = mode, our_helo(helo, net), (port := port_of(server))
+        aim, route = aimed(
+            None, net, {"source": "dialogue", "asked": "connect"}, server=server, server_name=server_name, tls=tls,
+            ca_file=ca_file, helo=helo,
+        )  # fmt: skip
+        self._tls, self._helo, self._port = aim.tls, aim.helo, aim.port
         self._sender = None if sender is None else reverse_path(sender)
         host, ip = next(iter(route), (None, None))
-        self.name = f"{host.name if host else route.domain} [{ip}]:{port}"
-        row = facts(route, host, ip, port, net) | parties(self._helo, None, None)
-        row |= {"source": "dialogue", "asked": "connect", "tls_asked": mode}
-        name = host.name if host and "[" not in host.name else None
-        receiver = host.receiver if host else ""
-        job = Job(self._step(), ip, port, receiver, name, mode, authority, (row,), live=live, named=None)
-        super().__init__(row, dead_ends(route, row, port, net) or [job], net, Rules.of(net, **rules))
+        self.name = f"{host.name if host else route.domain} [{ip}]:{aim.port}"
+        row = aim.row(route, host, ip, ours := parties(aim.helo))
+        dead = aim.dead_ends(route, ours)
+        jobs = [aim.job(self._step(), host, ip, [row], live=live, named=None)] if host and ip else dead
+        super().__init__(row, jobs, net, Rules.of(net, **rules))
         if connect:
             self.connect()
 
@@ -85,28 +83,23 @@ class Dialogue(Hands):
             return {"DATA": self.data, "STARTTLS": self.starttls, "QUIT": self.quit}[verb]()
         if self._tls in ("require", "verify") and self._tls_from is None and verb in ("MAIL", "RCPT"):
             raise InvalidInput(f"tls={self._tls!r}: {verb} is not said in clear; call starttls() first")
-        said = {name: value for name, value in self._named(verb, line).items() if name in _SAYS.get(verb, ())}
-        return self._do(self._ask(_STAGES.get(verb, "other"), line.encode() + b"\r\n", **said))
+        return self._do(self._ask(_STAGES.get(verb, "other"), line.encode() + b"\r\n", **self._named(verb, line)))
 
     def _say(self, *words: str) -> Answer:
         return self.command(" ".join(refuse_controls("command", word) for word in words))
 
     def _named(self, verb: str, line: str) -> dict[str, object]:
-        """Whom a command names; what is no mailbox stays as it is: the server shall judge it."""
+        """What a command says of us and of whom; what is no mailbox stays as it is: the server shall judge it."""
         self._helo = line.strip()[5:] if verb in ("EHLO", "HELO") else self._helo
         found = re.search(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"])*)>', line)
         who = found[1] if found else line[5:]
-        with suppress(InvalidInput):
-            who = mailbox(who)
-        return parties(self._helo, who, who)
+        who = mailbox_or_none(who) or who
+        named = parties(self._helo, who, who)
+        return {name: named[name] for name in _SAYS.get(verb, ())}
 
     def ehlo(self, name: str | None = None) -> Answer:
         """EHLO, with another name if given; what is offered is in `offers`."""
         return self._say("EHLO", self._helo if name is None else name)
-
-    def helo(self, name: str | None = None) -> Answer:
-        """HELO."""
-        return self._say("HELO", self._helo if name is None else name)
 
     def starttls(self) -> Answer:
         """STARTTLS and the handshake, offered or not; what was offered in clear is forgotten."""

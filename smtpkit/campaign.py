@@ -3,17 +3,14 @@
 Belongs here: Run, the worker's loop, what may start when. Not here: which sessions are wanted (probing, sending).
 """
 
-import heapq
 import os
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import count
-from queue import SimpleQueue
 from typing import Any
 
 import pandas as pd
@@ -30,7 +27,7 @@ from smtpkit.limits import Pace
 from smtpkit.network import Network, why_not
 from smtpkit.progress import Progress
 from smtpkit.reasons import too_often
-from smtpkit.steps import Lost, Verdict
+from smtpkit.steps import Lost, MarkDot, Verdict
 
 __all__ = ["Rules", "Run", "Worker", "run"]
 AT_ONCE, PER_IP = 64, 8
@@ -45,13 +42,13 @@ class Run:
         self.error: BaseException | None = None
         self.stopped, self._pid = False, os.getpid()
         self.done = self.total = self.refused = 0
-        self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self.on_start: Callable[[Worker], None] | None = None
+        self.on_park: Callable[[Session], None] = lambda _: None
+        """What hears that a session waits for its user."""
         self._progress = Progress(label)
         self._plan, self._ready = plan, threading.Event()
         self.due = 0.0  # when the pace lets the next session begin, while none is live
         self._over = threading.Event()  # Thread.join, interrupted, takes a live one for dead (Python < 3.13)
-        self._worker: Worker | None = None
+        self.worker: Worker | None = None
         self._thread = threading.Thread(target=self._work, name="smtpkit", daemon=True)
 
     def start(self) -> "Run":
@@ -69,12 +66,10 @@ class Run:
 
     def _work(self) -> None:
         try:
-            worker = Worker(self, self._plan)
-            self.id, self._worker = worker.journal.run, worker
-            if self.on_start:
-                self.on_start(worker)
+            self.worker = Worker(self, self._plan)
+            self.id = self.worker.journal.run
             self._ready.set()
-            worker.loop()
+            self.worker.loop()
         except BaseException as error:  # whatever it was, it is kept and raised to the caller
             self.error = error
         finally:
@@ -83,12 +78,8 @@ class Run:
 
     def call(self, what: Callable[[], None]) -> None:
         """Have the worker do something; from any thread."""
-        if not self.running:
-            return
-        self.inbox.put(what)
-        if self._worker is not None:
-            with suppress(OSError):  # it has ended, and its wake-up socket with it
-                self._worker.engine.wake()
+        if self.running and self.worker is not None:
+            self.worker.engine.call(what)
 
     def stop(self) -> None:
         """End all sessions; rows of what was not asked yet are not made."""
@@ -144,6 +135,18 @@ class Run:
         return f"<Run {self.id[:8]} {state}: {self.done} of {self.total} sessions, {self.refused} refused>"
 
 
+@dataclass(slots=True)
+class _Server:
+    """What a run knows of one IP address, or of the rows that have none."""
+
+    waiting: deque[Job] = field(default_factory=deque)
+    not_before: float = 0.0
+    live: int = 0
+    asked: int = 0
+    since: int = 0
+    """Sessions from its first refusal on."""
+
+
 class Worker:
     """The loop in the worker thread: one journal commit a turn gates connects and dots."""
 
@@ -151,29 +154,19 @@ class Worker:
         self.run, self.plan, self.rules = run, plan, run.rules
         facts = {"label": run.network.label, "case": run.rules.case, "kit": "smtpkit"}
         self.journal = Journal(run.rules.casebook, facts)
-        self.engine = Engine(run.network, self._done)
-        self.engine.on_decided = self.keep  # before QUIT is answered
+        self.engine = Engine(run.network, self._done, self.keep, run.on_park)
         self._ledger: Ledger | None = None
-        self._later: list[tuple[float, int, Job]] = []
-        self._ready: dict[str, deque[Job]] = {}
-        self._not_before: dict[str, float] = {}
-        self._number, self._sessions, self._messages = count(), 0, 0
-        self._live: dict[str, int] = {}
-        self._asked: dict[str, int] = {}
-        self._refusals: dict[str, int] = {}
-        self._visits: dict[str, int] = {}
-        self._written: dict[str, int] = {}
+        self._servers: defaultdict[str, _Server] = defaultdict(_Server)
+        self._sessions = self._messages = 0
+        self._visits: dict[str, int] = {}  # of live sessions, by name; 0 where no pace holds
 
     def loop(self) -> None:
         """Until the plan has no more jobs and nothing is live."""
         try:
             self._more(None)
-            while self.engine.live or self._later or any(self._ready.values()):
-                if self.run.stopped:
-                    self.engine.end_all("stopped")
-                    self._later, self._ready = [], {}
-                else:
-                    self._turn()
+            while self._unfinished() and not self.run.stopped:
+                self._turn()
+            self.engine.end_all("stopped")
         except BaseException as error:
             with suppress(Exception):  # the first fault is the one that is told
                 self.engine.end_all("interrupted")
@@ -195,9 +188,10 @@ class Worker:
                     self._ledger.end(number, time.time(), None, False)
                 self._ledger.close()
 
+    def _unfinished(self) -> bool:
+        return bool(self.engine.live or any(one.waiting for one in self._servers.values()))
+
     def _turn(self) -> None:
-        while not self.run.inbox.empty():
-            self.run.inbox.get()()
         begun = self._begin_due()
         marks, self.engine.marks = self.engine.marks, []
         answers = [(session, self._claim(session)) for session in marks]
@@ -210,12 +204,10 @@ class Worker:
         self.engine.turn(self._patience() if idle else 0.0)
 
     def _patience(self) -> float:
-        waits = self.engine.live or self._later or self._ready  # else there are rows only
-        if not waits or any(self._may_begin(ip) for ip in self._ready):
+        if not self._unfinished() or any(map(self._may_begin, self._servers.values())):
             return 0.0
         now = time.monotonic()  # an IP that only waits for a session to end is woken by that session
-        due = [at for at, _, _ in self._later[:1]]
-        due += [at for ip in self._ready if (at := self._not_before.get(ip, 0.0)) > now]
+        due = [one.not_before for one in self._servers.values() if one.waiting and one.not_before > now]
         self.run.due = 0.0 if self.engine.live else min(due, default=0.0)
         return max(min([*due, now + 1.0]) - now, 0.0)
 
@@ -226,51 +218,44 @@ class Worker:
             jobs = next(self.plan) if result is None else self.plan.send(result)
         except StopIteration:
             return
-        now = time.monotonic()
+        self.run.total += len(jobs)
         for job in jobs:
-            self.run.total += 1
-            heapq.heappush(self._later, (now + job.after, next(self._number), job))
+            server = self._servers[job.ip or ""]
+            server.waiting.append(job)
+            server.not_before = max(server.not_before, time.monotonic() + job.after)
 
     # what may start -----------------------------------------------------------------------------------------------
     def _begin_due(self) -> list[Session]:
-        now = time.monotonic()
-        while self._later and self._later[0][0] <= now:
-            job = heapq.heappop(self._later)[2]
-            self._ready.setdefault(job.ip or "", deque()).append(job)
-        made = []
-        while ready := [ip for ip in self._ready if self._may_begin(ip)]:
-            for ip in sorted(ready, key=lambda ip: self._asked.get(ip, 0)):  # rounds stay interleaved
-                session = self._start(self._ready[ip].popleft()) if self._may_begin(ip) else None
-                made += [session] if session else []
-                if not self._ready[ip]:
-                    del self._ready[ip]
+        made: list[Session] = []
+        while ready := [one for one in self._servers.values() if self._may_begin(one)]:
+            for server in sorted(ready, key=lambda one: one.asked):  # rounds stay interleaved
+                if self._may_begin(server):
+                    made += filter(None, [self._start(server.waiting.popleft(), server)])
         return made
 
-    def _may_begin(self, ip: str) -> bool:
-        rested = self._not_before.get(ip, 0.0) <= time.monotonic()
-        few = self._live.get(ip, 0) < (self.rules.pace.at_once or PER_IP)
-        return rested and few and sum(self._live.values()) < AT_ONCE
+    def _may_begin(self, server: _Server) -> bool:
+        few = server.live < (self.rules.pace.at_once or PER_IP) and len(self._visits) < AT_ONCE
+        return few and bool(server.waiting) and server.not_before <= time.monotonic()
 
-    def _start(self, job: Job) -> Session | None:
+    def _start(self, job: Job, server: _Server) -> Session | None:
         """A session whose intent is written; None: the job waits, or is a row already."""
         if job.step is None:
             self._row(job)
             return None
-        if barred := self._barred(job):
+        if barred := self._barred(job, server):
             self._withhold(job, *barred)
             return None
-        if not self._visit(job):
+        visit, ids = self._visit(job, server), tuple(new_id() for _ in job.fields)
+        if visit is None:
             return None
+        self._visits[ids[0]] = visit
         self._sessions += 1
         self._messages += job.live * len(job.fields)
         if job.live:
             self.journal.durable()
-        ids = tuple(new_id() for _ in job.fields)
         step = gate(job.step, self.rules.guard, job.live, job.named)
         session = Session(job, ids[0], ids, step, self.rules.timeouts)
-        self._visits[session.name] = self._visits.pop("", 0)
-        for counted in (self._live, self._asked):
-            counted[job.ip or ""] = counted.get(job.ip or "", 0) + 1
+        server.live, server.asked = server.live + 1, server.asked + 1
         self.intend(job, ids)
         return session
 
@@ -281,7 +266,7 @@ class Worker:
         chosen = range(len(ids)) if rows is None else rows
         self.journal.begin(ids[0], [(ids[n], {**base, **job.fields[n]}) for n in chosen])
 
-    def _barred(self, job: Job) -> tuple[str, str] | None:
+    def _barred(self, job: Job, server: _Server) -> tuple[str, str] | None:
         """The error of a job that must not connect, and why, with what to do about it."""
         guard, ip = self.rules.guard, job.ip or ""
         most = self.rules.pace_at(self.run.network, ip, job.port).asks_after_refusal
@@ -293,30 +278,28 @@ class Worker:
         if job.live and self._messages + len(job.fields) > guard.max_messages:
             return "guard", f"guard.max_messages={guard.max_messages} {more}"
         asks = f"it refused, and was asked {most} times more (pace.asks_after_refusal); ask later"
-        return ("paced", asks) if self._refusals.get(ip, 0) > most else None
+        return ("paced", asks) if server.since > most else None
 
     def _withhold(self, job: Job, error: str, why: str) -> None:
         fields = tuple({**row, "why": why} for row in job.fields)
         verdict = Verdict("connect", "withheld", error=error)
         self._row(replace(job, step=None, fields=fields, verdict=verdict))
 
-    def _visit(self, job: Job) -> bool:
-        """Reserve a visit in the ledger; False: the job waits for its turn, or has become a row."""
-        pace, ip = self.rules.pace_at(self.run.network, job.ip or "", job.port), job.ip or ""
+    def _visit(self, job: Job, server: _Server) -> int | None:
+        """The number of a visit reserved in the ledger; None: the job waits for its turn, or has become a row."""
+        ip = job.ip or ""
+        pace = self.rules.pace_at(self.run.network, ip, job.port)
         if pace == Pace.none():
-            return True
+            return 0
         self._ledger = self._ledger or Ledger(self.run.network.ledger)
         wait, number = self._ledger.ask(pace, job.receiver or ip, ip, time.time())
-        if number is not None:
-            self._visits[""] = number
-            return True
         if wait > pace.patience:
             patience = f"pace.patience is {pace.patience:.0f} s; ask later"
             self._withhold(job, "paced", f"its next turn is in {wait:.0f} s, and {patience}")
-        else:
-            self._not_before[ip] = time.monotonic() + max(wait, 0.01)
-            self._ready.setdefault(ip, deque()).appendleft(job)  # its turn stays before later rounds' turns
-        return False
+        elif number is None:
+            server.not_before = time.monotonic() + max(wait, 0.01)
+            server.waiting.appendleft(job)  # its turn stays before later rounds' turns
+        return number
 
     def _row(self, job: Job) -> None:
         """A job that is decided without connecting."""
@@ -330,10 +313,10 @@ class Worker:
 
     # what came of it ----------------------------------------------------------------------------------------------
     def _claim(self, session: Session) -> Lost | None:
-        chosen = getattr(session.effect, "recipients", ())
+        assert isinstance(session.effect, MarkDot)
+        chosen = session.effect.recipients
         keys = session.job.keys or ("",) * len(session.attempt_ids)
-        ids = [session.attempt_ids[n] for n in chosen]
-        if self.journal.claim(ids, [keys[n] for n in chosen]):
+        if self.journal.claim([session.attempt_ids[n] for n in chosen], [keys[n] for n in chosen]):
             return None
         session.problem = "another run serves one of these recipients, or did; send again for the others"
         return Lost("guard", text=session.problem)
@@ -341,37 +324,32 @@ class Worker:
     def _write(self, result: Result) -> None:
         rows = [(i, evidence.row(result, n)) for n, i in enumerate(result.attempt_ids)]
         self.journal.finish(rows, result.job.keys or ("",) * len(rows))
-        self._hear(result)
 
-    def _hear(self, result: Result) -> None:
-        known = self._written.get(result.session, 0)
-        self.journal.heard(result.session, [evidence.heard(n, h) for n, h in enumerate(result.heard)][known:])
-        self._written[result.session] = len(result.heard)
-
-    def keep(self, session: Session, verdicts: tuple[Verdict, ...] = ()) -> None:
-        """Write what a session that goes on has heard, and with `verdicts` its rows: the first to decide stand."""
-        (self._write if verdicts else self._hear)(session.result(verdicts))
+    def keep(self, session: Session, verdicts: tuple[Verdict, ...] = ()) -> Result:
+        """Write what a session has heard so far, and with `verdicts` its rows: the first to decide stand."""
+        result, known = session.result(verdicts), session.kept
+        if verdicts:
+            self._write(result)
+        self.journal.heard(session.name, [evidence.heard(n, h) for n, h in enumerate(session.heard)][known:])
+        session.kept = len(session.heard)
+        return result
 
     def _done(self, session: Session, verdicts: tuple[Verdict, ...]) -> None:
-        result = session.result(verdicts)
-        self._write(result)
-        self._written.pop(session.name, None)
-        self._leave(session.job, session.name, verdicts)
+        result = self.keep(session, verdicts)
+        self._leave(session.job, self._visits.pop(session.name), verdicts)
         self.run.done += 1
         if not self.run.stopped:
             self._more(result)
 
-    def _leave(self, job: Job, name: str, verdicts: tuple[Verdict, ...]) -> None:
-        ip = job.ip or ""
-        self._live[ip] -= 1
+    def _leave(self, job: Job, number: int, verdicts: tuple[Verdict, ...]) -> None:
+        server = self._servers[job.ip or ""]
+        server.live -= 1
         self._messages -= job.live * sum(v.outcome not in ("accepted", "unknown") for v in verdicts)
         said = [v for v in verdicts if v.outcome in ("deferred", "rejected")]
         texts = {(v.reply.text, v.reply.code) for v in said if v.reply}  # many recipients may share one
         stop = any(too_often(*one, job.server_name) for one in texts)
         self.run.refused += bool(said)
-        if said or ip in self._refusals:
-            self._refusals[ip] = self._refusals.get(ip, 0) + 1
-        number = self._visits.pop(name, 0)
+        server.since += bool(said or server.since)
         if number and self._ledger:
             ours = bool(verdicts) and all(v.error in OURS for v in verdicts)
             self._ledger.end(number, time.time(), None if ours else bool(said), stop)

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -14,19 +13,9 @@ from smtpkit import attempts, escape, parts
 from smtpkit.address import refuse_controls
 from smtpkit.catalogue import data
 from smtpkit.errors import InvalidInput, StoreError, flag, listed, one_of, path_of, quantity, refuse
-from smtpkit.journal import address, connect, loud, recover, seal
+from smtpkit.journal import address, connect, loud, recover, sealed
 
 FORMATS = ("parquet", "csv", "jsonl")
-_SEALED = {
-    "attempts": "attempt_id, run, session, state, planned, result",
-    "replies": "session, seq, stage, command, code, raw, anomalies, sent_at, latency_s",
-    "notes": "at, text",
-}
-"""What the checksum of each table's rows is made of; in older casebooks that of attempts lacks run and session."""
-_CUT = "instr({}.result, '\"interrupted\"')"
-_LATER = f"""select o.attempt_id from other.attempts o join main.attempts m using (attempt_id)
-where o.state = 'final' and not {_CUT.format("o")} and {_CUT.format("m")}"""
-"""Attempts that were taken over while they ran, hence as interrupted, and whose ending is known by now."""
 
 
 class Casebook:
@@ -36,8 +25,9 @@ class Casebook:
     Raises StoreError for a file that is no casebook, or of another version.
 
     >>> import tempfile
-    >>> Casebook(Path(tempfile.mkdtemp()) / "c.sqlite").attempts().empty
-    True
+    >>> book = Casebook(Path(tempfile.mkdtemp()) / "c.sqlite")
+    >>> book.attempts().empty, book.verify().empty
+    (True, True)
     """
 
     def __init__(self, path: str | Path = "casebook.sqlite") -> None:
@@ -47,8 +37,11 @@ class Casebook:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with loud(self.path, "cannot use casebook"), closing(connect(self.path)) as base:
-            yield base
+        try:
+            with loud(self.path, "cannot use casebook"), closing(connect(self.path)) as base:
+                yield base
+        except (ValueError, TypeError) as error:  # changed after it was written, and does not even read back
+            raise StoreError(f"{self.path} holds damaged rows ({error}); .verify() names every one") from error
 
     def attempts(self, case: str | None = None, *, run: str | None = None, classify: bool = True) -> pd.DataFrame:
         """The attempts frame, in the order of time; of one case, if named.
@@ -58,29 +51,22 @@ class Casebook:
         case, run = (one if one is None else refuse_controls("case or run", one) for one in (case, run))
         classify = flag("classify", classify)
         with self._open() as base:
-            columns, which = "attempt_id, session, planned, result", "where ?1 is null or run = ?1"
-            found = base.execute(f"select {columns} from attempts {which} order by attempt_id", (run,)).fetchall()
-        with _readable(self.path):
+            which = "(?1 is null or run = ?1) and (?2 is null or json_extract(planned, '$.case') = ?2)"
+            sql = f"select attempt_id, session, planned, result from attempts where {which} order by attempt_id"
+            found = base.execute(sql, (run, case)).fetchall()
             rows = (json.loads(p) | json.loads(r) | {"attempt_id": a, "session": s} for a, s, p, r in found)
-            kept = [row for row in rows if case is None or row.get("case") == case]
-            made = attempts.frame(kept, casebook=str(self.path.absolute())).drop(columns="claim", errors="ignore")
+            made = attempts.frame(rows, casebook=str(self.path.absolute())).drop(columns="claim", errors="ignore")
         return attempts.classified(made) if classify else made
 
     def replies(self, session: str | None = None) -> pd.DataFrame:
         """One row a reply: attempt_id (the session's first), session, seq, stage, command (redacted), code,
         enhanced, text, raw (bytes), anomalies, sent_at (UTC), latency_s (seconds)."""
+        session = None if session is None else refuse_controls("session", session)
         with self._open() as base:
-            found = attempts.stored(base, None if session is None else refuse_controls("session", session))
-        with _readable(self.path):
-            return attempts.replies_frame(found)
+            return attempts.replies_frame(attempts.stored(base, session))
 
     def verify(self) -> pd.DataFrame:
-        """What was damaged or taken away: table, key, problem; empty: sound. Of a killed run not all can be told.
-
-        >>> import tempfile
-        >>> Casebook(Path(tempfile.mkdtemp()) / "c.sqlite").verify().empty
-        True
-        """
+        """What was damaged or taken away: table, key, problem; empty: sound. Of killed runs not all can be told."""
         found = list[tuple[str, str, str]]()
         try:
             with self._open() as base:
@@ -124,17 +110,9 @@ class Casebook:
                     raise StoreError(f"{path}: {' '.join(torn)}; .verify() names all; nothing of it was taken")
             with self._open() as base:
                 base.execute("attach ? as other", (address(other.path),))
-                base.execute("begin immediate")
-                for table in ("claims", "attempts"):
-                    base.execute(f"delete from {table} where attempt_id in ({_LATER})")
-                before = base.total_changes
-                base.execute("insert or ignore into attempts select * from other.attempts where state = 'final'")
-                new += base.total_changes - before
-                for table in ("runs", "replies where session in (select session from main.attempts)", "claims"):
-                    base.execute(f"insert or ignore into {table.split()[0]} select * from other.{table}")
-                base.execute("insert into notes select * from other.notes o where not exists "
-                             "(select 1 from notes n where n.at = o.at and n.text = o.text)")  # fmt: skip
-                base.execute("commit")
+                fresh = "state = 'final' and attempt_id not in (select attempt_id from main.attempts)"
+                new += base.execute(f"select count(*) from other.attempts where {fresh}").fetchone()[0]
+                base.executescript(data("merge.sql").read_text("utf-8"))
         return new
 
     def note(self, text: str, at: datetime | None = None) -> None:
@@ -143,7 +121,7 @@ class Casebook:
             raise refuse("at", str(at), "is no time with a time zone", "write at=datetime(..., tzinfo=UTC)")
         moment, line = (at or datetime.now(UTC)).astimezone(UTC).isoformat(), refuse_controls("note", text)
         with self._open() as base:
-            base.execute("insert into notes values (?, ?, ?)", (moment, line, seal(moment, line)))
+            base.execute("insert into notes values (?, ?, ?)", sealed(moment, line))
 
     def notes(self) -> pd.DataFrame:
         """Your remarks: at (UTC), text."""
@@ -156,9 +134,7 @@ class Casebook:
     def _noted(self, same: str) -> pd.DataFrame:
         with self._open() as base:
             sql = f"select at, text from notes where substr(text, 1, 7) {same} 'dnsbl [' order by at"
-            found = base.execute(sql).fetchall()
-        made = pd.DataFrame(found, columns=["at", "text"], dtype="str")
-        with _readable(self.path):
+            made = pd.DataFrame(base.execute(sql).fetchall(), columns=["at", "text"], dtype="str")
             return made.assign(at=pd.to_datetime(made["at"], utc=True, format="ISO8601").dt.as_unit("us"))
 
     def purge(self, days: int) -> int:
@@ -190,20 +166,11 @@ class Casebook:
         return f"<Casebook {escape.visible(str(self.path))}: {number} attempts>"
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """What was changed after it was written, and does not even read back, is a StoreError."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise StoreError(f"{path} holds damaged rows ({error}); .verify() names every one of them") from error
-
-
 def _changed(base: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
     base.text_factory = lambda octets: octets.decode("utf-8", "surrogateescape")  # one odd row hides no other
-    for table, columns in _SEALED.items():
-        for *row, mark in base.execute(f"select {columns}, seal from {table}"):
-            if mark not in (seal(*row), seal(row[0], *row[3:])):
+    for table in ("attempts", "replies", "notes"):
+        for row in base.execute(f"select * from {table}"):
+            if row != sealed(*row[:-1]):
                 key = f"{row[0]} {row[1]}" if table == "replies" else str(row[0])
                 yield table, key, "its checksum does not fit: changed after it was written"
 
@@ -213,8 +180,7 @@ def _export(table: pd.DataFrame, path: Path, sanitize: bool) -> Path:
     if path.suffix == ".parquet":
         table.to_parquet(path, index=False)
     elif path.suffix == ".jsonl":
-        more: Any = {"date_format": "iso", "date_unit": "us", "force_ascii": False}
-        plain.to_json(path, orient="records", lines=True, **more)
+        path.write_bytes(attempts.json_lines(plain).encode())
     else:
         (parts.on_text(plain, escape.cell) if sanitize else plain).to_csv(path, index=False, lineterminator="\n")
     return path

@@ -3,7 +3,6 @@
 import csv
 import re
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +19,7 @@ def data(name: str = "") -> Path:
     >>> data("provider_codes.csv").name
     'provider_codes.csv'
     """
-    inside = Path(str(files("smtpkit"))) / "data"
+    inside = Path(__file__).with_name("data")
     folder = inside if inside.is_dir() else Path(__file__).parents[1] / "data"
     path = folder / path_of("name", name)
     if not path.exists():
@@ -45,7 +44,7 @@ def render(name: str, **words: Any) -> str:
 def _template(name: str) -> Any:
     import jinja2
 
-    counts = name.startswith(("letter", "report"))  # elsewhere a number may be a port
+    counts = name.startswith(("letter", "report", "verdict"))  # elsewhere a number may be a port
     more: Any = {"finalize": lambda thing: f"{thing:,}" if counts and type(thing) is int else thing}
     more |= {"autoescape": name.endswith(".html"), "keep_trailing_newline": True, "trim_blocks": True}
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, **more)

@@ -50,12 +50,13 @@ def _slots(at: pd.Series, most: int) -> tuple[pd.Series, list[str]]:
 
 def _say(part: pd.DataFrame, always: bool = True) -> tuple[str, str]:
     """One attempt by its code; several as hits of all made, other failures as "+1", in the prevailing look."""
-    made = part[part.word.ne("withheld")]
-    if not len(made) or (len(part) == 1 and not always):
-        return part.word.iloc[0], inert(part.says.iloc[0])
-    bad, other = made[made.hit], made[~made.hit & made.word.ne("accepted")]
-    most = [some.word.iloc[0] for some in (bad, other) if 2 * len(some) >= len(made)]
-    text = f"{len(bad)}/{len(made)}" + f" +{len(other)}" * bool(len(other))
+    words, hit = part.word.to_numpy(object), part.hit.to_numpy(bool)
+    made = words != "withheld"
+    if not made.any() or (len(part) == 1 and not always):
+        return words[0], inert(part.says.iloc[0])
+    bad, other = words[made & hit], words[made & ~hit & (words != "accepted")]
+    most = [some[0] for some in (bad, other) if 2 * len(some) >= made.sum()]
+    text = f"{len(bad)}/{made.sum()}" + f" +{len(other)}" * bool(len(other))
     return (most or ["mixed" if len(bad) else "accepted"])[0], text
 
 
@@ -81,12 +82,12 @@ def matrix(view: Rows, ax: Axes, by: str) -> None:
 
 
 def _cells(ax: Axes, f: pd.DataFrame, x: pd.Series, names: Sequence[str], room: float, tell: Say) -> None:
-    """A cell for all attempts of one row and column, and the columns' heads."""
+    """A cell for all attempts of one row and column, and the columns' heads; how far cells reach nobody asks."""
     points = room / len(names)
     for (y, column), part in f.groupby([f.y, x]):
         word, text = tell(part)
         loud, box = word == "refused", BOXES[word]
-        ax.add_patch(Rectangle((column - 0.47, y - 0.42), 0.94, 0.84, **{"ec": "#9A9A9A", "lw": 0.5} | box))
+        ax.add_artist(Rectangle((column - 0.47, y - 0.42), 0.94, 0.84, **{"ec": "#9A9A9A", "lw": 0.5} | box))
         text = f"{CROSS} {text}" if loud else text
         size = min(9, 0.88 * points / ((0.72 if loud else 0.62) * len(text)))
         colour = "white" if loud else MUTE if word == "withheld" else INK

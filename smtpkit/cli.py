@@ -76,6 +76,7 @@ def _demo(asked: argparse.Namespace) -> int:
 
 def _probe(asked: argparse.Namespace) -> int:
     import smtpkit as sk
+    from smtpkit.attempts import json_lines
 
     where = {"source_ip": asked.source_ip, "casebook": asked.casebook, "socks": asked.socks}
     network = sk.internet(nameservers=asked.nameserver or (), **where)
@@ -83,8 +84,7 @@ def _probe(asked: argparse.Namespace) -> int:
     run = sk.probe(asked.domain, asked.recipient, asked.sender, background=True, **how)
     frame = run.wait()
     if asked.json:
-        how = {"orient": "records", "lines": True, "date_format": "iso", "date_unit": "us", "force_ascii": False}
-        sys.stdout.write(frame.to_json(**how))
+        sys.stdout.write(json_lines(frame))
     else:
         print(sk.diagnose(frame))
     if run.stopped:
@@ -117,11 +117,12 @@ def _lab(asked: argparse.Namespace) -> int:
 
 def _preflight(asked: argparse.Namespace) -> int:
     from smtpkit import checks
+    from smtpkit.attempts import json_lines
 
     given = {"ip": asked.ip, "helo": asked.helo, "selector": asked.selector, "mail_from": asked.mail_from}
     found = checks.preflight(asked.domain, **given)
     if asked.json:
-        sys.stdout.write(found.to_json(orient="records", lines=True, force_ascii=False))
+        sys.stdout.write(json_lines(found))
     else:
         for row in found.itertuples():
             advice = f"\n{'':9}-> {row.advice} [{row.source}]" if row.advice else ""

@@ -23,11 +23,10 @@ OURS = ("guard", "paced", "interrupted", "stopped")
 _TEXTS = """attempt_id session mx_ip code error outcome stage domain recipient_domain recipient sender sender_ip
 seen_ip local_ip vantage mx_host banner_host ehlo_host reply_host message_id queue_id body_id""".split()
 _CAPITAL = r"[A-Z][^@]*$|\.$"
-_EARLY = ("dns", "connect", "banner", "ehlo", "starttls", "auth", "mail")
-_DEPTH = dict.fromkeys(_EARLY[:-1], 0) | dict.fromkeys(("mail", "rcpt"), 1) | dict.fromkeys(("data", "body"), 2)
-_WORD = {"accepted": "ok", "passed": "ok", "deferred": "deferred", "rejected": "refused"}
-_WORD |= {"failed": "silent", "unknown": "silent"}
+_STAGES = "dns connect banner ehlo starttls auth mail rcpt data body".split()
+_EARLY, _DEPTH = _STAGES[:7], dict(zip(_STAGES, (0, 0, 0, 0, 0, 0, 1, 1, 2, 2), strict=True))
 _WORDS = ["ok", "deferred", "refused", "silent"]
+_OUTCOMES = {"accepted": 0, "passed": 0, "deferred": 1, "rejected": 2, "failed": 3, "unknown": 3, "withheld": -1}
 
 
 def unfinished(frame: pd.DataFrame) -> pd.Series:
@@ -56,21 +55,18 @@ def _endings(frame: pd.DataFrame) -> np.ndarray:
     of_kind("frame", frame, pd.DataFrame, READ)
     if not {"outcome", "code", "error"} & set(frame):
         raise refuse("columns", list(frame), "say nothing of an ending", "bring outcome, code or error")
-    code = _get(frame, "code")
+    code, (place, outcomes) = _get(frame, "code"), pd.factorize(_get(frame, "outcome"))
     first = pd.to_numeric(code, errors="coerce").to_numpy("float64", na_value=np.nan) // 100
-    vague = np.isnan(first) & _get(frame, "outcome").isna().to_numpy()
-    text = code[vague].dropna().astype("str")  # of millions of rows the few
+    text = code[np.isnan(first) & (place < 0)].dropna().astype("str")  # of millions of rows the few
     for odd in text[text.str.match(r"(?i)\s*(?!nan|none|null|n/a)\w\S")]:
         raise refuse("code", odd, "is no number", READ)
-    word = np.select([(first == 2) | (first == 3), first == 4, first == 5], [0, 1, 2], 3)
-    place, outcomes = pd.factorize(_get(frame, "outcome"))
-    known = np.array([_WORDS.index(_WORD[o]) if o in _WORD else -1 for o in outcomes] + [-1])[place]
-    made = np.where(known < 0, word, known)
-    none = np.array([o == "withheld" for o in outcomes] + [False])[place]
-    if (odd := place[(known < 0) & ~none & (place >= 0) & np.isnan(first)]).size:
-        raise refuse("outcome", outcomes[odd[0]], f"is none of {', '.join(_WORD)}, withheld", READ)
-    none |= _get(frame, "error").astype("object").isin(OURS).to_numpy(bool)
-    made[none | unfinished(frame).to_numpy(bool)] = -1
+    told = np.array([_OUTCOMES.get(outcome, np.nan) for outcome in outcomes] + [np.nan])[place]
+    if (strange := place[np.isnan(told) & np.isnan(first) & (place >= 0)]).size:
+        raise refuse("outcome", outcomes[strange[0]], f"is none of {', '.join(_OUTCOMES)}", READ)
+    by_code = np.select([(first == 2) | (first == 3), first == 4, first == 5], [0, 1, 2], 3)
+    made = np.where(np.isnan(told), by_code, told).astype("int64")
+    ours = _get(frame, "error").astype("object").isin(OURS)
+    made[(ours | unfinished(frame)).to_numpy(bool)] = -1
     return np.asarray(made)
 
 
@@ -80,8 +76,8 @@ def failures(frame: pd.DataFrame) -> pd.Series:
     >>> failures(pd.DataFrame({"outcome": ["passed", "rejected", "withheld"]})).tolist()
     [False, True, <NA>]
     """
-    ended = endings(frame)
-    return ended.ne("ok").astype("boolean").mask(ended.isna())
+    ended = _endings(frame)
+    return pd.Series(ended > 0, frame.index, dtype="boolean").mask(ended < 0)
 
 
 def sessions(frame: pd.DataFrame) -> pd.DataFrame:
@@ -98,9 +94,8 @@ def sessions(frame: pd.DataFrame) -> pd.DataFrame:
     for name in frame.columns[frame.columns.duplicated()]:
         raise refuse("column", name, "is there twice", "keep one of them")
     frame = _tidy(frame if frame.index.is_unique else frame.reset_index(drop=True))
-    if {"attempt_id", "mx_ip"} <= set(frame):
-        again = frame.duplicated(["attempt_id", "mx_ip"]) & frame.attempt_id.notna()
-        frame = frame[~again] if again.any() else frame
+    if {"attempt_id", "mx_ip"} <= set(frame) and frame.attempt_id.dropna().duplicated().any():
+        frame = frame[~frame.duplicated(["attempt_id", "mx_ip"]) | frame.attempt_id.isna()]
     if not {"session", "stage"} <= set(frame):
         return frame
     again = (frame.stage.astype("object").isin(_EARLY) & frame.session.notna()).to_numpy(bool, copy=True)
@@ -186,6 +181,21 @@ def percent(k: int, n: int) -> tuple[int, int]:
     return math.floor(100 * low + 1e-9), math.ceil(100 * high - 1e-9)
 
 
+def by_chance(k: int, n: int, failed: int, drawn: int) -> float:
+    """Chance that k or more of the `failed` out of n are among the `drawn` (hypergeometric; Fisher's exact test).
+
+    >>> round(by_chance(3, 20, 3, 5), 4)
+    0.0088
+    """
+    log = np.append(0, np.log(np.arange(1, n + 1)).cumsum())  # of the factorials
+
+    def ways(of: Any, some: Any) -> Any:
+        return log[of] - log[some] - log[of - some]
+
+    hits = np.arange(k, min(failed, drawn) + 1)
+    return float(np.exp(ways(failed, hits) + ways(n - failed, drawn - hits) - ways(n, drawn)).sum())
+
+
 def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     """Attempts counted by the columns `keys`, the highest failure rate first.
 
@@ -196,18 +206,18 @@ def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:
     {'192.0.2.2': 1.0, '192.0.2.1': 0.0}
     """
     keys, rows = listed("keys", keys), sessions(frame)
-    if not keys or (lacking := [key for key in keys if key not in list(rows)]):
-        odd = lacking if keys else keys
-        raise refuse("keys", odd, "are no columns of this frame", f"take some of {', '.join(map(str, frame))}")
-    ended, at = _endings(rows), moments(_get(rows, "started_at"))
+    lacking = [key for key in keys if key not in list(rows)]
+    if lacking or not keys:
+        raise refuse("keys", lacking, "are no columns of this frame", f"take some of {', '.join(map(str, frame))}")
+    ended = _endings(rows)
     parts = {"n": ended >= 0, "failed": ended > 0} | {word: ended == i for i, word in enumerate(_WORDS) if i}
     made = pd.DataFrame({name: part.astype("int64") for name, part in parts.items()}, rows.index)
-    place = [rows[key] for key in keys]
-    table = made.groupby(place, dropna=False, observed=True).sum()
+    made["at"] = moments(_get(rows, "started_at"))
+    groups = made.groupby([rows[key] for key in keys], dropna=False, observed=True)
+    table = groups[list(parts)].sum()
     low, high = wilson(table.failed, table.n)
-    seen = at.groupby(place, dropna=False, observed=True)
     table = table.assign(rate=table.failed / table.n.where(table.n > 0), low=low, high=high)
-    table = table.assign(first=seen.min(), last=seen.max())
+    table = table.assign(first=groups["at"].min(), last=groups["at"].max())
     return table.sort_values(["rate", "n"], ascending=False, kind="stable")
 
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
-from scipy.stats import hypergeom
 
 from smtpkit import counts, escape, verdicts
 from smtpkit.errors import of_kind
-from smtpkit.hypotheses import Array, Found, explain
+from smtpkit.hypotheses import Array, Found, among, explain
 from smtpkit.reading import Reading
 from smtpkit.voices import priors
 
@@ -140,8 +139,8 @@ def _causes(read: Reading) -> tuple[list[tuple[Found, float]], float, list[Found
         f, c, others, _ = _best(read, left) if rows.any() else (None, 0.0, [], 0)
     untold = _untold(read, left, doubtful[not chosen :], others)
     chosen = _in_order(read, chosen or [(f, sure) for f in doubtful[:1]])
-    told = np.any([left & False, *(read.explained(f) for f, _ in chosen)], axis=0)
-    return chosen, chosen[0][1] if chosen else sure, found, considered, np.setdiff1d(untold, read.site[told])
+    told = read.site[read.explained(*(f for f, _ in chosen))]
+    return chosen, chosen[0][1] if chosen else sure, found, considered, np.setdiff1d(untold, told)
 
 
 def _in_order(read: Reading, chosen: list[tuple[Found, float]]) -> list[tuple[Found, float]]:
@@ -164,8 +163,8 @@ def _untold(read: Reading, left: Array, doubtful: list[Found], found: list[Found
     """Receivers with failures that may have a cause which is not told, and those that were not looked at."""
     sick, times = np.unique(read.site[left & (read.voice >= 0)], return_counts=True)
     order = np.argsort(-times, kind="stable")[SITES:]
-    rows = [read.explained(f) for f in doubtful] + [read.explained(f) & left for f in found if f.score > 0]
-    return np.unique(np.concatenate([sick[order][times[order] > 2], *(read.site[x] for x in rows)]))
+    hidden = read.explained(*doubtful) | left & read.explained(*(f for f in found if f.score > 0))
+    return np.union1d(sick[order][times[order] > 2], read.site[hidden])
 
 
 def _best(read: Reading, keep: Array) -> tuple[Found | None, float, list[Found], int]:
@@ -176,16 +175,16 @@ def _best(read: Reading, keep: Array) -> tuple[Found | None, float, list[Found],
     top = found[0] if found and found[0].score > 0 else None
     best, mine = dict[str, Found](), np.flatnonzero(read.explained(top)) if top else np.arange(0)
     for f in found:  # by kind the best that explains half of what the top one does
-        if 2 * np.count_nonzero(f.mask[mine] & np.isin(read.said(f)[mine], f.voices)) >= len(mine):
+        if 2 * np.count_nonzero(f.mask[mine] & among(read.said(f)[mine], f.voices)) >= len(mine):
             best.setdefault(f.kind, f)
     share = softmax(np.array([0.0, *(f.score for f in best.values())]) / priors()["temperature"])
     sure = min(0.99, float(share.max()))
     if top is None:  # so few sessions of each server may miss one that is sick
         each = keep.sum() / len(np.unique(read.codes["mx_ip"][keep]))
         return None, min(sure, 1 - 0.5 / (each + 0.5)), found, considered
-    guilty = [(f.dimension, frozenset(f.values)) for f in (top, *best.values())]
-    there = float(sum(s for one, s in zip(guilty[1:], share[1:], strict=True) if one == guilty[0]))
-    return *_fair(read, _apart(read, keep, _fewest(top, found), found), sure, there), found, considered
+    guilty = [(f.dimension, set(f.values)) == (top.dimension, set(top.values)) for f in best.values()]
+    there = float(share[1:][guilty].sum())
+    return *_fair(read, _guilty(read, keep, top, found), sure, there), found, considered
 
 
 def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
@@ -198,10 +197,14 @@ def _news(read: Reading, f: Found, told: Sequence[Found]) -> bool:
     return not alike or (same and f.dimension in _SERVERS and not any(set(f.values) & set(g.values) for g in alike))
 
 
-def _apart(read: Reading, keep: Array, f: Found, found: list[Found]) -> Found:
-    """One of several servers, where each with times of its own is likelier; the next look finds the rest."""
-    alike = [g for g in found if (g.kind, g.dimension) == (f.kind, f.dimension) and set(g.values) < set(f.values)]
-    for one in alike[:1] if f.dimension in _SERVERS and f.kind in priors()["timed"] else []:
+def _guilty(read: Reading, keep: Array, f: Found, found: list[Found]) -> Found:
+    """The fewest servers that explain about as much; of these one, where each with times of its own is likelier:
+    the next look finds the rest."""
+    alike = [g for g in found if (g.kind, g.dimension) == (f.kind, f.dimension) and set(g.values) <= set(f.values)]
+    if f.dimension not in _SERVERS:
+        return f
+    f = min((g for g in alike if g.score > f.score - SPARE), key=lambda g: len(g.values))
+    for one in [g for g in alike if set(g.values) < set(f.values) and f.kind in priors()["timed"]][:1]:
         rest = set(f.values) - set(one.values)
         then = weigh(read, keep & ~read.explained(one))[0]
         other = next((g for g in then if g.kind == f.kind and set(g.values) == rest), None)
@@ -210,44 +213,42 @@ def _apart(read: Reading, keep: Array, f: Found, found: list[Found]) -> Found:
     return f
 
 
-def _fewest(best: Found, found: list[Found]) -> Found:
-    """The best explanation, or one as good that accuses fewer servers."""
-    alike = [f for f in found if (f.kind, f.dimension) == (best.kind, best.dimension)]
-    near = [f for f in alike if set(f.values) <= set(best.values) and f.score > best.score - SPARE]
-    return min(near, key=lambda f: len(f.values)) if best.dimension in _SERVERS else best
-
-
 def _fair(read: Reading, f: Found, sure: float, there: float) -> tuple[Found, float]:
     """No server on weak grounds; nobody for failed connections unless somebody shows that our path is open.
 
     there: the chance that it is this server, whatever ails it.
     """
-    failed, server = read.explained(f), f.dimension in _SERVERS
-    if (server and there < NAMED) or failed.sum() < 2:
-        return _nobody(f, "suspect"), min(sure, CAP)
-    if not _confirmed(read, f):
+    weak = (f.dimension in _SERVERS and there < NAMED) or read.explained(f).sum() < 2
+    doubt = "suspect" if weak else "unlike" if _unlike(read, f) else _path(read, f)
+    if doubt or not _confirmed(read, f):
         sure = min(sure, CAP)
+    if doubt in ("suspect", "path"):
+        return replace(f, kind="inconclusive", dimension="none", values=(), detail={**f.detail, doubt: f}), sure
+    return replace(f, detail={**f.detail, doubt: True}) if doubt else f, sure
+
+
+def _unlike(read: Reading, f: Found) -> bool:
+    """Whether a server that blocks has siblings in the other address family alone: it may be our address there."""
     rest, six = verdicts.rest_of(read, f), read.codes["family"]
-    unlike = rest.any() and not np.isin(six[rest], six[f.mask]).any() and f.kind == "mx_block"
-    if unlike and f.dimension == "mx_ip" and (read.codes["sender_ip"][f.mask] < 0).all():  # it may be ours there
-        return replace(f, detail={**f.detail, "unlike": True}), min(sure, CAP)
+    blocks = (f.kind, f.dimension) == ("mx_block", "mx_ip") and (read.codes["sender_ip"][f.mask] < 0).all()
+    return bool(blocks and rest.any() and not np.isin(six[rest], six[f.mask]).any())
+
+
+def _path(read: Reading, f: Found) -> str:
+    """The doubt where most failures are unanswered connections: "path", nobody answered on the same road, or
+    "uncontrolled", nobody near in time; none where enough others did."""
+    failed = read.explained(f)
     if f.kind == "local_path" or 2 * np.count_nonzero(failed & read.mute) < np.count_nonzero(failed):
-        return f, sure
+        return ""
     accused = np.isin(read.codes["mx_ip"], f.values) & (f.dimension == "mx_ip")
-    blamed = accused if server else np.isin(read.site, read.site[failed])  # who is blamed is no control
+    blamed = accused if f.dimension in _SERVERS else np.isin(read.site, read.site[failed])  # that is no control
     if read.controlled(failed, blamed).mean() >= 0.3:
-        return f, sure
+        return ""
     same_road = read.replied & ~accused & np.isin(read.road, read.road[failed])
     if not same_road.any():
-        return _nobody(f, "path"), min(sure, CAP)
-    first, last = np.flatnonzero(failed)[[0, -1]]
-    if np.count_nonzero((same_road & ~blamed)[first : last + 1]) >= 3:  # others answered all the while, if seldom
-        return f, sure
-    return replace(f, detail={**f.detail, "uncontrolled": True}), min(sure, CAP)
-
-
-def _nobody(f: Found, why: str) -> Found:
-    return replace(f, kind="inconclusive", dimension="none", values=(), detail={**f.detail, why: f})
+        return "path"
+    first, last = np.flatnonzero(failed)[[0, -1]]  # or others answered all the while, if seldom
+    return "uncontrolled" if np.count_nonzero((same_road & ~blamed)[first : last + 1]) < 3 else ""
 
 
 def _confirmed(read: Reading, f: Found) -> bool:
@@ -255,20 +256,19 @@ def _confirmed(read: Reading, f: Found) -> bool:
     if f.dimension not in (*_SERVERS, *_CARRIED) or f.kind == "delist_propagation":
         return True
     here, so = np.isin(read.site, read.site[f.mask]), np.isin(read.said(f), f.voices)
-    each = read.codes[f.dimension] if f.dimension in read.codes else read.number("size_bytes")
     order = np.lexsort((~so, ~here))  # of each try's retries one row: at this receiver, that failed so, if any
     once = order[np.unique(read.mail[order], return_index=True)[1]]
-    here &= read.as_far(so & f.mask)
-    here &= read.first_try if f.dimension in _SERVERS else np.isin(np.arange(len(here)), once)
-    k, n, cell, tests = (so & here & f.mask).sum(), here.sum(), (here & f.mask).sum(), len(np.unique(each[here]))
-    return bool(hypergeom.sf(k - 1, n, (so & here).sum(), cell) * tests < 0.05)
+    here = np.isin(np.arange(len(here)), once) & here & read.as_far(so & f.mask)
+    k, n, cell = (so & here & f.mask).sum(), here.sum(), (here & f.mask).sum()
+    tests = len(np.unique(read.codes[f.dimension][here]))
+    return counts.by_chance(k, n, (so & here).sum(), cell) * tests < 0.05
 
 
 def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
     """The explanations of the kept rows, receiver by receiver, best first; and how many were weighed."""
     sick, times = np.unique(read.site[keep & ((read.voice >= 0) | (read.slow >= 0))], return_counts=True)
+    found, considered, parts = list[Found](), 0, {kind: list[Found]() for kind in _WIDE}
     alone = len(np.unique(read.site[keep])) < 2
-    found, considered, wide = list[Found](), 0, dict[tuple[str, int], Found]()
     for site in sick[np.argsort(-times, kind="stable")][:SITES].tolist():
         for slow in (False, True):
             here = keep & (read.site == site)
@@ -277,12 +277,11 @@ def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
                 continue
             made, count = _explained(read, rows, slow, alone)
             considered += count
-            for f in made:
-                wide.setdefault((f.kind, site), f)
-                found.append(replace(f, score=f.score - np.log(len(sick))) if len(sick) > 1 else f)
-    several = [g for kind in _WIDE for g in _several(read, kind, [f for (k, _), f in wide.items() if k == kind])]
-    several += _paths(read, keep)
-    return sorted([*found, *several], key=lambda f: -f.score), considered + len(several)
+            found += [replace(f, score=f.score - np.log(len(sick))) for f in made]
+            for kind, some in parts.items():
+                some += [f for f in made if f.kind == kind][:1]
+    more = [*_paths(read, keep), *(g for kind, some in parts.items() for g in _several(read, kind, some))]
+    return sorted([*found, *more], key=lambda f: -f.score), considered + len(more)
 
 
 def _explained(read: Reading, rows: Array, slow: bool, alone: bool) -> tuple[list[Found], int]:
@@ -296,16 +295,16 @@ def _explained(read: Reading, rows: Array, slow: bool, alone: bool) -> tuple[lis
 
 def _widen(f: Found, rows: Array, read: Reading) -> Found:
     """An explanation of one receiver's rows as one of the whole frame's."""
-    detail, made = dict(f.detail), {"mask": f.mask} | ({"cell": f.detail["cell"]} if "cell" in f.detail else {})
-    for name, mask in made.items():
-        made[name] = np.zeros(len(read.t), bool)
-        made[name][rows[mask]] = True
+    detail, mask = dict(f.detail), np.zeros(len(read.t), bool)
+    mask[rows] = f.mask
+    if "cell" in detail:
+        detail["cell"] = np.zeros(len(read.t), bool)
+        detail["cell"][rows] = f.detail["cell"]
     if "ends" in detail:
         detail["ends"] = {ip: end and (rows[end[0]], rows[end[1]]) for ip, end in detail["ends"].items()}
     onset, recovery = (None if i is None else int(rows[i]) for i in (f.onset, f.recovery))
-    domains = tuple(np.unique(read.codes["domain"][rows[f.mask]]).tolist())
-    values, mask = domains if f.dimension == "domain" else f.values, made.pop("mask")
-    return replace(f, mask=mask, values=values, onset=onset, recovery=recovery, detail=detail | made)
+    values = tuple(np.unique(read.codes["domain"][mask]).tolist()) if f.dimension == "domain" else f.values
+    return replace(f, mask=mask, values=values, onset=onset, recovery=recovery, detail=detail)
 
 
 def _paths(read: Reading, keep: Array) -> Iterator[Found]:
@@ -313,26 +312,25 @@ def _paths(read: Reading, keep: Array) -> Iterator[Found]:
 
     One receiver is enough where there never was a route in one family while the other one works.
     """
-    everything, roads = np.flatnonzero(keep), np.unique(read.road[keep & read.mute])
+    roads = np.unique(read.road[keep & read.mute])
     families = [roads[roads % 2 == family] for family in (0, 1)]
     for chosen in {tuple(some.tolist()) for some in (roads, *families, *roads[:, None]) if len(some)}:
-        cell = np.isin(read.road[everything], chosen)
+        cell = keep & among(read.road, chosen)
         rows = np.flatnonzero(cell)
-        ends = np.flatnonzero(np.concatenate([[True], read.replied[everything[rows]], [True]]))
+        ends = np.flatnonzero(np.concatenate([[True], read.replied[rows], [True]]))
         longest = int(np.argmax(np.diff(ends)))
-        run = rows[ends[longest] : ends[longest + 1] - 1]
-        mute = everything[run]
-        six = bool((read.road[mute] % 2).all())
-        no_route = len(run) == len(rows) and read.column("error").iloc[mute].eq("unreachable").all()
-        no_route &= len(np.unique(read.codes["mx_ip"][mute])) > 1
+        run, last = rows[ends[longest] : ends[longest + 1] - 1], longest == len(ends) - 2
+        six = bool((read.road[run] % 2).all())
+        no_route = len(run) == len(rows) and read.column("error").iloc[run].eq("unreachable").all()
+        no_route &= len(np.unique(read.codes["mx_ip"][run])) > 1
         no_route &= (keep & read.replied & (read.road % 2 != six)).any()
-        if len(np.unique(read.site[mute])) > 1 or no_route:
-            voices = tuple(np.unique(read.voice[mute]).tolist())
-            last = longest == len(ends) - 2
-            f = Found("local_path", "none", np.isin(np.arange(len(everything)), run), voices, np.log(len(rows) + 1))
-            f = replace(f, onset=int(run[0]) if longest else None, recovery=None if last else int(run[-1]))
+        if len(np.unique(read.site[run])) > 1 or no_route:
             detail = {"cell": cell} | ({"family": "IPv6"} if six and no_route else {})
-            yield _widen(read.scale(everything).judge(replace(f, detail=detail)), everything, read)
+            mask, voices = np.isin(np.arange(len(keep)), run), tuple(np.unique(read.voice[run]).tolist())
+            f = Found("local_path", "none", mask[keep], voices, np.log(len(rows) + 1))
+            score = read.scale(np.flatnonzero(keep)).judge(f).score
+            onset, recovery = int(run[0]) if longest else None, None if last else int(run[-1])
+            yield replace(f, mask=mask, score=score, onset=onset, recovery=recovery, detail=detail)
 
 
 def _several(read: Reading, kind: str, parts: list[Found]) -> list[Found]:
@@ -342,8 +340,9 @@ def _several(read: Reading, kind: str, parts: list[Found]) -> list[Found]:
     if len(parts) < 2:
         return []
     onset, recovery = (_edge(read, parts, last) for last in (False, True))
-    mask, row = np.any([f.mask for f in parts], axis=0), np.arange(len(read.t))
-    mask &= (row >= (onset or 0)) & (row <= (row[-1] if recovery is None else recovery))
+    mask = np.any([f.mask for f in parts], axis=0)
+    mask[: onset or 0] = False
+    mask[len(mask) if recovery is None else recovery + 1 :] = False
     cell = np.any([f.detail.get("cell", f.mask) for f in parts], axis=0)
     voices, values = tuple(v for f in parts for v in f.voices), tuple(v for f in parts for v in f.values)
     score, price = sum(f.score - prior for f in parts) + prior, sum(f.ways for f in parts)
@@ -372,11 +371,11 @@ def _ours(read: Reading, f: Found) -> Found:
     first, last = 0 if f.onset is None else rows[0], row[-1] if f.recovery is None else rows[-1]
     asked = (us >= 0) & (row >= first) & (row <= last) & np.isin(read.site, read.site[bad])
     asked &= bad | read.replied
-    if hypergeom.sf(len(rows) - 1, asked.sum(), len(rows), (asked & mine).sum()) > 0.01:
+    if counts.by_chance(len(rows), asked.sum(), len(rows), (asked & mine).sum()) > 0.01:
         return f
-    names = {name: tuple(map(str, read.names[name][np.unique(us[bad])]))}
-    detail = {**f.detail, "ours": names, "rest": asked & ~mine, "cell": f.detail.get("cell", f.mask) & mine}
-    return replace(f, mask=f.mask & mine, detail=detail)
+    detail = {"ours": {name: read.called(name, np.unique(us[bad]))}, "rest": asked & ~mine}
+    detail |= {"cell": f.detail.get("cell", f.mask) & mine}
+    return replace(f, mask=f.mask & mine, detail={**f.detail, **detail})
 
 
 def _cause(read: Reading, f: Found, sure: float) -> Cause:
@@ -390,9 +389,7 @@ def _cause(read: Reading, f: Found, sure: float) -> Cause:
 
 def _table(read: Reading, chosen: list[tuple[Found, float]]) -> pd.DataFrame:
     """Attempts by MX IP, with those that failed as the causes do, and who is accused."""
-    table = counts.by_ip(read.rows)
-    so = np.any([np.zeros(len(read.t), bool), *(read.explained(f) for f, _ in chosen)], axis=0)
-    table["as_cause"] = read.rows.mx_ip[so].value_counts().reindex(table.index).fillna(0).astype("int64")
+    table = counts.by_ip(read.rows.filter(["mx_ip", "started_at", "outcome", "code", "error"]))  # tidy already
+    so = read.rows.mx_ip[read.explained(*(f for f, _ in chosen))].value_counts()
     named = [name for f, _ in chosen if f.dimension in ("mx_ip", "pair") for name in read.named(f)]
-    table["accused"] = table.index.isin(named)
-    return table
+    return table.assign(as_cause=so.reindex(table.index, fill_value=0), accused=table.index.isin(named))

@@ -8,10 +8,9 @@ import re
 import tomllib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import UTC
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import pandas as pd
@@ -35,13 +34,10 @@ MARKS, BOXES, BARS = LOOK["marks"], LOOK["boxes"], LOOK["bars"]
 WIDTH, PAD, KEY, LETTER = 7.0, 9, 32, 0.602
 """Inches; points from row heads to axes, and from the axes down to the key; a monospaced letter's width in em."""
 TONGUE = ContextVar("TONGUE", default="en")  # the language of a chart's words
+look = partial(style.context, ["default", LOOK["style"]])
+"""The charts' own style, whatever the user's; nothing global stays changed."""
 _WORD = re.compile(" *[^ ]+")
 _GLUE = re.compile(r"(?<=\d) (?=of \d|%|UTC|MX\b)|(?<=\d of) (?=\d)|(?<=\bMX) (?=IP)|(?<=\d-\d\d) (?=\d\d:)")
-
-
-def look() -> AbstractContextManager[None]:
-    """The charts' own style, whatever the user's; nothing global stays changed."""
-    return style.context(["default", LOOK["style"]])
 
 
 @cache
@@ -187,7 +183,7 @@ def finish(ax: Axes, kind: str, title: str, facts: str, down: float = 40) -> Fig
     if own:
         fig.suptitle(head, x=0.01, ha="left", **ink(size=size, weight="bold"))
         fig.supxlabel(foot, x=0.01, ha="left", **ink(size=7.5, color="#444444"))
-        fig.set_figheight(fig.get_figheight() + 0.19 * head.count("\n") + 0.14 * foot.count("\n"))
+        taller(ax, 72 * (0.19 * head.count("\n") + 0.14 * foot.count("\n")))
         fig.alt = f"{kind}. {title} ({lines[-1]})"
     else:
         ax.set_title(head, loc="left", pad=18, **ink(size=size, weight="bold"))

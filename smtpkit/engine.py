@@ -9,10 +9,10 @@ import selectors
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from smtpkit.errors import NotAllowed
@@ -23,18 +23,24 @@ from smtpkit.steps import Ask, Connect, Effect, Got, Lost, MarkDot, Park, Secure
 from smtpkit.tls import HandshakeError, TlsLink
 
 CHUNK = 65536
+_WAITING = object()
+"""In the place of an answer: there is none yet."""
+Decided = Callable[[Session, tuple[Verdict, ...]], object]
 
 
 class Engine:
-    """Sessions in, results out; the owner calls `begin`, then `turn` until nothing is live."""
+    """Sessions in, results out; the owner calls `begin`, then `turn` until nothing is live.
 
-    def __init__(self, network: Network, done: Callable[[Session, tuple[Verdict, ...]], None]) -> None:
-        self.network, self._done = network, done
+    `done` is told of each session's end, `decided` of verdicts that are certain before it, `parked` of Park.
+    """
+
+    def __init__(
+        self, network: Network, done: Decided, decided: Decided, parked: Callable[[Session], None]
+    ) -> None:
+        self.network, self._done, self._decided, self._parked = network, done, decided, parked
         self.live: dict[str, Session] = {}
         self.marks: list[Session] = []
-        self._aside: deque[tuple[Session, socket.socket | Lost]] = deque()
-        self.on_park: Callable[[Session, Park], None] | None = None
-        self.on_decided: Callable[[Session, tuple[Verdict, ...]], None] | None = None
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
@@ -42,21 +48,26 @@ class Engine:
         self._selector.register(self._woken, selectors.EVENT_READ, None)
 
     # from other threads -------------------------------------------------------------------------------------------
-    def wake(self) -> None:
-        """Make `turn` return soon; may be called from any thread."""
-        with suppress(BlockingIOError):  # enough wake-ups are waiting already
+    def call(self, what: Callable[[], None]) -> None:
+        """Have the worker do something soon; from any thread."""
+        self._inbox.put(what)
+        try:
             self._waker.send(b".")
+        except BlockingIOError:
+            return  # enough wake-ups are waiting already
+        except OSError:  # the engine was closed meanwhile
+            self._obey()
+
+    def _obey(self) -> None:
+        with suppress(Empty):  # a thread may take what another was about to
+            while True:
+                self._inbox.get_nowait()()
 
     # the worker's side --------------------------------------------------------------------------------------------
     def begin(self, session: Session) -> None:
         """Start a session whose intent is on disk."""
         self.live[session.name] = session
-        self._advance(session, None)
-
-    def resume(self, session: Session, got: Got) -> None:
-        """Answer an effect that waited for somebody else (MarkDot, Park)."""
-        session.deadline = float("inf")
-        self._advance(session, got)
+        self.resume(session, None)
 
     def turn(self, patience: float) -> None:
         """Wait for octets, deadlines or a wake-up, `patience` s at the most; then move everything that can."""
@@ -64,25 +75,19 @@ class Engine:
         patience = min(patience, max(due - time.monotonic(), 0.0))
         for key, mask in self._selector.select(patience):
             if key.data is None:
-                with suppress(BlockingIOError):  # read to the end
-                    while self._woken.recv(4096):
-                        pass
-            elif key.data.name in self.live:
+                self._woken.recv(CHUNK)
+            else:
                 self._move(key.data, mask)
-        self._take_aside()
+        self._obey()
         self._fire()
 
     def end_all(self, error: str) -> None:
         """Answer every live session's effect with Lost(error)."""
         for session in list(self.live.values()):
-            self.drop(session, error)
+            self._drop(session, error)
 
-    def drop(self, session: Session, error: str) -> None:
-        """End one session's wait."""
-        if session.name in self.live:
-            if session in self.marks:
-                self.marks.remove(session)
-            self._advance(session, Lost(error, len(session.out), tuple(session.replies)))
+    def _drop(self, session: Session, error: str) -> None:
+        self.resume(session, Lost(error, len(session.out), tuple(session.replies)))
 
     def close(self) -> None:
         """Close every socket and the selector."""
@@ -91,14 +96,14 @@ class Engine:
         self._selector.close()
         self._woken.close()
         self._waker.close()
-        self._take_aside()
+        self._obey()
 
     # one session --------------------------------------------------------------------------------------------------
-    def _advance(self, session: Session, got: Any) -> None:
-        """Hand `got` to the step and start its next effect, as long as effects end at once."""
+    def resume(self, session: Session, got: Any) -> None:
+        """Hand the step its answer, if there is one, and start its next effect, as long as effects end at once."""
         while got is not _WAITING:
             try:
-                session.effect = effect = session.step.send(None if got is _NONE else got)
+                session.effect = effect = session.step.send(got)
             except StopIteration as end:
                 self._leave(session)
                 self._done(session, end.value)
@@ -107,28 +112,27 @@ class Engine:
 
     def _start(self, session: Session, effect: Effect) -> Any:
         session.asked_at, session.asked_utc, session.replies = time.monotonic(), datetime.now(UTC), []
+        session.deadline = float("inf")
         match effect:
-            case Connect():
-                return self._connect(session)
             case Ask():
                 return self._ask(session, effect)
             case Secure():
                 return self._secure(session)
+            case Connect():
+                self._connect(session)
             case MarkDot():
                 self.marks.append(session)
-                return _WAITING
             case Park():
-                self._until(session, time.monotonic() + session.limits.idle)
-                if self.on_park:
-                    self.on_park(session, effect)
-                return _WAITING
+                self._until(session, session.limits.idle)
+                self._parked(session)
+        return _WAITING
 
-    def _connect(self, session: Session) -> Any:
-        self._until(session, session.asked_at + session.limits.connect)
+    def _connect(self, session: Session) -> None:
+        self._until(session, session.limits.connect)
         if getattr(self.network, "socks", None):  # it blocks until the far end has answered, or the proxy gives up
             threading.Thread(target=self._open_aside, args=(session,), daemon=True).start()
-            return _WAITING
-        return self._opened(session, self._open(session))
+        else:
+            self._opened(session, self._open(session))
 
     def _open(self, session: Session) -> socket.socket | Lost:
         assert session.job.ip is not None
@@ -140,28 +144,20 @@ class Engine:
             return lost(error)
 
     def _open_aside(self, session: Session) -> None:
-        """In a thread of its own: its outcome waits for the next turn."""
-        self._aside.append((session, self._open(session)))
-        try:
-            self.wake()
-        except OSError:  # the engine was closed meanwhile
-            self._take_aside()
+        """In a thread of its own."""
+        got = self._open(session)
+        self.call(lambda: self._opened(session, got))
 
-    def _take_aside(self) -> None:
-        while self._aside:
-            session, got = self._aside.popleft()
-            if session.name in self.live and isinstance(session.effect, Connect):
-                self._advance(session, self._opened(session, got))
-            elif not isinstance(got, Lost):
+    def _opened(self, session: Session, got: socket.socket | Lost) -> None:
+        if session.name not in self.live:  # given up meanwhile
+            if not isinstance(got, Lost):
                 got.close()
-
-    def _opened(self, session: Session, got: socket.socket | Lost) -> Any:
-        if isinstance(got, Lost):
+        elif isinstance(got, Lost):
             session.problem = got.text
-            return got
-        session.sock = got
-        self._watch(session, selectors.EVENT_WRITE)
-        return _WAITING
+            self.resume(session, got)
+        else:
+            session.sock = got
+            self._listen(session)
 
     def _connected(self, session: Session) -> Got:
         assert session.sock is not None
@@ -172,7 +168,6 @@ class Engine:
             return lost(OSError(error, "connect"))
         session.local_ip = session.sock.getsockname()[0]
         session.times["connect"] = time.monotonic() - session.asked_at
-        self._watch(session, selectors.EVENT_READ)
         return None
 
     def _ask(self, session: Session, ask: Ask) -> Any:
@@ -183,19 +178,16 @@ class Engine:
             early = [session.hide(reply) for reply in [session.reader.next()] if reply]
             session.heard += [Heard("early", "", reply, session.asked_utc, 0.0) for reply in early]
             return Lost("protocol", len(ask.data), tuple(early))
-        if ask.decided and self.on_decided:
-            self.on_decided(session, ask.decided)
+        if ask.decided:
+            self._decided(session, ask.decided)
         if session.link is not None:
             try:
                 session.link.write(ask.data)
             except HandshakeError:
                 return Lost(session.ended or "lost", len(ask.data))
         session.out = memoryview(ask.data if session.link is None else session.link.outgoing())
-        waits = {"final": session.limits.final, "quit": session.limits.quit}
-        self._until(session, session.asked_at + waits.get(ask.wait, session.limits.reply), ask.wait != "final")
-        self._push(session)
-        answer = self._answer(session)
-        return _WAITING if answer is None else answer  # [] is an answer: all octets of a message have left
+        self._until(session, getattr(session.limits, ask.wait))
+        return self._talk(session)
 
     def _secure(self, session: Session) -> Any:
         if session.job.tls != "implicit":
@@ -204,12 +196,10 @@ class Engine:
             session.anomalies.append("early_bytes")
             return Lost("protocol")
         session.link = TlsLink(session.job.server_name, session.job.ca_file)
-        session.handshaking = True
-        self._until(session, session.asked_at + session.limits.handshake)
-        return self._shake(session) or _WAITING
+        self._until(session, session.limits.handshake)
+        return self._shake(session)
 
     def _shake(self, session: Session) -> Any:
-        """The handshake's answer, or None while it goes on."""
         assert session.link is not None
         try:
             done = session.link.shake()
@@ -219,30 +209,26 @@ class Engine:
         session.out = memoryview(bytes(session.out) + session.link.outgoing())
         self._push(session)
         if not done:
-            return Lost("tls_handshake") if session.ended else None
-        session.handshaking, session.facts = False, session.link.facts()
+            return Lost("tls_handshake") if session.ended else _WAITING
+        session.facts = session.link.facts()
         session.times["starttls"] = time.monotonic() - session.asked_at + session.times.get("starttls", 0.0)
         self._unwrap(session)
         bad = session.job.tls == "verify" and session.facts.problem
-        return Lost("tls_verify", text=session.facts.problem or "") if bad else _NONE
+        return Lost("tls_verify", text=session.facts.problem or "") if bad else None
 
     # octets -------------------------------------------------------------------------------------------------------
     def _move(self, session: Session, mask: int) -> None:
-        if isinstance(session.effect, Connect):
-            self._advance(session, self._connected(session))
-            return
-        if mask & selectors.EVENT_READ:
+        if mask & selectors.EVENT_READ:  # not while it connects
             self._receive(session)
-        got: Any = None
-        if session.handshaking:
-            got = self._shake(session)
-        elif isinstance(session.effect, Ask):
-            self._push(session)
-            got = self._answer(session)
-        else:
-            self._listen(session)
-        if got is not None:
-            self._advance(session, got)
+        match session.effect:
+            case Connect():
+                self.resume(session, self._connected(session))
+            case Secure():
+                self.resume(session, self._shake(session))
+            case Ask():
+                self.resume(session, self._talk(session))
+            case _:
+                self._listen(session)
 
     def _receive(self, session: Session) -> None:
         """Read what is there; the end of the connection is kept, not raised."""
@@ -250,7 +236,7 @@ class Engine:
             return
         try:
             octets = session.sock.recv(CHUNK)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return
         except OSError as error:
             session.ended = lost(error).error
@@ -264,20 +250,20 @@ class Engine:
             self._unwrap(session)
 
     def _unwrap(self, session: Session) -> None:
-        """Clear text out of TLS."""
-        if session.link is None or session.handshaking:
+        """Clear text out of TLS, once the handshake is over."""
+        if session.link is None or session.facts is None:
             return
         clear, ended = session.link.read()
         session.reader.feed(clear)
-        session.problem = ended or session.problem
-        session.ended = session.ended or (None if ended is None else "lost")
+        if ended is not None:
+            session.problem, session.ended = ended or session.problem, session.ended or "lost"
 
     def _push(self, session: Session) -> None:
         """Write what can be written now; the end of the connection is kept, not raised."""
         while session.out and session.sock is not None:
             try:
                 taken = session.sock.send(session.out[: CHUNK // 4])  # what waits in the kernel tells of no reader
-            except (BlockingIOError, InterruptedError):
+            except BlockingIOError:
                 break
             except OSError as error:
                 self._receive(session)  # what the server said before it went
@@ -287,56 +273,46 @@ class Engine:
             self._progress(session, taken)
         self._listen(session)
 
-    def _listen(self, session: Session) -> None:
-        """Watch for what is still awaited: nothing more is read from a connection that has ended."""
-        reading = 0 if session.ended else selectors.EVENT_READ
-        self._watch(session, reading | (selectors.EVENT_WRITE if session.out else 0))
-
     def _progress(self, session: Session, taken: int) -> None:
         """A server that goes on reading a message gets more time (Postfix smtp_min_data_rate)."""
         effect, limits = session.effect, session.limits
         if isinstance(effect, Ask) and not effect.stages:
-            more = session.deadline + taken / limits.body_rate
-            self._until(session, min(more, time.monotonic() + limits.reply))
+            left = session.deadline - time.monotonic() + taken / limits.body_rate
+            self._until(session, min(left, limits.reply))
 
-    def _answer(self, session: Session) -> Any:
-        """What the Ask is answered with, if it can be now."""
+    def _talk(self, session: Session) -> Any:
+        """Write what can be written; what the Ask is answered with, if it can be now."""
+        self._push(session)
         ask, unsent = session.effect, len(session.out)
         assert isinstance(ask, Ask)
-        while len(session.replies) < len(ask.stages) and (reply := session.reader.next()):
+        while reply := session.reader.next():
             self._note(session, ask, reply)
-            if ask.wait == "reply":  # commands sent together have a deadline each (RFC 5321 4.5.3.2)
-                self._until(session, time.monotonic() + session.limits.reply)
-            if reply.broken and len(session.replies) < len(ask.stages):
-                return Lost("protocol", unsent, tuple(session.replies))  # no later reply could be paired
-        if ask.stages and len(session.replies) == len(ask.stages):
-            return list(session.replies)
-        if not ask.stages and (early := session.reader.next()):
-            return self._interrupted_body(session, early)
-        if not ask.stages and not session.out:
+            if len(session.replies) == len(ask.stages):
+                return list(session.replies)
+            if reply.broken or not ask.stages:  # no later reply could be paired; or nobody asked for one
+                return Lost("protocol", unsent, tuple(session.replies))
+            self._until(session, session.limits.reply)  # each command has its own time (RFC 5321 4.5.3.2)
+        if not (ask.stages or unsent):
             return []
-        return Lost(session.ended, unsent, tuple(session.replies)) if session.ended else None
-
-    def _interrupted_body(self, session: Session, reply: Reply) -> Lost:
-        refusal = not reply.broken and reply.code in range(400, 600)
-        self._note(session, Ask(stages=("body",), shown="(message)"), reply)
-        if not refusal:
-            session.anomalies.append("early_bytes")
-        return Lost("protocol", len(session.out), (reply,))
+        return Lost(session.ended, unsent, tuple(session.replies)) if session.ended else _WAITING
 
     def _note(self, session: Session, ask: Ask, reply: Reply) -> None:
-        reply = session.hide(reply)
-        stage = ask.stages[len(session.replies)]
-        latency = time.monotonic() - session.asked_at
+        reply, latency = session.hide(reply), time.monotonic() - session.asked_at
+        stage = ask.stages[len(session.replies)] if ask.stages else "body"
         if ask.wait != "quit":
             session.anomalies.extend(reply.anomalies)
             session.times[stage] = session.times.get(stage, 0.0) * (ask.stages == ("rcpt",)) + latency
-        shown = ask.shown or _shown(ask, len(session.replies))
-        session.heard.append(Heard(stage, shown, reply, session.asked_utc, latency))
+        if not ask.stages and (reply.broken or reply.code not in range(400, 600)):  # no refusal of the message
+            session.anomalies.append("early_bytes")
+        session.heard.append(Heard(stage, _shown(ask, len(session.replies)), reply, session.asked_utc, latency))
         session.replies.append(reply)
 
     # sockets and timers -------------------------------------------------------------------------------------------
-    def _watch(self, session: Session, mask: int) -> None:
+    def _listen(self, session: Session) -> None:
+        """Watch for what is still awaited: nothing more is read from a connection that has ended."""
+        connecting = isinstance(session.effect, Connect)
+        mask = 0 if session.ended or connecting else selectors.EVENT_READ
+        mask |= selectors.EVENT_WRITE if session.out or connecting else 0
         if session.sock is None or mask == session.mask:
             return
         if session.mask and mask:
@@ -347,30 +323,31 @@ class Engine:
             self._selector.unregister(session.sock)
         session.mask = mask
 
-    def _until(self, session: Session, deadline: float, total: bool = True) -> None:
-        session.deadline = min(deadline, session.total) if total else deadline
+    def _until(self, session: Session, seconds: float) -> None:
+        """Wait so long, but not beyond the whole attempt's deadline, which ends at the final dot."""
+        final = isinstance(session.effect, Ask) and session.effect.wait == "final"
+        session.deadline = min(time.monotonic() + seconds, float("inf") if final else session.total)
 
     def _fire(self) -> None:
         """Deadlines that passed, the earliest first."""
         now = time.monotonic()
-        late = [one for one in self.live.values() if one.deadline <= now and one not in self.marks]
+        late = [one for one in self.live.values() if one.deadline <= now]
         for session in sorted(late, key=lambda one: one.deadline):
-            session.deadline = float("inf")
-            self.drop(session, "timeout")
+            self._drop(session, "timeout")
 
     def _leave(self, session: Session) -> None:
         """An orderly close: never a reset towards a real receiver."""
         self.live.pop(session.name, None)
-        self._watch(session, 0)
         if session.sock is not None:
+            if session.mask:
+                self._selector.unregister(session.sock)
             session.sock.close()
             session.sock = None
 
 
-_WAITING, _NONE = object(), object()
-
-
 def _shown(ask: Ask, number: int) -> str:
     """The command that the reply answers, as one line."""
+    if ask.shown or not ask.stages:
+        return ask.shown or "(message)"
     line = ask.data.split(b"\r\n")[number if len(ask.stages) > 1 else 0]
     return line.decode("utf-8", "backslashreplace")

@@ -70,11 +70,7 @@ def one_of(what: str, value: Any, known: Collection[str], why: str = "is not kno
 
 
 def quantity(what: str, value: Any, least: float = 0, most: float = inf, *, whole: bool = False) -> Any:
-    """`value` as a number of Python's (numpy's are taken), from `least` to `most`; InvalidInput if it is none.
-
-    >>> quantity("rounds", 5, 1, 1000, whole=True)
-    5
-    """
+    """`value` as a number of Python's (numpy's are taken), from `least` to `most`; InvalidInput if it is none."""
     made = _plain(value)
     if not isinstance(made, int if whole else int | float) or isinstance(made, bool) or not least <= made <= most:
         span = ("above 0" if 0 < least < 1 else f"of {least:,g} or more") + f", up to {most:,.0f}" * (most < inf)
@@ -106,11 +102,7 @@ def pair_of(what: str, given: Any, instead: str) -> Any:
 
 
 def path_of(what: str, given: Any) -> Path:
-    """`given` as a Path; InvalidInput if it is no path.
-
-    >>> path_of("casebook", "c.sqlite").name
-    'c.sqlite'
-    """
+    """`given` as a Path; InvalidInput if it is no path."""
     path = Path(of_kind(what, given, str | os.PathLike, "give a path as text or as a Path"))
     if "\0" in str(path) or any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in path.parts):
         raise refuse(what, given, "can be no path", "give the name of a file, not what stands in it")

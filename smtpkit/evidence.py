@@ -42,18 +42,18 @@ def _last(result: Result, stage: str) -> Reply | None:
 
 def row(result: Result, number: int) -> dict[str, object]:
     """What is known of recipient `number` after the session, as columns of the attempts frame."""
-    verdict, job = result.verdicts[number], result.job
+    verdict, fields = result.verdicts[number], result.job.fields[number]
     banner, ehlo = _last(result, "banner"), _last(result, "ehlo")
     told = "" if ehlo is None else ehlo.text.partition("\n")[0]
     seen = seen_ip(told) or (seen_ip(verdict.reply.text) if verdict.reply and verdict.stage != "body" else None)
     return {
         "session": result.session,
         "started_at": result.started_at.isoformat(timespec="microseconds"),
-        "banner_host": _first_word(banner, job.fields[number].get("helo")),
-        "ehlo_host": _first_word(ehlo, job.fields[number].get("helo")),
+        "banner_host": _first_word(banner, fields.get("helo")),
+        "ehlo_host": _first_word(ehlo, fields.get("helo")),
         "local_ip": result.local_ip,
         "seen_ip": seen,
-        "sender_ip": job.fields[number].get("sender_ip") or seen,
+        "sender_ip": fields.get("sender_ip") or seen,
         **decision(verdict),
         **({"why": result.tls_problem} if result.tls_problem and _is_ours(result, verdict) else {}),
         "anomalies": ",".join(result.anomalies) or None,

@@ -25,6 +25,12 @@ class Raw(str):
     __repr__ = str.__str__
 
 
+def call(function: str, *given: Any, **named: Any) -> Raw:
+    """A call as it stands in Python."""
+    words = [*map(repr, given), *(f"{name}={value!r}" for name, value in named.items())]
+    return Raw(f"{function}({', '.join(words)})")
+
+
 def page() -> W.HTML:
     """An HTML area; what is put into it is made by us, every text from outside escaped."""
     return W.HTML(layout=W.Layout(width="auto"))
@@ -59,8 +65,10 @@ class Form(W.VBox):  # type: ignore[misc]  # ipywidgets has no types
         for one in rows("forms.csv"):
             if one["form"] == type(self).__name__:
                 made = getattr(W, one["kind"])(description=one["label"], **json.loads(one["settings"]))
-                how = self._button if one["kind"] == "Button" else self._field
-                how(one["name"], made, kept=one["kept"] == "yes")
+                if one["kind"] == "Button":
+                    self._button(one["name"], made)
+                else:
+                    self._field(one["name"], made, kept=one["kept"] == "yes")
 
     def show(self, *below: W.Widget) -> None:
         """Lay out the style sheet, the fields and what stands below them."""
@@ -77,7 +85,7 @@ class Form(W.VBox):  # type: ignore[misc]  # ipywidgets has no types
         made.observe(lambda _change: self.changed(), "value")
         self.fields[name] = made.add_class("sk-field").add_class(f"sk-{name}")
 
-    def _button(self, name: str, made: W.Button, **_: bool) -> None:
+    def _button(self, name: str, made: W.Button) -> None:
         made.on_click(lambda _: None if made.disabled else self.begin(getattr(self, name)(), made))
         self.buttons[name] = made
 
@@ -101,7 +109,6 @@ class Form(W.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     async def watched(self, work: Work, button: W.Button) -> None:
         """Do the work and show its error: a notebook drops what a callback raises."""
-        button.disabled = True
         self.error = None
         try:
             await work
@@ -120,7 +127,7 @@ class Form(W.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def show_call(self, function: str, *given: Any, **named: Any) -> None:
         """The one line of Python that does the same."""
         usual = {"tls": "may", "mx": "first", "rounds": 5, "live": False}
-        told = [f"{name}={v!r}" for name, v in named.items() if v not in (None, "", usual.get(name))]
-        told += ["network=network"] * (self.network is not None)
-        text = escape.html(f"sk.{function}({', '.join([*map(repr, given), *told])})")
+        told = {name: value for name, value in named.items() if value not in (None, "", usual.get(name))}
+        told |= {} if self.network is None else {"network": Raw("network")}
+        text = escape.html(call(f"sk.{function}", *given, **told))
         self.line.value = f'<div class="quiet">the same as <code>{text}</code></div>'

@@ -4,9 +4,8 @@ Belongs here: handing work to the engine's thread and waiting for it, which rows
 commands that a user has (by_hand), octets (engine), SASL (auth), who may be written to (guard).
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
-from queue import SimpleQueue
 from time import sleep
 from typing import Any
 
@@ -36,16 +35,15 @@ class Hands:
     _session: Any = None
     _tls_from: int | None = None
     """How many replies came in clear; None: all."""
-    _in_message = _decided = _leaving = False
+    _in_message = _decided = _leaving = _told = False
     _final = 0
 
     def __init__(self, row: Mapping[str, object], jobs: list[Job], network: Network, rules: Rules) -> None:
         self.offers: dict[str, str] = {}
         """What the latest EHLO offered: keyword to its parameters."""
         self._rows, self._verdicts, self._open = [dict(row)], [_FRESH], [0]
-        self._told: SimpleQueue[None] = SimpleQueue()
         self._run = Run(self._plan(jobs), network, rules, "by hand")
-        self._run.on_start = self._attach
+        self._run.on_park = self._parked
 
     def _start(self, implicit: bool) -> Answer:
         """Wait for our turn, connect, with `implicit` shake hands, and read the greeting."""
@@ -58,46 +56,49 @@ class Hands:
         if self.over:
             self._settle()
             return Lost(getattr(self.last, "error", "lost"), text="the session is over")
+        self._told = False
         self._run.call(lambda: self._resume(work))
         self._wait()
         self._settle()
         return self.last
 
     def _wait(self) -> None:
-        """Look up now and then: a signal that another thread took wakes no lock, and may come after the news."""
+        """Until there is an answer. An interrupt stops the session, and may come after the news."""
         try:
-            while self._told.empty() and self._run.running:
-                sleep(0.002)
-            if not self._told.empty():
-                self._told.get()
+            self._until(lambda: self._told)
         except KeyboardInterrupt:
             self._run.stop()
-            while not self.over and self._run.running:
-                sleep(0.002)
+            self._until(lambda: self.over)
+
+    def _until(self, done: Callable[[], bool]) -> None:
+        """Look up now and then: a signal that another thread took wakes no lock."""
+        while not done() and self._run.running:
+            sleep(0.002)
 
     def _settle(self) -> None:
         """Where the session is over: wait until all is written; raises what the worker failed of."""
-        while self.over and self._run.running:
-            sleep(0.002)
+        self._until(lambda: not self.over)
         if self._run.error:
             raise self._run.error
 
     # ---- the worker's side of it
 
-    def _attach(self, worker: Worker) -> None:
-        self._worker, worker.engine.on_park = worker, self._parked
+    @property
+    def _worker(self) -> Worker:
+        assert self._run.worker is not None  # it has parked us
+        return self._run.worker
 
     def _resume(self, work: Any) -> None:
         parked = self._session and isinstance(self._session.effect, Park)
         if parked and self._session.name in self._worker.engine.live:
             self._worker.engine.resume(self._session, work)
 
-    def _parked(self, session: Session, _park: Park) -> None:
+    def _parked(self, session: Session) -> None:
         self._session = session
         self._worker.keep(session, tuple(self._verdicts) if self._decided else ())
         self._worker.journal.commit()
         self._final, self._decided = len(self._rows) if self._decided else self._final, False
-        self._told.put(None)
+        self._told = True
 
     def _plan(self, jobs: list[Job]) -> Plan:
         try:
@@ -106,7 +107,7 @@ class Hands:
                 self.last = Lost(result.verdicts[0].error or "stopped")
         finally:  # however it ended: nobody waits for more
             self.over = True
-            self._told.put(None)
+            self._told = True
 
     def _step(self) -> Step:
         """Do what is handed over, piece by piece, until None, or until nothing more can be said."""
@@ -168,14 +169,13 @@ class Hands:
         if stage == "ehlo" and isinstance(answer, Reply):
             self.offers = offers(answer) if answer.code == 250 else {}
         self._open = [] if stage == "rset" else self._open
-        self._in_message = isinstance(answer, Reply) and not answer.broken and answer.code == 354
+        self._in_message = _says(answer, 354)
         return answer
 
     def _starttls(self) -> Work:
         """STARTTLS, and the handshake where the server agrees; what was offered in clear is forgotten."""
         reply = yield from self._ask("starttls", b"STARTTLS\r\n")
-        agreed = isinstance(reply, Reply) and not reply.broken and reply.code == 220
-        return ((yield from self._secure()) or reply) if agreed else reply
+        return ((yield from self._secure()) or reply) if _says(reply, 220) else reply
 
     def _secure(self) -> Work:
         rows, got = self._concerned("starttls"), (yield Secure())
@@ -229,3 +229,7 @@ class Hands:
         self._leaving = True
         got = yield Ask(b"QUIT\r\n", ("quit",), "quit", decided=tuple(self._verdicts))
         return self._judge("quit", [], got)
+
+
+def _says(answer: Answer, code: int) -> bool:
+    return isinstance(answer, Reply) and not answer.broken and answer.code == code

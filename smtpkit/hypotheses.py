@@ -5,6 +5,7 @@ cause of their own; all else is noise. Score: the log of how much likelier the f
 the price of every choice made. Not here: voices (voices), frames (reading), causes (diagnosis), words (verdicts).
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, combinations
@@ -16,12 +17,12 @@ from scipy.special import betaln, gammaln
 from smtpkit.voices import priors
 
 Array = np.ndarray
-_NAMES, _MILD = {"recipient"}, {"recipient", "vague5_rcpt"}
-"""Sounds of replies that name the recipient, and that may be about it."""
+_MILD = ("recipient", "vague5_rcpt")
+"""Sounds of replies that may be about the recipient; the first names it."""
 _PARTS = ("mx_ip", "backend", "sender_ip", "pair")
-VOICES, KEPT, TOGETHER, LEAST, TIMES, DAY = 8, 4, 11, 0.06, 3.0, 86400.0
-"""Voices tried as a cause's; cells kept a kind; MX IPs guilty at once; rate, and times the rest's, to be named;
-seconds in which no greylisting forgets whom it saw."""
+VOICES, KEPT, LEAST, TIMES, DAY = 8, 4, 0.06, 3.0, 86400.0
+"""Voices tried as a cause's; cells kept a kind; rate, and times the rest's, to be named; seconds in which no
+greylisting forgets whom it saw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,14 @@ class Found:
     onset: int | None = None
     recovery: int | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+def among(codes: Array, some: Iterable[int]) -> Array:
+    """Where a code is one of these; -1 (not known) never is."""
+    wanted = list(some)
+    table = np.zeros(max([int(codes.max(initial=-1)), *wanted]) + 2, bool)
+    table[wanted] = True
+    return np.asarray(table[codes])
 
 
 def series(k: Any, n: Any, a: float | Array, b: float | Array) -> Any:
@@ -64,14 +73,14 @@ class Scale:
 
     def __init__(self, codes: Mapping[str, Array], t: Array, voice: Array, sounds: Sequence[str]) -> None:
         p = self.p = priors()
-        self._said: dict[tuple[str, tuple[int, ...]], float] = {}
         self.codes, self.t, self.voice, self.sounds = codes, t, voice, list(sounds)
         self.n, self.k = len(t), int((voice >= 0).sum())
         self.total = np.bincount(voice[voice >= 0], minlength=len(self.sounds))
         self.server = np.unique(codes["mx_ip"], return_inverse=True)[1]
-        self.ns, self.ks = np.bincount(self.server), self.by_server(voice >= 0)
-        usual = np.array([p["sounds"]["healthy"][s] for s in self.sounds])
-        self.said = np.append(self.total + p["noise_voices"] * usual / p["voices_per_sound"], 1.0)
+        self.ns, self.ks = np.bincount(self.server), np.bincount(self.server, voice >= 0)
+        mixes = {kind: np.array([mix.get(s, 0.004) for s in self.sounds]) for kind, mix in p["sounds"].items()}
+        self.words = {kind: np.log(mix / p["voices_per_sound"]) for kind, mix in mixes.items()}
+        self.said = np.append(self.total + p["noise_voices"] * np.exp(self.words["healthy"]), 1.0)
         self.none = gammaln(self.said), gammaln(p["noise_voices"] + self.k)
         self.alike, self.quiet = series(self.k, self.n, *p["noise_rate"]), self.noise(self.ks, self.ns)
         order = np.argsort(-self.total, kind="stable")[:VOICES]
@@ -86,15 +95,9 @@ class Scale:
         heard = np.bincount(place[failed] * wide + voice[failed], minlength=size * wide).reshape(size, wide)
         return heard[:, self.choirs].transpose(1, 0, 2)
 
-    def by_server(self, mask: Array) -> Array:
-        """How many of these rows went to each server."""
-        return np.bincount(self.server[mask], minlength=int(self.server.max(initial=-1)) + 1)
-
     def speaks(self, voices: Iterable[int]) -> Array:
         """Rows that failed with one of these voices."""
-        table = np.zeros(len(self.sounds) + 1, bool)
-        table[list(voices)] = True
-        return np.asarray(table[self.voice])
+        return among(self.voice, voices)
 
     def rate(self, kind: str, k: Any, n: Any) -> Any:
         """Log chance of k failures in n within the cell of a cause of this kind."""
@@ -125,21 +128,13 @@ class Scale:
 
     def says(self, kind: str, voices: tuple[int, ...]) -> float:
         """Log chance that a cause of this kind speaks so, with the kind's prior against healthy."""
-        if (kind, voices) not in self._said:
-            p = self.p
-            words = [p["sounds"][kind].get(self.sounds[v], 0.004) / p["voices_per_sound"] for v in voices]
-            prior = p["prior"][kind] / p["prior"]["healthy"]
-            self._said[kind, voices] = float(np.log(words).sum() + np.log(prior))
-        return self._said[kind, voices]
+        prior = self.p["prior"]
+        return float(self.words[kind][list(voices)].sum() + np.log(prior[kind] / prior["healthy"]))
 
     def count(self, f: Found) -> tuple[int, Array]:
         """Rows of the cell, and failures of each of its voices."""
         said = self.voice[f.mask]
         return len(said), np.bincount(said + 1, minlength=len(self.sounds) + 1)[1:][list(f.voices)]
-
-    def quick(self, f: Found) -> Found:
-        """The explanation with the score of `pooled`, before it is said what the voices say of its kind."""
-        return replace(f, score=float(self.pooled(f.kind, *self.count(f), np.array(f.voices)) - f.ways))
 
     def judge(self, f: Found) -> Found:
         """The explanation with its full score; no score where the practical floor is not reached."""
@@ -151,7 +146,7 @@ class Scale:
         above = all(k * np.count_nonzero(rest) >= TIMES * np.count_nonzero(rest & so) * n for rest in rests)
         if not (k and k >= LEAST * n and above and allowed(self, f)):
             return replace(f, score=-np.inf)
-        gone = self.by_server(f.mask & so)
+        gone = np.bincount(self.server, f.mask & so)
         score = self.rate(f.kind, k, n) + self.voiced(kv, np.array(f.voices)) + self.says(f.kind, f.voices)
         score += self.noise(self.ks - gone, self.ns - gone) - self.quiet - f.ways
         return replace(f, score=float(score))
@@ -159,37 +154,27 @@ class Scale:
 
 def groups(scale: Scale, dimension: str, kind: str, most: int) -> Iterator[Found]:
     """Up to `most` values of a dimension, those whose rows fail with these voices more than the rest."""
-    known = scale.codes[dimension] >= 0
-    names, place = np.unique(scale.codes[dimension][known], return_inverse=True)
-    if len(names) < 1 + (dimension != "recipient") or not len(scale.choirs):
+    codes, many = scale.codes[dimension], dimension == "recipient"  # of whom any number, or the only one, is bad
+    known = codes >= 0
+    names, place = np.unique(codes[known], return_inverse=True)
+    if len(names) < 2 - many or not len(scale.choirs):
         return
     n, kv = np.bincount(place), scale.by_choir(place, scale.voice[known], len(names))
-    order = suspects(scale, kind, n, kv.sum(-1))[:, :most]
+    k = kv.sum(-1)
+    q = (k.sum(-1, keepdims=True) + 0.5) / (n.sum() + 10)
+    above = np.where(k > 0, (k - q * n) / np.sqrt(q * (1 - q) * n), -np.inf)  # the rate of all, in its deviations
+    order = np.argsort(-above, axis=-1, kind="stable")[:, : min(most, int((k > 0).sum(-1).max()))]
     kv = np.take_along_axis(kv, order[..., None], 1)
-    price = ways(np.arange(1, order.shape[1] + 1), len(names), most > TOGETHER)
+    price = ways(np.arange(1, order.shape[1] + 1), len(names), many)
     scores = scale.pooled(kind, n[order].cumsum(1), kv.cumsum(1), scale.choirs[:, None]) - price
     scores[~kv.any(-1)] = -np.inf
-    rank, row = np.full(len(names), len(names)), np.full(scale.n, len(names))
     for choir, best in enumerate(np.argsort(-scores, axis=1, kind="stable")[:, :2]):
-        voices = scale.voices[choir]
-        rank[:] = len(names)
-        rank[order[choir]] = np.arange(order.shape[1])
-        row[known] = rank[place]
+        voices, guilty = scale.voices[choir], names[order[choir]].tolist()
         for i in best[np.isfinite(scores[choir, best])].tolist():
-            values = tuple(names[order[choir, : i + 1]].tolist())
-            yield Found(kind, dimension, row <= i, voices, float(price[i]), values, float(scores[choir, i]))
-        for i, g in enumerate(order[choir, :3] if len(voices) == 1 and kind in scale.p["timed"] else ()):
-            if kv[choir, i].sum() >= 3:  # fewer are never cut
-                one = Found(kind, dimension, row == i, voices, float(price[0]), (int(names[g]),))
-                yield from cuts(scale, one)
-
-
-def suspects(scale: Scale, kind: str, n: Array, k: Array) -> Array:
-    """By choir the groups, the most convincing first: far above the rate of all, then near it, then below."""
-    q = (k.sum(-1, keepdims=True) + 0.5) / (n.sum() + 10)
-    own, above = scale.rate(kind, k, n) - k * np.log(q) - (n - k) * np.log1p(-q), k > q * n
-    order = np.lexsort((np.where(above, -own, own), ~above, k == 0), axis=-1)
-    return np.asarray(order[:, : int((k > 0).sum(-1).max(initial=0))])
+            mask, values = among(codes, guilty[: i + 1]), tuple(guilty[: i + 1])
+            yield Found(kind, dimension, mask, voices, float(price[i]), values, float(scores[choir, i]))
+        for one in guilty[:3] if len(voices) == 1 and kind in scale.p["timed"] else ():
+            yield from cuts(scale, Found(kind, dimension, codes == one, voices, float(price[0]), (one,)))
 
 
 def cuts(scale: Scale, f: Found) -> Iterator[Found]:
@@ -200,18 +185,22 @@ def cuts(scale: Scale, f: Found) -> Iterator[Found]:
         return
     before = np.zeros((len(rows) + 1, len(voices)))
     np.cumsum(scale.voice[rows][:, None] == voices, axis=0, out=before[1:])
-    kv = np.concatenate([before[-1] - before[at], before[at + 1]])
-    both = scale.pooled(f.kind, np.concatenate([len(rows) - at, at + 1]), kv, np.array(voices))
-    since, until = both[: len(at)], both[len(at) :]
-    i, j, price = int(at[np.argmax(since)]), int(at[np.argmax(until)]) + 1, float(np.log(len(rows) + 1))
-    lo, hi = np.array([i, 0, i]), np.array([len(rows), j, max(i, j)])
-    paid = f.ways + price + np.array([np.log(2), np.log(2), price + 1])
-    scores = scale.pooled(f.kind, hi - lo, before[hi] - before[lo], np.array(voices)) - paid
-    for cut in np.flatnonzero((hi - lo >= 2) & (hi - lo < len(rows))):
+
+    def score(lo: Any, hi: Any) -> Array:
+        return np.asarray(scale.pooled(f.kind, hi - lo, before[hi] - before[lo], np.array(voices)))
+
+    size, price = len(rows), float(np.log(len(rows) + 1))
+    i, j = at[np.argmax(score(at, size))], at[np.argmax(score(0, at + 1))] + 1
+    early, late = at[at < j], at[at >= i]
+    begun, ended = early[np.argmax(score(early, j))], late[np.argmax(score(i, late + 1))] + 1
+    lo, hi = np.array(sorted({(i, size), (0, j), (begun, j), (i, ended)})).T
+    paid = f.ways + price + np.where((lo > 0) & (hi < size), price + 1, np.log(2))
+    scores = score(lo, hi) - paid
+    for cut in np.flatnonzero((hi - lo >= 2) & (hi - lo < size)):
         yield between(f, rows, int(lo[cut]), int(hi[cut]), float(paid[cut]), float(scores[cut]))
 
 
-def between(f: Found, rows: Array, lo: int, hi: int, price: float, score: float = 0.0) -> Found:
+def between(f: Found, rows: Array, lo: int, hi: int, price: float, score: float) -> Found:
     """The cell cut down to its rows lo..hi."""
     mask = np.zeros_like(f.mask)
     mask[rows[lo:hi]] = True
@@ -221,23 +210,12 @@ def between(f: Found, rows: Array, lo: int, hi: int, price: float, score: float 
 
 
 def wide(scale: Scale, alone: bool) -> Iterator[Found]:
-    """The whole site: its own block, a public list it asks, our authentication; or all of it for a time."""
-    everything, rows = np.ones(scale.n, bool), np.arange(scale.n)
+    """The whole site: its own block, a public list it asks, our authentication, an outage."""
     kv = np.append(scale.total, 0)[scale.choirs]
-    for kind, dimension, price, together in scale.p["whole"]:
-        paid = together if alone else price
-        for choir, score in enumerate((scale.pooled(kind, scale.n, kv, scale.choirs) - paid).tolist()):
-            yield Found(kind, dimension, everything, scale.voices[choir], paid, score=score)
-    for voices in scale.voices:
-        for p in (0.85, 0.5):  # the stretch with the largest sum of log odds
-            odds = np.where(scale.speaks(voices), np.log(p / 0.03), np.log((1 - p) / 0.97))
-            total = np.concatenate([[0], np.cumsum(odds)])
-            hi = int(np.argmax(total - np.minimum.accumulate(total)))
-            lo = int(np.argmin(total[: hi + 1]))
-            if hi - lo >= 3:
-                outage = Found("outage", "time", everything, voices, 0.0)
-                price = 1 + float(np.log(scale.n + 1)) * max(1, (lo > 0) + (hi < scale.n))
-                yield scale.quick(between(outage, rows, lo, hi, price))
+    for kind, dimension, *prices in scale.p["whole"]:
+        price = prices[alone]
+        for choir, score in enumerate((scale.pooled(kind, scale.n, kv, scale.choirs) - price).tolist()):
+            yield Found(kind, dimension, np.ones(scale.n, bool), scale.voices[choir], price, score=score)
 
 
 def ordered(scale: Scale, kind: str, dimension: str, values: Array, price: float) -> Iterator[Found]:
@@ -290,8 +268,8 @@ def recoveries(scale: Scale) -> Iterator[Found]:
     """Per server the rows up to its own recovery, when most servers were blocked at first."""
     servers = [np.flatnonzero(scale.server == s) for s in range(len(scale.ns))]
     price = float(sum(np.log(len(rows) + 1) for rows in servers))
-    for voices, p in ((voices, p) for voices in scale.voices for p in (0.9, 0.6)):
-        odds = np.where(scale.speaks(voices), np.log(p / 0.02), np.log((1 - p) / 0.98))
+    for voices in scale.voices:
+        odds = np.where(scale.speaks(voices), np.log(0.9 / 0.02), np.log(0.1 / 0.98))
         mask, ends = np.zeros(scale.n, bool), {}
         for rows in servers:
             if end := int(np.argmax(np.concatenate([[0], np.cumsum(odds[rows])]))):
@@ -299,8 +277,8 @@ def recoveries(scale: Scale) -> Iterator[Found]:
                 turn = (int(rows[end - 1]), int(rows[end])) if end < len(rows) else None
                 ends[int(scale.codes["mx_ip"][rows[0]])] = turn
         if len(ends) > max(1, len(servers) / 2) and any(ends.values()):
-            made = Found("delist_propagation", "mx_ip", mask, voices, price, tuple(ends))
-            yield scale.quick(replace(made, detail={"ends": ends}))
+            f = Found("delist_propagation", "mx_ip", mask, voices, price, tuple(ends), detail={"ends": ends})
+            yield replace(f, score=float(scale.pooled(f.kind, *scale.count(f), np.array(voices)) - price))
 
 
 def allowed(scale: Scale, f: Found) -> bool:
@@ -320,12 +298,7 @@ def allowed(scale: Scale, f: Found) -> bool:
         return int(scale.count(f)[1].sum()) >= 2 * len(f.values)
     if f.dimension not in _PARTS:
         return True
-    if f.dimension != "sender_ip" and not (like_with_like(scale, f) and crossed(scale, f)):
-        return False
-    rest = ~np.isin(scale.codes[f.dimension], f.values)
-    if f.dimension == "backend":  # one part of an address only, beside a part that answers
-        rest &= np.isin(scale.server, scale.server[f.mask]) & (scale.codes["backend"] >= 0) & (scale.voice < 0)
-    return int(rest.sum()) >= 1 + (f.dimension != "backend")
+    return (f.dimension == "sender_ip" or like_with_like(scale, f)) and compared(scale, f)
 
 
 def outlasts(scale: Scale, f: Found) -> bool:
@@ -341,14 +314,22 @@ def outlasts(scale: Scale, f: Found) -> bool:
     return late.sum() >= 3 and bool(scale.speaks(f.voices)[order[late]].mean() >= 0.9)
 
 
-def crossed(scale: Scale, f: Found) -> bool:
-    """Whether pairs, if it is some, are all of their MX IPs with all of their sender IPs, as they are told; and
-    who blocks has a sibling that our same address asked: over IPv6 that is never the one that IPv4 servers see."""
+def compared(scale: Scale, f: Found) -> bool:
+    """Whether there are others to compare with: of a back end one that answers at the same address; of who blocks
+    one that our same address asked, and over IPv6 that is never the one that IPv4 servers see.
+
+    Pairs, if it is some, are all of their MX IPs with all of our addresses, as they are told.
+    """
+    rest = ~among(scale.codes[f.dimension], f.values)
+    if f.dimension == "backend":
+        known = np.isin(scale.server, scale.server[f.mask]) & (scale.codes["backend"] >= 0)
+        return bool((rest & known & (scale.voice < 0)).any())
+    if f.kind == "mx_block":
+        us, family = (np.isin(scale.codes[name], scale.codes[name][f.mask]) for name in ("sender_ip", "family"))
+        if not (rest & (us if f.dimension == "pair" else us | family)).any():
+            return False
     theirs, ours = (len(np.unique(scale.codes[side][f.mask])) for side in ("mx_ip", "sender_ip"))
-    us, family = (np.isin(scale.codes[name], scale.codes[name][f.mask]) for name in ("sender_ip", "family"))
-    rest = ~np.isin(scale.codes[f.dimension], f.values) & (us if f.dimension == "pair" else us | family)
-    alone = f.kind == "mx_block" and f.dimension != "backend" and not rest.any()
-    return not alone and (f.dimension != "pair" or theirs * ours == len(f.values))
+    return int(rest.sum()) > 1 and (f.dimension != "pair" or theirs * ours == len(f.values))
 
 
 def like_with_like(scale: Scale, f: Found) -> bool:
@@ -358,39 +339,36 @@ def like_with_like(scale: Scale, f: Found) -> bool:
     words do not name recipients, three or more were refused, and not again and again beside others who got through.
     """
     who, failed = scale.codes["recipient"], f.mask & scale.speaks(f.voices)
-    named, mild = ({v for v in f.voices if scale.sounds[v] in some} for some in (_NAMES, _MILD))
+    named, mild = ([v for v in f.voices if scale.sounds[v] in some] for some in (_MILD[:1], _MILD))
     about = f.mask & scale.speaks(mild)
     if 2 * about.sum() <= failed.sum() or (who[about] < 0).any():
         return True
     refused, times = np.unique(who[about], return_counts=True)
     through = scale.voice < 0
-    if (through & np.isin(who, refused) & ~f.mask).any():
+    theirs = through & np.isin(who, refused)
+    if (theirs & ~f.mask).any():
         return True
     if 2 * scale.speaks(named)[f.mask].sum() > failed.sum() or len(refused) < 3:
         return False
-    pinned = (times > 1).sum() > 1 and not (through & np.isin(who, refused)).any()
+    pinned = (times > 1).sum() > 1 and not theirs.any()
     return not (pinned and (through & f.mask).any())
 
 
 def explain(scale: Scale, slow: bool, alone: bool) -> tuple[list[Found], int]:
     """All explanations of a site's failures, judged, best first, and how many were weighed."""
-    sets = [("mx_ip", ["mx_slow"], 2)] if slow else [("mx_ip", scale.p["servers"], TOGETHER), *scale.p["groups"]]
-    made: list[tuple[Sequence[str], Iterable[Found]]] = [
-        (kinds, groups(scale, dimension, kinds[0], most)) for dimension, kinds, most in sets
-    ]
+    sets = [("mx_ip", "mx_slow", 2)] if slow else scale.p["groups"]
+    made: Iterable[Found] = chain.from_iterable(groups(scale, *some) for some in sets)
     if not slow:
         size = ordered(scale, "size_limit", "size", scale.codes["size"], 0.0)
-        made.append(((), chain(wide(scale, alone), size, rates(scale), first_contacts(scale), recoveries(scale))))
-    kept: dict[tuple[str, str, bool], list[tuple[float, Found]]] = {}
-    count = 0
-    every = ((kind, f) for kinds, some in made for f in some for kind in kinds or (f.kind,))
-    for kind, f in every:
-        count += 1
-        best = kept.setdefault((kind, f.dimension, "cell" in f.detail), [])
-        score = f.score + scale.says(kind, f.voices)
-        if len(best) < KEPT or score > best[-1][0]:
-            best.append((score, f))
-            best[:] = sorted(best, key=lambda x: -x[0])[:KEPT]
+        made = chain(made, wide(scale, alone), size, rates(scale), first_contacts(scale), recoveries(scale))
+    kept, count = defaultdict[tuple[str, str, bool], list[tuple[float, Found]]](list), 0
+    for f in made:
+        for kind in scale.p["servers"] if (f.kind, f.dimension) == ("mx_block", "mx_ip") else (f.kind,):
+            count += 1
+            best = kept[kind, f.dimension, "cell" in f.detail]
+            best.append((f.score + scale.says(kind, f.voices), f))
+            best.sort(key=lambda x: -x[0])
+            del best[KEPT:]
     few = [replace(f, kind=kind) for (kind, *_), best in kept.items() for _, f in best]
     timed = [g for f in few if f.kind in scale.p["timed"] and "cell" not in f.detail for g in cuts(scale, f)]
     judged = [scale.judge(f) for f in (*few, *timed)]

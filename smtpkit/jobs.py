@@ -35,7 +35,7 @@ class Job:
     """What is known of each recipient's row beforehand."""
     verdict: Verdict | None = None
     after: float = 0.0
-    """Not before this many seconds from now."""
+    """Its address is not asked before this many seconds from now."""
     live: bool = False
     named: tuple[str, ...] | None = ()
     """Whom RCPT may name besides the allow-list; None: anybody, for a user who types it by hand."""
@@ -159,10 +159,11 @@ class Session:
         self.replies: list[Reply] = []
         self.ended: str | None = None
         """Why nothing more comes from the server: lost, reset, ...; None: the connection is up."""
-        self.handshaking = False
         self.deadline = float("inf")
         self.total = float("inf") if limits.total is None else time.monotonic() + limits.total
         self.heard: list[Heard] = []
+        self.kept = 0
+        """How many of these are written down."""
         self.hide: Callable[[Reply], Reply] = lambda reply: reply
         """What takes our secrets out of a reply before anybody sees it."""
         self.times: dict[str, float] = {}

@@ -18,15 +18,18 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from secrets import token_bytes
+from secrets import randbits
 from typing import IO, Any
+from uuid import UUID
 from weakref import WeakSet
 
 from smtpkit.catalogue import data
 from smtpkit.errors import StoreError
 from smtpkit.limits import DAY, Pace, Visit
 
-VERSION = 1
+VERSION = "1"
+"""What data/casebook.sql makes."""
+_PUT = "insert or replace into attempts values (?, ?, ?, ?, ?, ?, ?)"
 Row = Mapping[str, Any]
 _last = [0]
 
@@ -38,16 +41,14 @@ def new_id() -> str:
     >>> made == sorted(made)
     True
     """
-    milli, rest = divmod(time.time_ns(), 1_000_000)
-    _last[0] = now = max(milli << 12 | rest * 4096 // 1_000_000, _last[0] + 1)
-    number = (now >> 12) << 80 | 7 << 76 | (now & 0xFFF) << 64 | 2 << 62 | int.from_bytes(token_bytes(8)) >> 2
-    text = f"{number:032x}"
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+    _last[0] = now = max(time.time_ns() * 4096 // 1_000_000, _last[0] + 1)
+    return str(UUID(int=(now >> 12) << 80 | 7 << 76 | (now & 0xFFF) << 64 | 2 << 62 | randbits(62)))
 
 
-def seal(*parts: object) -> str:
-    """The checksum that `verify` holds a row against: 16 hex digits of SHA-256."""
-    return sha256("\x1f".join(map(repr, parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def sealed(*row: object) -> tuple[object, ...]:
+    """The row and its checksum, that `verify` holds it against: 16 hex digits of SHA-256."""
+    text = "\x1f".join(map(repr, row))
+    return (*row, sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16])
 
 
 def plain(value: object) -> str:
@@ -60,9 +61,9 @@ def loud(path: Path, what: str) -> Iterator[None]:
     """A database error becomes a StoreError that names the file."""
     try:
         yield
+    except StoreError:
+        raise
     except (sqlite3.Error, OSError) as error:
-        if isinstance(error, StoreError):
-            raise
         raise StoreError(f"{what} {path}: {error}; nothing is sent without it") from error
 
 
@@ -77,15 +78,17 @@ def connect(path: Path) -> sqlite3.Connection:
     """An open casebook file, made if it is missing (mode 0600); refuses other versions and other files."""
     with loud(path, "cannot open casebook"):
         if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            path.touch(0o600)
         at = address(path)
         base = sqlite3.connect(at, timeout=30, isolation_level=None, check_same_thread=False, uri=True)
         try:
-            _check(base, path)  # what is no casebook stays as it is
+            known = _is_casebook(base, path)
             if "?" not in at:
                 _to_wal(base)
                 base.execute("pragma synchronous=normal")
-                _prepare(base, path)
+            if not known:
+                os.chmod(path, 0o600)
+                base.executescript(data("casebook.sql").read_text("utf-8"))
         except BaseException:
             base.close()
             raise
@@ -105,43 +108,24 @@ def _to_wal(base: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
-def _prepare(base: sqlite3.Connection, path: Path) -> None:
-    if not base.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
-        base.execute("begin immediate")
-        if not base.execute("select 1 from sqlite_master").fetchone():
-            os.chmod(path, 0o600)
-            for statement in data("casebook.sql").read_text("utf-8").split(";")[:-1]:
-                base.execute(statement)
-            base.execute("insert into meta values ('version', ?)", (str(VERSION),))
-        base.execute("commit")
-    _check(base, path)
-
-
-def _check(base: sqlite3.Connection, path: Path) -> None:
-    """StoreError for a file that holds something else, or is of another version."""
-    if not base.execute("select name from sqlite_master").fetchall():
-        return
-    if not {"key", "value"} <= {row[1] for row in base.execute("pragma table_info(meta)").fetchall()}:
+def _is_casebook(base: sqlite3.Connection, path: Path) -> bool:
+    """Whether it is one, or empty; StoreError for a file that holds something else, or is of another version."""
+    if not base.execute("select 1 from sqlite_master").fetchone():
+        return False
+    if {"key", "value"} - {row[1] for row in base.execute("pragma table_info(meta)")}:
         raise StoreError(f"{path} is a database, but no casebook; it stays as it is. Open a new file")
     found = base.execute("select value from meta where key = 'version'").fetchall()
-    if found != [(str(VERSION),)]:
+    if found != [(VERSION,)]:
         version = f"version {found[0][0] if found else '?'}; this smtpkit reads {VERSION}"
         raise StoreError(f"{path} is a casebook of {version}. Open a new file")
+    return True
 
 
-_HELD = WeakSet["Lock"]()
-
-
-def _let_go() -> None:
-    """In a forked child: the lock is its parent's, and may not live as long as the child."""
-    for lock in _HELD:
-        if lock._file:
-            lock._file.close()
-            lock._file = None
-
+_HELD = WeakSet[IO[bytes]]()
+"""The lock files that are ours. A forked child, which may live longer, lets them go."""
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=lambda: [file.close() for file in _HELD])
 
 
 class Lock:
@@ -164,16 +148,14 @@ class Lock:
             file.close()
             return False
         self._file = file
-        _HELD.add(self)
+        _HELD.add(file)
         return True
 
     def drop(self) -> None:
         """Give it back and remove the file."""
-        if self._file:
-            with suppress(FileNotFoundError):  # somebody tidied the folder
-                self.path.unlink()
+        if self._file and not self._file.closed:
+            self.path.unlink(missing_ok=True)  # somebody may have tidied the folder
             self._file.close()
-            self._file = None
 
 
 def _flock(file: IO[bytes]) -> None:
@@ -220,11 +202,14 @@ class Journal:
             self._begin()
             self.base.executemany(statement, rows)
 
+    def _ask(self, statement: str, *values: str) -> list[Any]:
+        with loud(self.path, "cannot write casebook"):
+            self._begin()  # what is found stays so until we have written
+            return self.base.execute(statement, values).fetchall()
+
     def begin(self, session: str, rows: Sequence[tuple[str, Row]]) -> None:
         """Write intent: (attempt_id, planned facts) each; a second time while begun: what is meant now."""
-        texts = [(number, plain(planned)) for number, planned in rows]
-        made = [(n, self.run, session, "begun", text, "{}") for n, text in texts]
-        self._write("insert or replace into attempts values (?, ?, ?, ?, ?, ?, ?)", *[(*m, seal(*m)) for m in made])
+        self._write(_PUT, *[sealed(n, self.run, session, "begun", plain(planned), "{}") for n, planned in rows])
         self._begun.update(number for number, _ in rows)
 
     def claim(self, attempt_ids: Sequence[str], keys: Sequence[str]) -> bool:
@@ -233,39 +218,35 @@ class Journal:
         A key of 32 signs is for any server; with more behind it, for that one: each bars the other.
         """
         rival = "select 1 from claims where key = substr(?1, 1, 32) or key between ?1 and ?1 || ' ~'"
-        with loud(self.path, "cannot write casebook"):
-            self._begin()
-            if any(self.base.execute(rival, (key,)).fetchone() for key in filter(None, keys)):
-                return False
-        pairs = [(k, a) for k, a in zip(keys, attempt_ids, strict=True) if k]
-        self._write("insert into claims values (?, ?)", *pairs)
-        self._finish([(a, "dot", {"claim": key}) for key, a in zip(keys, attempt_ids, strict=True)])
+        if any(self._ask(rival, key) for key in keys if key):
+            return False
+        for number, key in zip(attempt_ids, keys, strict=True):
+            self._write("insert into claims values (?, ?)", *[(key, number)] * bool(key))
+            self._end(number, "dot", {"claim": key})
         return True
 
     def finish(self, rows: Sequence[tuple[str, Row]], keys: Sequence[str]) -> None:
         """Write results; a claim whose message certainly was not taken is given back."""
-        kept = {number for number, result in rows if result["outcome"] in ("accepted", "unknown")}
-        told = zip(keys, rows, strict=True)
-        self._finish([(a, "final", {**result, "claim": k} if a in kept else result) for k, (a, result) in told])
-        free = [(key, number) for key, (number, _) in zip(keys, rows, strict=True) if key and number not in kept]
-        self._write("delete from claims where key = ? and attempt_id = ?", *free)
+        for (number, result), key in zip(rows, keys, strict=True):
+            if result["outcome"] in ("accepted", "unknown"):
+                result = {**result, "claim": key}
+            else:
+                self._write("delete from claims where key = ? and attempt_id = ?", (key, number))
+            self._end(number, "final", result)
 
-    def _finish(self, rows: Iterable[tuple[str, str, Row]]) -> None:
-        """Write state and result of attempts that are not final yet, or only because our lock was lost."""
-        sql = "update attempts set state = ?, result = ?, seal = ? where attempt_id = ? and "
-        sql += "(state <> 'final' or json_extract(result, '$.error') = 'interrupted')"
-        for attempt_id, state, result in rows:
-            with loud(self.path, "cannot read casebook"):
-                asked = "select run, session, planned from attempts where attempt_id = ?"
-                found = self.base.execute(asked, (attempt_id,)).fetchone()
-            if found is None:
-                raise StoreError(f"casebook {self.path} lost attempt {attempt_id}; nothing more is sent")
-            text = plain(result)
-            self._write(sql, (state, text, seal(attempt_id, *found[:2], state, found[2], text), attempt_id))
+    def _end(self, attempt_id: str, state: str, result: Row) -> None:
+        """Write state and result of an attempt that is not final yet, or only because our lock was lost."""
+        stands = "state = 'final' and json_extract(result, '$.error') is not 'interrupted'"
+        found = self._ask(f"select run, session, planned, {stands} from attempts where attempt_id = ?", attempt_id)
+        if not found:
+            raise StoreError(f"casebook {self.path} lost attempt {attempt_id}; nothing more is sent")
+        run, session, planned, over = found[0]
+        if not over:
+            self._write(_PUT, sealed(attempt_id, run, session, state, planned, plain(result)))
 
     def heard(self, session: str, rows: Iterable[Sequence[object]]) -> None:
         """Write replies: seq, stage, command, code, raw, anomalies, sent_at, latency_s each."""
-        made = [(session, *row, seal(session, *row)) for row in rows]
+        made = [sealed(session, *row) for row in rows]
         self._write("insert into replies values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *made)
 
     def commit(self) -> None:
@@ -290,26 +271,24 @@ class Journal:
         self._lock.drop()
 
 
-def recover(base: sqlite3.Connection, path: Path) -> int:
+def recover(base: sqlite3.Connection, path: Path) -> None:
     """End what killed runs left open: begun becomes failed, dot unknown; runs whose lock is held are left alone."""
-    ended = 0
-    for (run,) in base.execute("select distinct run from attempts where state in ('begun', 'dot')").fetchall():
+    opened = "from attempts where state in ('begun', 'dot')"
+    for (run,) in base.execute(f"select distinct run {opened}").fetchall():
         lock = Lock(path, run)
         if not lock.take():
             continue
         base.execute("begin immediate")
         columns = "attempt_id, session, state, planned, iif(json_valid(result), result, '{}')"
-        sql = f"select {columns} from attempts where run = ? and state <> 'final'"
-        for attempt_id, session, state, planned, result in base.execute(sql, (run,)).fetchall():
+        found = base.execute(f"select {columns} {opened} and run = ?", (run,)).fetchall()
+        for attempt_id, session, state, planned, result in found:
             dot = state == "dot"
             end = {"stage": "body", "outcome": "unknown"} if dot else {"stage": "connect", "outcome": "failed"}
-            result = plain(json.loads(result) | end | {"error": "interrupted", "maybe_delivered": dot})
-            row = (result, seal(attempt_id, run, session, "final", planned, result), attempt_id)
-            base.execute("update attempts set state = 'final', result = ?, seal = ? where attempt_id = ?", row)
-            ended += 1
+            end |= {"error": "interrupted", "maybe_delivered": dot}
+            result = plain(json.loads(result) | end)
+            base.execute(_PUT, sealed(attempt_id, run, session, "final", planned, result))
         base.execute("commit")
         lock.drop()
-    return ended
 
 
 _TOLD = (False, True, None)
@@ -324,7 +303,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._owner = path, 1 << 30 | int.from_bytes(token_bytes(4)) >> 2
+        self.path, self._owner = path, randbits(62)
         self._lock = Lock(path, str(self._owner))
         with loud(path, "cannot open pacing ledger"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -332,11 +311,6 @@ class Ledger:
             _to_wal(self.base)
             self.base.executescript(data("ledger.sql").read_text("utf-8"))
             self._lock.take()
-        for left in path.resolve().parent.glob(f".{path.resolve().name}.*.lock"):  # of killed processes
-            with suppress(OSError):  # another tidies, too
-                lock = Lock(path, left.name.split(".")[-2])
-                if left.stat().st_mtime < time.time() - 60 and lock.take():
-                    lock.drop()
 
     def ask(self, pace: Pace, receiver: str, ip: str, now: float) -> tuple[float, int | None]:
         """(0.0, number of the visit), or (seconds to wait, None)."""
@@ -364,9 +338,8 @@ class Ledger:
         for (owner,) in self.base.execute(sql, (receiver, ip)).fetchall():
             lock = Lock(self.path, str(owner))
             if lock.take():
-                self.base.execute(
-                    "update visits set ended = ?, refused = 2 where ended is null and pid = ?", (now, owner)
-                )
+                sql = "update visits set ended = ?, refused = 2 where ended is null and pid = ?"
+                self.base.execute(sql, (now, owner))
                 lock.drop()
 
     def end(self, number: int, now: float, refused: bool | None, stop: bool) -> None:

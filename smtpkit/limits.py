@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import takewhile
 from typing import Any
 
 from smtpkit.errors import listed, quantity
@@ -131,12 +132,9 @@ class Pace:
         return max((v.ended + gap for v in visits if v.ended is not None), default=0.0)
 
     def _after_rest(self, visits: Sequence[Visit]) -> float:
-        row, ended = 0, 0.0
-        told = [v for v in visits if v.ended is not None and v.refused is not None]
-        for visit in sorted(told, key=lambda v: v.at):
-            row = row + 1 if visit.refused else 0
-            ended = visit.ended or visit.at
-        return ended + self.rests[min(row, len(self.rests)) - 1] if row and self.rests else 0.0
+        told = sorted((v for v in visits if None not in (v.ended, v.refused)), key=lambda v: v.at)
+        row = [v.ended or v.at for v in takewhile(lambda v: v.refused, reversed(told))]
+        return row[0] + self.rests[min(len(row), len(self.rests)) - 1] if row and self.rests else 0.0
 
     def _after_full(self, visits: Sequence[Visit], limit: int | None, span: float) -> float:
         if limit is None or len(visits) < limit:

@@ -4,14 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import unquote
 
 from smtpkit.address import domain_of, mailbox_or_none, organisation
-from smtpkit.catalogue import rows
+from smtpkit.catalogue import patterns, rows
 from smtpkit.escape import decode, one_line
-from smtpkit.fields import LINE, codec, read
-from smtpkit.parts import parsed, split
+from smtpkit.fields import LINE, read
+from smtpkit.parts import BARE, parsed, shown, split, text_of, texts
 
 Found = tuple[str, object, str, str]
 """Check, whether it is bad, the value that was seen, and the status if it is bad."""
@@ -21,12 +20,8 @@ content-type content-transfer-encoding""".split()
 HIDDEN = ("bcc", "resent-bcc")
 """Fields that would show everybody who was to be hidden."""
 _FIELD = re.compile(rb"[!-9;-~]+:|$")
-_ZONE = re.compile(r"\s([+-]\d{4}|UTC?|GMT|[ECMP][SD]T|Z)\b")  # RFC 5322 3.3 and 4.3
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_AD = re.compile(r"(?i)[(\[<{【]\s*(광\W?\s*고|ad|廣告)\s*[)\]>}】]|\A\W*광\W?\s*고\b")
-_FROM_AFAR = re.compile(r"(?i)(cid|data):|https?://(?!localhost|127\.)")
-_SRC = re.compile(r"""(?i)\ssrc\s*=\s*["']?\s*([^"'\s>]*)""")
-_DATA = re.compile(r"data:[\w/+.-]*[;,][^\"')\s>]*")
+_SAYS = patterns("lint")
 
 
 def lint(octets: bytes, *, sender: str | None = None, size_limit: int | None = None) -> list[dict[str, str]]:
@@ -52,13 +47,6 @@ def tags(record: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in reversed(parts)}
 
 
-def _shown(part: Any) -> Iterator[Any]:
-    """The parts that a reader shows; letters within the letter are attachments."""
-    yield part
-    for inner in part.get_payload() if part.get_content_maintype() == "multipart" and part.is_multipart() else ():
-        yield from _shown(inner)
-
-
 class Reading:
     """A message's octets read once: fields, texts, and the checks on them."""
 
@@ -68,25 +56,10 @@ class Reading:
         self.mail = parsed(whole)
         self.header, self.body = split(whole)
         self.fields = list(read(self.header))
-        self.texts: list[tuple[str, str, int]] = []
-        self.odd_charsets: list[str] = []
-        for part in _shown(self.mail):
-            if part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment":
-                self._read(part)
-        self.html = "\n".join(text for kind, text, _ in self.texts if kind == "html")
+        self.texts = [(part, part.get_content_subtype(), *text_of(part)) for part in texts(self.mail)]
+        self.html = "\n".join(text for _, kind, text, _ in self.texts if kind == "html")
         self.subject = " ".join(self.values("subject")).strip()
         self.signatures = list(map(tags, self.values("dkim-signature")))
-
-    def _read(self, part: Any) -> None:
-        octets, kind = bytes(part.get_payload(decode=True) or b""), part.get_content_subtype()
-        charset = str(part.get_content_charset() or "us-ascii")
-        try:
-            text = octets.decode(codec(charset))
-        except (LookupError, ValueError) as error:
-            text = decode(octets)
-            why = "is not known" if isinstance(error, LookupError) else "does not fit its octets"
-            self.odd_charsets.append(f"{charset} of the {kind} part {why}")
-        self.texts.append((kind, text, len(str(part._payload))))  # get_payload fails of a charset by RFC 2231
 
     def values(self, name: str) -> list[str]:
         """What the fields of that name (lower case) say."""
@@ -117,7 +90,7 @@ class Reading:
             why = "" if [parsedate_to_datetime(date) for date in dates] else "no Date"
         except (ValueError, IndexError, OverflowError):
             why = "unreadable: "
-        zone = "" if all(map(_ZONE.search, dates)) else "no zone such as +0900: "
+        zone = "" if all(map(_SAYS.zone.search, dates)) else "no zone such as +0900: "
         bad = why or len(dates) != 1
         yield "date", bad or zone, (why or zone) + " | ".join(dates), "fail" if bad else "warn"
         fits = [re.fullmatch(r"<[^\s<>@]+@[^\s<>@]+>", text) and len(text) <= 500 for text in ids]
@@ -134,20 +107,20 @@ class Reading:
         lines = [len(line) for line in re.split(rb"\r\n|\r|\n", self.octets)]
         most = max(lines)
         yield "line_length", most > LINE, f"{most} octets in line {lines.index(most) + 1}", "fail"
-        bare = len(re.findall(rb"\r(?!\n)|(?<!\r)\n|\0", self.octets))
+        bare = len(BARE.findall(self.octets))
         yield "line_ends", bare, f"{bare} bare CR, bare LF or NUL", "fail"
         head, body = (len(half.translate(None, bytes(range(128)))) for half in (self.header, self.body))
         yield "transport", head or body, f"{head} octets above 127 in the header, {body} in the body", "warn"
 
     def _bodies(self) -> Iterator[Found]:
-        charsets = "; ".join(self.odd_charsets)
+        charsets = "; ".join(odd for *_, odd in self.texts if odd)
         yield "charset", charsets, charsets or f"{len(self.texts)} text parts fit", "fail"
-        places = [("header", " ".join(value for _, value in self.fields)), *(text[:2] for text in self.texts)]
+        places = [("header", " ".join(value for _, value in self.fields)), *(text[1:3] for text in self.texts)]
         odd = [f"U+{ord(hit[0]):04X} in {place}" for place, text in places if (hit := _CONTROL.search(text))]
         yield "control_characters", odd, ", ".join(odd) or "none", "warn"
-        kinds = [kind for kind, text, _ in self.texts if text.strip()]
+        kinds = [kind for _, kind, text, _ in self.texts if text.strip()]
         yield "text_alternative", "html" in kinds and "plain" not in kinds, ", ".join(kinds) or "no text", "warn"
-        parts = list(_shown(self.mail))
+        parts = list(shown(self.mail))
         _ = [part.get_payload(decode=True) for part in parts]  # only then base64 is looked at
         torn = ", ".join(type(fault).__name__ for part in parts for fault in part.defects)
         yield "mime", torn, torn or "whole", "warn"
@@ -157,8 +130,9 @@ class Reading:
         said = f"{size:,} octets" + (f", SIZE {self.size_limit:,}" if self.size_limit else "")
         yield "size", size > min(most, 20 * MB), said, "fail" if size > most else "warn"
         plain = len(self.html.encode("utf-8", "replace"))
-        sent = sum(size for kind, _, size in self.texts if kind == "html")
-        data, most = _DATA.findall(self.html), max(plain, sent)
+        # get_payload fails of a charset by RFC 2231
+        sent = sum(len(str(part._payload)) for part, kind, *_ in self.texts if kind == "html")
+        data, most = _SAYS.data.findall(self.html), max(plain, sent)
         cause = f"; {sum(map(len, data)):,} of them in {len(data)} data: URIs" if data else ""
         value = f"{plain:,} octets of HTML, {sent:,} as sent{cause}"
         yield "gmail_clipping", most >= 90 * KB, value, "fail" if most > 102 * KB else "warn"
@@ -171,27 +145,27 @@ class Reading:
             value = f"From {home or 'has no address'}, {' and '.join(named) or 'no other domain given'}"
             yield check, not hit, value, "warn" if home and named else "unknown"
         cids = {unquote(str(part.get("Content-ID", ""))).strip().strip("<>") for part in self.mail.walk()}
-        tags = re.findall(r"(?is)<img\b[^>]*>", self.html[: self.html.rfind(">") + 1])  # else by its square
-        images = [("".join(_SRC.findall(tag)[:1]), re.search(r"(?i)\salt[\s=/>]", tag)) for tag in tags]
+        tags = _SAYS.image.findall(self.html[: self.html.rfind(">") + 1])  # else by its square
+        images = [("".join(_SAYS.src.findall(tag)[:1]), _SAYS.alt.search(tag)) for tag in tags]
         inside = [src for src, _ in images if src[:4].lower() == "cid:"]
         odd = [f"no such part: {src}" for src in inside if unquote(src[4:]) not in cids]  # RFC 2392 2: %40 is @
-        odd += [f"cannot be reached: {src}" for src, _ in images if not _FROM_AFAR.match(src)]
+        odd += [f"cannot be reached: {src}" for src, _ in images if not _SAYS.far.match(src)]
         soft = [f"not https: {src}" for src, _ in images if src.lower().startswith("http://")]
         soft += [f"no alt text: {src}" for src, has in images if not has]
         value = "; ".join([*odd, *soft][:4]) or f"{len(images)} images"
         yield "images", odd or soft, value, "fail" if odd else "warn"
 
     def _advertisement(self) -> Found:
-        if not _AD.search(self.subject):
+        if not _SAYS.ad.search(self.subject):
             return "advertisement", False, "not marked as an advertisement", ""
-        refusable = "수신거부" in re.sub(r"\s", "", "".join(text for _, text, _ in self.texts))
+        refusable = "수신거부" in re.sub(r"\s", "", "".join(text for _, _, text, _ in self.texts))
         worse = "warn" if self.subject.startswith("(광고)") else "fail"
         value = self.subject + ("" if refusable else " (the body does not say 수신거부)")
         return "advertisement", worse == "fail" or not refusable, value, worse
 
     def _one_click(self) -> Found:
         links, post = (", ".join(self.values(f"list-unsubscribe{more}")) for more in ("", "-post"))
-        bulk = self.values("list-id") or "bulk" in self.values("precedence") or _AD.search(self.subject)
+        bulk = self.values("list-id") or "bulk" in self.values("precedence") or _SAYS.ad.search(self.subject)
         if not links and not post:
             return "one_click", bulk, "no List-Unsubscribe", "warn"
         value = f"List-Unsubscribe: {links or 'none'}; Post: {post or 'none'}"

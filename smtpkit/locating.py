@@ -12,6 +12,7 @@ import pandas as pd
 
 from smtpkit import counts
 from smtpkit.campaign import run
+from smtpkit.catalogue import render
 from smtpkit.diagnosis import Cause, Diagnosis, diagnose
 from smtpkit.errors import of_kind, quantity
 from smtpkit.escape import one_line
@@ -25,7 +26,6 @@ from smtpkit.suspicion import WEAK, Judgement, judge
 from smtpkit.verdicts import SURE
 from smtpkit.voices import hear, priors
 
-_WHAT = {"mx_block": "refused", "mx_dead": "gave no usable answer in", "mx_tls": "failed TLS in"}
 _SOUNDS = {"dead": "mx_dead", "lost": "mx_dead", "tls": "mx_tls"}
 
 
@@ -42,9 +42,10 @@ class Tally:
         if seen is not None and len(seen):
             read = Reading(seen)
             alone = read.mute.copy()
-            alone[alone] = ~read.controlled(alone, np.zeros_like(alone)) if alone.any() else False
-            table = counts.by_ip(read.rows[~alone]).reindex(self.ips)[["failed", "n"]].fillna(0)
-            self.refused, self.asked = np.array(table.failed, np.int64), np.array(table.n, np.int64)
+            if alone.any():
+                alone[alone] = ~read.controlled(alone, np.zeros_like(alone))
+            table = counts.by_ip(read.rows[~alone]).reindex(self.ips)[["failed", "n"]]
+            self.refused, self.asked = np.array(table.fillna(0), np.int64).T
             bad = pd.Series(read.t).where((read.voice >= 0) & ~alone).groupby(read.rows.mx_ip.to_numpy()).min()
             last = [read.t[(read.voice < 0) & (read.codes["family"] == six)].max(initial=0) for six in (0, 1)]
             self.apart = np.array(bad.reindex(self.ips) < np.array(last)[self.six.astype(int)])
@@ -57,7 +58,7 @@ class Tally:
     def judge(self) -> Judgement:
         """The test's judgement; before it names one, others of its family are asked ("since": all refuse now)."""
         now = judge(self.refused, self.asked, self.shut)
-        early = now.named & ~self.apart & [self.six[~now.named].tolist().count(one) > 0 for one in self.six]
+        early = now.named & ~self.apart & np.isin(self.six, self.six[~now.named])
         if now.done != "named" or not early.any():
             return now
         out = self.shut | now.named | (self.refused > 0) & ~self.apart | ~np.isin(self.six, self.six[early])
@@ -108,13 +109,13 @@ def locate(
     rules = {name: keywords.pop(name, None) for name in RULES}
     asked, route = question(domain, recipient, sender, **keywords)
     seen = pd.DataFrame() if seen is None else of_kind("seen", seen, pd.DataFrame, "give a frame of attempts")
-    like = _alike(seen, asked.network)
+    like = _alike(seen, asked.aim.network)
     tally = Tally(list(dict.fromkeys(ip for _, ip in route)), like)
-    frame = run(_plan(asked, route, tally, most), asked.network, label=f"locate {route.domain}", **rules)
+    frame = run(_plan(asked, route, tally, most), asked.aim.network, label=f"locate {route.domain}", **rules)
     assert isinstance(frame, pd.DataFrame)
     whole = pd.concat([like, frame], ignore_index=True) if len(like) else frame
     whole.attrs.setdefault("smtpkit", {"stopped": frame.attrs["smtpkit"]["stopped"]})
-    told, ehlo = diagnose(whole), str(priors()["say"]["ehlo"])
+    told, ehlo = diagnose(whole), str(priors()["ehlo"])
     found = _conclude(told, tally, whole) if tally.ips else told
     others = len(seen) - len(like)
     said = f" {others} rows of `seen` are of another vantage or sender IP: they do not count." * (others > 0)
@@ -125,9 +126,8 @@ def locate(
 def _alike(seen: pd.DataFrame, net: Network) -> pd.DataFrame:
     """The rows of our own vantage and sender IP, as far as both are told; if ours is not, only where it is one."""
     none, ours = pd.Series(None, seen.index, dtype="str"), net.sender_ip or ""
-    vantage, sender = (seen[n].astype("str") if n in seen else none for n in ("vantage", "sender_ip"))
-    kit = seen["source"].isin(["probe", "send", "dialogue"]) if "source" in seen else none.notna()
-    others = vantage.where(~kit)  # hosts' names, which are no labels of ours: one host may be us
+    vantage, sender, source = (seen.get(n, none).astype("str") for n in ("vantage", "sender_ip", "source"))
+    others = vantage.mask(source.isin(["probe", "send", "dialogue"]))  # names of hosts: one host may be us
     ok = vantage.isna() | vantage.eq(net.label) | (others.notna() & (others.nunique() == 1))
     six = sender.str.contains(":").eq(True)
     several = sender.where(ok).groupby(six).transform("nunique").gt(1)
@@ -138,14 +138,13 @@ def _alike(seen: pd.DataFrame, net: Network) -> pd.DataFrame:
 def _plan(asked: Question, route: MxRoute, tally: Tally, most: int) -> Plan:
     """One session after the other."""
     hosts = {ip: host for host, ip in reversed(list(route))}
-    jobs, number = asked.dead_ends(route), 0
+    jobs = asked.dead_ends(route)
     if not tally.ips:
         yield jobs
-    while tally.ips and number < most and not tally.shut.all():
-        now = tally.judge()
-        if now.done:
+    for number in range(1, most + 1):
+        if tally.shut.all() or (now := tally.judge()).done:  # of no servers all are shut
             break
-        ip, number = tally.ips[int(now.ask)], number + 1
+        ip = tally.ips[int(now.ask)]
         got = yield from hold([*jobs, asked.job(route, hosts[ip], ip, number)])
         tally.hear(ip, next(one.verdicts[0] for one in got if one.job.ip == ip))
         jobs = []
@@ -159,9 +158,10 @@ def _conclude(found: Diagnosis, tally: Tally, frame: pd.DataFrame) -> Diagnosis:
     if now.done == "named" and all(c.dimension == "mx_ip" and set(c.values) != set(guilty) for c in other):
         return _named(found, tally, guilty, frame)
     if now.done == "clear" and found.causes and not (other or (tally.shut & ~tally.held).any()):  # excluded
-        said = f"{tally.refused.sum()} of {tally.asked.sum()} sessions up to {frame.asked.iloc[-1]} failed."
-        found = replace(found, causes=(), more_probes={}, verdict=said)
-    return replace(found, verdict=f"{found.verdict}{_stopped(tally, str(now.done))}")
+        said = _say(tally, done="clear", depth=frame.asked.iloc[-1])
+        return replace(found, causes=(), more_probes={}, verdict=said)
+    said = " ".join(filter(None, [found.verdict, _say(tally, done=str(now.done))]))
+    return replace(found, verdict=said)
 
 
 def _named(found: Diagnosis, tally: Tally, guilty: tuple[str, ...], frame: pd.DataFrame) -> Diagnosis:
@@ -172,31 +172,19 @@ def _named(found: Diagnosis, tally: Tally, guilty: tuple[str, ...], frame: pd.Da
     kind = sounds.pop() if len(sounds) == 1 else "mx_block"
     table = found.table.assign(as_cause=found.table.failed, accused=found.table.index.isin(guilty))
     cause = Cause(kind, "mx_ip", guilty, confidence=0.99, evidence=rows)
-    verdict = _say(tally, guilty, _WHAT[kind])
+    verdict = _say(tally, guilty, kind=kind)
     return replace(found, causes=(cause,), verdict=verdict, table=table, more_probes={}, confidence=0.99)
 
 
-def _say(tally: Tally, guilty: tuple[str, ...], did: str) -> str:
-    """The verdict, with counts and what was not asked."""
+def _say(tally: Tally, guilty: Sequence[str] = (), *, kind: str = "", done: str = "", depth: str = "") -> str:
+    """What the test says, with counts and what was not asked (data/locate.txt.j2)."""
     mine = np.isin(tally.ips, guilty)
-    k, n = tally.refused[mine].sum(), tally.asked[mine].sum()
-    k2, n2 = tally.refused[~mine].sum(), tally.asked[~mine].sum()
-    low, high = counts.percent(k, n)
-    rest = int((~mine & (tally.asked > 0)).sum())
-    text = f"{' and '.join(map(one_line, guilty))} {did} {k} of {n} sessions (95 % interval {low}-{high} %); "
-    text += f"{rest} other MX IP{'s' * (rest != 1)} {did} {k2} of {n2}. "
-    text += f"{n + n2} sessions settled it (1 wrong in 100 at most, where the innocent refuse 5 % at most)."
-    idle = int((tally.asked == 0).sum())
-    return text + f" Not asked, for no need: {idle} more." * (idle > 0)
-
-
-def _stopped(tally: Tally, done: str) -> str:
-    """What must be added where nobody was named by the test."""
-    held, mute = (one_line(", ".join(np.array(tally.ips)[some])) for some in (tally.held, tally.shut & ~tally.held))
-    why = f" Nobody answered in the address family of {mute}: our own path may be at fault." * bool(mute)
-    if done:
-        clear = f" No {'other ' * bool(mute)}MX IP refuses {WEAK:.0%} or more (1 wrong in 100 at most)."
-        since = " Since the first refusal nobody got through: it may not be one server that refuses from then on."
-        return clear * (done == "clear") + since * (done == "since") + why
-    why += f" Our own pace or guard withheld sessions with {held}." * bool(held)
-    return f"{why} Not settled after {tally.asked.sum()} sessions: go on with locate(..., seen=d.frame)."
+    words: dict[str, Any] = {"rest": (~mine & (tally.asked > 0)).sum(), "idle": (tally.asked == 0).sum()}
+    words["k"], words["k2"] = (tally.refused[some].sum() for some in (mine, ~mine))
+    words["n"], words["n2"] = (tally.asked[some].sum() for some in (mine, ~mine))
+    words["low"], words["high"] = counts.percent(words["k"], words["n"])
+    for name, some in (("held", tally.held), ("mute", tally.shut & ~tally.held)):
+        words[name] = one_line(", ".join(np.array(tally.ips)[some]))
+    words |= {"guilty": " and ".join(map(one_line, guilty)), "kind": kind, "done": done, "depth": depth}
+    text = render("locate.txt", weak=f"{WEAK:.0%}", **words)
+    return " ".join(filter(None, text.split("\n")))

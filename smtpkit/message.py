@@ -119,10 +119,10 @@ class Message:
         """Header and body escaped; the HTML body in a frame that runs no script and asks for nothing."""
         if not escape.options.html:
             return None
-        parted = parts.parsed(self.octets).walk()
-        html = [part.get_payload(decode=True) for part in parted if part.get_content_type() == "text/html"]
-        whole = (*parts.split(self.octets), *html)
-        head, body, *pages = (escape.decode(bytes(one or b"")[:8000]).replace("\r\n", "\n") for one in whole)
+        html = (one for one in parts.texts(parts.parsed(self.octets)) if one.get_content_subtype() == "html")
+        halves = (escape.decode(half[:8000]) for half in parts.split(self.octets))
+        shown = (*halves, *(parts.text_of(one)[0][:8000] for one in html))
+        head, body, *pages = (text.replace("\r\n", "\n") for text in shown)
         return render("message.html", title=repr(self), head=head, body=body, pages=pages)
 
 

@@ -101,7 +101,6 @@ class Internet:
     _resolver: "Resolver | None" = field(default=None, repr=False)
 
     def resolve(self, name: str, kind: Kind) -> Answer:
-        """Ask DNS; a dead, slow or lying server is an Answer with its status."""
         begun = time.monotonic()
         answer = _ask(self, name, kind)
         return replace(answer, seconds=time.monotonic() - begun)
@@ -115,12 +114,8 @@ class Internet:
         return (ip, port) in self.reroute or not is_public(ip)
 
     def open(self, ip: str, port: int) -> socket.socket:
-        """A non-blocking socket whose connect has begun; raises NotAllowed or OSError.
-
-        The address that is checked is the one that is connected to (no name is resolved here).
-        """
         target = self.where(ip, port)
-        if why := self.refuses(ip, port):
+        if why := self.refuses(ip, port):  # what is checked is what is connected to: no name is resolved here
             raise NotAllowed(why)
         if self.socks:
             return self._through_socks(*target)

@@ -75,25 +75,28 @@ class Packet:
 
     def write(self, path: Path) -> None:
         """Write all files into a folder, or the one whose ending the path has."""
-        draft: Any = self.draft
-        made: dict[str, Any] = {
-            ".md": self.letter and self.letter.encode,
-            ".html": lambda: self.page.encode(),
-            ".eml": draft and (lambda: draft.octets),
-            ".csv": lambda: _csv(self.table),
-        }
-        if path.suffix in FILES and not made[path.suffix]:
+        alone = path.suffix in FILES
+        if not alone and path.is_file():
+            raise refuse("path", str(path), "is a file", f"name a folder, or end it in {', '.join(FILES)}")
+        made = {end: self._octets(end) for end in ([path.suffix] if alone else FILES)}
+        if alone and not made[path.suffix]:
             why, instead = f"there is no letter for this: {self.subject}", "end it in .html or .csv"
             if self.letter:
                 why, instead = "no attempt says who we are", "give sender="
             raise refuse("path", path.name, f"cannot be written: {why}", instead)
-        if path.suffix not in FILES and path.is_file():
-            raise refuse("path", str(path), "is a file", f"name a folder, or end it in {', '.join(FILES)}")
-        self.files = (path,) if path.suffix in FILES else tuple(path / FILES[end] for end in FILES if made[end])
+        self.files = tuple(path if alone else path / FILES[end] for end, octets in made.items() if octets)
         for file in self.files:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch(mode=0o600)  # who wrote to whom, and what was said, is nobody else's on this machine
-            file.write_bytes(made[file.suffix]())
+            file.write_bytes(made[file.suffix])
+
+    def _octets(self, ending: str) -> bytes:
+        """What the file with that ending holds; b"": there is none."""
+        if ending == ".eml":
+            return self.draft.octets if self.draft else b""
+        if ending == ".csv":
+            return _csv(self.table)
+        return (self.page if ending == ".html" else self.letter or "").encode()
 
     def __repr__(self) -> str:
         none = f"{self.subject}\nNo letter: no receiver can mend this, or the evidence is not enough.\n"
@@ -158,12 +161,12 @@ def report(
     asked = (one for one in tried if one.bad.ip.ne("no address").any())  # else there is no server to write about
     facts = next(asked, None) or Facts(table, diagnosis, None)
     words: dict[str, Any] = {"lang": lang, "along": not place or place.suffix in ("", ".eml")}  # with attempts.csv
-    letter, subject = None, _counts_only(diagnosis.verdict)
+    letter, subject = None, diagnosis.verdict
     if facts.cause is not None:
         words |= facts.words(zone) | {"ptr": ptr or _ptr(network, facts.mine.us)}
         letter = render(f"letter.{lang}.md", **words)
         subject = letter.partition("\n")[0].removeprefix("# ")
-    seen = subject if drawing.inert(subject, weight="bold") == subject else _counts_only(diagnosis.verdict)
+    seen = subject if drawing.inert(subject, weight="bold") == subject else diagnosis.verdict
     drawn = replace(diagnosis, verdict=seen, causes=(facts.cause,) if facts.cause else diagnosis.causes)
     to = words["contact"]["email"] if letter else ""
     made = Packet(subject, to, letter, facts.table(zone), sender or _author(facts), (facts, drawn, words))
@@ -189,12 +192,15 @@ def _evidence(evidence: Any, frame: pd.DataFrame | None) -> tuple[Diagnosis, pd.
     if table.reason.isna().all():  # the letter says what the verdict hears
         table["reason"] = attempts.classified(table).reason
     if table.attempt_id.isna().any() or not table.attempt_id.is_unique:
-        table["attempt_id"] = [f"row {label}" for label in known.index]
-        made = {n: one.evidence for n, one in enumerate(evidence.causes) if one.evidence is not None}
-        named = {n: some.assign(attempt_id=[f"row {label}" for label in some.index]) for n, some in made.items()}
-        causes = (replace(one, evidence=named.get(n)) for n, one in enumerate(evidence.causes))
+        table["attempt_id"] = _places(known)
+        named = (one.evidence.assign(attempt_id=_places(one.evidence)) for one in evidence.causes)
+        causes = (replace(one, evidence=told) for one, told in zip(evidence.causes, named, strict=True))
         evidence = replace(evidence, causes=tuple(causes))
     return evidence, table
+
+
+def _places(some: pd.DataFrame) -> list[str]:
+    return [f"row {label}" for label in some.index]
 
 
 def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tuple[Diagnosis, Any]:
@@ -214,9 +220,8 @@ def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tu
 
 def _author(facts: Facts) -> str | None:
     """Postmaster at the domain that most attempts come from, the accused ones first; None: none is known."""
-    given = (some.sender.str.extract(r"[^<>\s]@([^@<>\s]+)>?\s*$")[0] for some in (facts.mine, facts.all))
-    boxes = (f"postmaster@{domain}" for some in given for domain in some.value_counts().index)
-    return next(filter(mailbox_or_none, boxes), None)
+    domains = (domain for some in (facts.mine, facts.all) for domain in some.sender_domain.value_counts().index)
+    return next((box for domain in domains if (box := mailbox_or_none(f"postmaster@{domain}"))), None)
 
 
 def _ptr(network: Network | None, ours: pd.Series) -> str:
@@ -226,15 +231,9 @@ def _ptr(network: Network | None, ours: pd.Series) -> str:
     return several(name for found in answers for name in (found.rows or (f"none ({found.status})",)))
 
 
-def _counts_only(verdict: str) -> str:
-    """A verdict without the model's probabilities: they are no evidence for others."""
-    kept = re.sub(r"\s*\([^()]*probab[^()]*\)", "", verdict)
-    return " ".join(s for s in re.split(r"(?<=[.!?])\s+", kept) if "probab" not in s.lower())
-
-
 def _charts(frame: pd.DataFrame, diagnosis: Any) -> list[str]:
-    made: list[Any] = [draw(frame, diagnosis) for draw in (plot.forest, plot.grid, plot.lanes)]
-    return [chart.img() for chart in made]
+    drawers: list[Any] = [plot.forest, plot.grid, plot.lanes]
+    return [draw(frame, diagnosis).img() for draw in drawers]
 
 
 def _csv(table: pd.DataFrame) -> bytes:

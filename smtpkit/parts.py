@@ -3,7 +3,7 @@
 import io
 import mimetypes
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from email.contentmanager import raw_data_manager
 from email.message import MIMEPart
 from email.parser import BytesFeedParser
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from smtpkit.errors import InvalidInput, refuse
-from smtpkit.escape import cell, html, visible
-from smtpkit.fields import FOLD, LINE, check_text, encode
+from smtpkit.escape import cell, decode, html, visible
+from smtpkit.fields import FOLD, LINE, check_text, codec, encode
 
+BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
+"""What is no line end on the wire, and smuggles one."""
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _HIDDEN = re.compile(r"(?is)<(style|script|title)\b(?:[^<]|<(?!/\1\b))*|<!--(?:[^-]|-(?!->))*(?:-->)?")
 _INLINE = re.compile(r"(?i)</?(?:a|b|i|u|em|strong|font|span|code|tt|wbr|sup|sub|small|big)\b[^<>]*>")
@@ -179,12 +181,37 @@ def parsed(octets: bytes, policy: Any = compat32) -> Any:
     return parser.close()
 
 
-def proof(octets: bytes, names: Sequence[str], leaves: int) -> bytes:
-    """`octets`, read back: InvalidInput unless they hold these fields, this many leaves, and fit lines."""
-    read, longest = parsed(octets), max(len(line.rstrip(b"\r\n")) for line in io.BytesIO(octets))
+def shown(mail: Any) -> Iterator[Any]:
+    """The parts that a reader shows, and what holds them; letters within the letter are attachments."""
+    yield mail
+    for part in mail.get_payload() if mail.get_content_maintype() == "multipart" and mail.is_multipart() else ():
+        yield from shown(part)
+
+
+def texts(mail: Any) -> list[Any]:
+    """The text parts that a reader shows."""
+    leaves = (part for part in shown(mail) if part.get_content_maintype() == "text")
+    return [part for part in leaves if part.get_content_disposition() != "attachment"]
+
+
+def text_of(part: Any) -> tuple[str, str]:
+    """The text of a part; if it is not of the charset that it claims it is Korean, and why is said."""
+    octets, charset = bytes(part.get_payload(decode=True) or b""), str(part.get_content_charset() or "us-ascii")
+    try:
+        return octets.decode(codec(charset)), ""
+    except (LookupError, ValueError) as error:  # or a charset that Python lacks: unknown-8bit, x-windows-949
+        why = "is not known" if isinstance(error, LookupError) else "does not fit its octets"
+        return decode(octets), f"{charset} of the {part.get_content_subtype()} part {why}"
+
+
+def proof(octets: bytes, names: Sequence[str], leaves: int) -> None:
+    """Read `octets` back: InvalidInput unless they hold these fields, this many leaves, and fit lines."""
+    longest = max(io.BytesIO(octets), key=len).rstrip(b"\r\n")
+    if len(longest) > LINE:
+        why = f"is a line of {len(longest)} octets; the limit is {LINE} (RFC 5322 2.1.1)"
+        raise refuse("text", f"{decode(longest[:60])}...", why, "put blanks where it may be folded")
+    read = parsed(octets)
     found = sum(not part.is_multipart() for part in read.walk())
-    fits = longest <= LINE and not re.search(rb"\r(?!\n)|(?<!\r)\n|\0", octets)
-    if not fits or read.keys() != list(names) or found != leaves:
-        said = f"{read.keys()}, {found} parts, lines up to {longest} octets"
+    if BARE.search(octets) or read.keys() != list(names) or found != leaves:
+        said = f"{read.keys()}, {found} parts"
         raise InvalidInput(f"the message reads back as {said}; leave out what looks like a header")
-    return octets

@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from smtpkit import cells, drawing, rows
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     Notes: TypeAlias = pd.DataFrame | Iterable[tuple[Any, str]]
 
 Draw = Callable[[Rows, Axes], None]
-_DOT: dict[str, Any] = {"ls": "", "marker": "D", "ms": 4, "color": INK}
 _PIXELS = 1400  # more marks than this beside each other cannot be told apart
 
 
@@ -129,13 +126,13 @@ def timeline(
 
 def _counts(view: Rows, ax: Axes) -> None:
     """Attempts in slots of time: what failed at the foot of each bar, accepted above it."""
-    f, shown = view.facts.dropna(subset="at"), list[Patch]()
+    f, shown = view.facts.dropna(subset="at"), list[Any]()
     edges, slot = drawing.slots(f["at"], 40)
     below = np.zeros(len(edges) - 1)
     for word in reversed(WORDS):
         n = np.bincount(slot[f.word == word], minlength=len(below))
-        ax.bar(edges[:-1], n, np.diff(edges), below, align="edge", lw=0.5, **BARS[word])
-        shown += [Patch(label=f"{word} ({n.sum():,})", lw=0.5, **BARS[word])] * bool(n.any())
+        look = {"label": f"{word} ({n.sum():,})", "align": "edge", "lw": 0.5} | BARS[word]
+        shown += [ax.bar(edges[:-1], n, np.diff(edges), below, **look)] * bool(n.any())
         below += n
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     days = (edges[1] - edges[0]).days
@@ -157,12 +154,11 @@ def _stairs(view: Rows, ax: Axes) -> None:
     begun, ended = view.facts["at"].min(), view.facts["at"].max()  # a note may lie outside
     free, steps = back.fillna(ended).where(shut.notna(), begun), back.dropna()
     shut = shut.fillna(begun)
-    ax.barh(back.index, free - shut, left=shut, height=0.6, lw=0.5, **BARS["refused"])
-    ax.barh(back.index, ended - free, left=free, height=0.25, lw=0, fc=OK)
+    bad = ax.barh(back.index, free - shut, left=shut, height=0.6, lw=0.5, label=view.word, **BARS["refused"])
+    good = ax.barh(back.index, ended - free, left=free, height=0.25, lw=0, label="accepted", fc=OK)
     ax.step(steps, steps.index, where="pre", color=INK, lw=1.2)
-    ax.plot(steps, steps.index, **_DOT)
-    bars = [Patch(label=view.word, lw=0.5, **BARS["refused"]), Patch(label="accepted", fc=OK)]
-    drawing.legend(ax, [*bars, Line2D([], [], label="opened, about", **_DOT)], left)
+    dots = ax.plot(steps, steps.index, "D", ms=4, color=INK, label="opened, about")
+    drawing.legend(ax, [bad, good, *dots], left)
 
 
 def _axis(view: Rows, ax: Axes, room: float, edges: Iterable[Any] = ()) -> tuple[pd.Timestamp, pd.Timestamp]:
@@ -179,13 +175,12 @@ def _axis(view: Rows, ax: Axes, room: float, edges: Iterable[Any] = ()) -> tuple
         top, before = max(top, level), at
         ax.axvline(at, color=INK, lw=0.8, ls=":")
         drawing.put(ax, str(number), (at, 1), (0, 5 + 14 * level), **flag)
-    said = {"onset": "turned {:{}} to {:{}}", "recovery": "recovered {:{}} to {:{}}"}
-    words = [say(said[name], a, view.clock, b, view.clock) for name, (a, b) in view.turns.items()]
-    for first, last in view.turns.values():
+    said, words = {"onset": "turned {:{}} to {:{}}", "recovery": "recovered {:{}} to {:{}}"}, list[str]()
+    for name, (first, last) in view.turns.items():
+        words.append(say(said[name], first, view.clock, last, view.clock))
         ax.axvspan(first, last, color=INK, alpha=0.13, lw=0)
-    up, head = (18 + 14 * top) if view.notes else 3, ", ".join(words)
-    head = head.replace(", ", ",\n") if len(drawing.fill(head, room, 8)) > 1 else head
-    drawing.put(ax, head, (0.5, 1), (0, up), ha="center", **ink(size=8))
+    head = (",\n" if len(drawing.fill(", ".join(words), room, 8)) > 1 else ", ").join(words)
+    drawing.put(ax, head, (0.5, 1), (0, (18 + 14 * top) if view.notes else 3), ha="center", **ink(size=8))
     drawing.taller(ax, 14 * top + 10 * head.count("\n"))
     return begun, ended
 

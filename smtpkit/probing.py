@@ -1,6 +1,6 @@
 """probing: `probe`: the same question to every IP of every MX, round by round. Not here: how it runs (campaign)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from smtpkit.jobs import Job, hold
 from smtpkit.mx import MxHost, MxRoute, lookup_mx, single
 from smtpkit.network import Network, chosen, is_public, own_ip
 from smtpkit.progress import during
-from smtpkit.steps import Talk, Tls, Verdict, session
+from smtpkit.steps import Step, Talk, Tls, Verdict, session
 
 UNTIL = ("banner", "ehlo", "starttls", "mail", "rcpt")
 RULES = ("pace", "timeouts", "guard", "casebook", "case")
@@ -26,14 +26,7 @@ NO_MAIL = {"null": "null_mx", "servfail": "dns_servfail", "timeout": "dns_timeou
 """The error of a route without hosts by its status; all others: dns_nxdomain."""
 
 
-def checked(tls: str, ca_file: str | Path | None) -> tuple[Tls, Path | None]:
-    """TLS mode and authority file as they may be used; InvalidInput else."""
-    mode, path = one_of("tls", tls, TLS_MODES), None if ca_file is None else path_of("ca_file", ca_file)
-    if path:
-        from smtpkit.tls import read_authorities
-
-        read_authorities(path)
-    return mode, path
+Row = Mapping[str, object]
 
 
 def find_route(domain: "str | MxRoute | None", server: Any, server_name: str | None, net: Network) -> MxRoute:
@@ -61,31 +54,7 @@ def our_helo(helo: str | None, net: Network) -> str:
     return literal(ip)
 
 
-def who_and_where(
-    helo: str | None, domain: "str | MxRoute | None", server: Any, server_name: str | None, net: Network
-) -> tuple[str, MxRoute]:
-    """Our HELO name and their route, with a progress line where DNS is slow."""
-    whose = domain.domain if isinstance(domain, MxRoute) else server if domain is None else domain
-    asking: list[Any] = [partial(our_helo, helo, net), partial(find_route, domain, server, server_name, net)]
-    name, route = during(f"DNS for {whose}", "lookups", *asking)
-    return name, route
-
-
-def port_of(server: Any) -> int:
-    """The port of `server=`; 25 without."""
-    return int(server[1]) if isinstance(server, tuple) else 25
-
-
-def facts(route: MxRoute, host: MxHost | None, ip: str | None, port: int, net: Network) -> dict[str, object]:
-    """What a row says before anything is asked; our address only where it is of the MX IP's family."""
-    ours = net.sender_ip if ip is None or (":" in ip) == (":" in (net.sender_ip or "")) else None
-    return {
-        "domain": route.domain, "mx_host": host.name if host else None, "mx_pref": host.pref if host else None,
-        "mx_ip": ip, "port": port, "sender_ip": ours, "dns_s": route.dns_s,
-    }  # fmt: skip
-
-
-def parties(helo: str, sender: str | None, recipient: str | None) -> dict[str, object]:
+def parties(helo: str, sender: str | None = None, recipient: str | None = None) -> dict[str, object]:
     """Whom a row names: HELO, reverse-path, recipient and their domains."""
     return {
         "helo": helo, "sender": "<>" if sender == "" else sender, "sender_domain": domain_of(sender),
@@ -93,20 +62,63 @@ def parties(helo: str, sender: str | None, recipient: str | None) -> dict[str, o
     }  # fmt: skip
 
 
-def dead_ends(
-    route: MxRoute, base: Mapping[str, object], port: int, net: Network, partly: bool = False
-) -> list[Job]:
-    """A row of stage dns for a domain, or a host, that has no address (`partly`: or none of one family)."""
-    ends: list[tuple[MxHost | None, str, str]] = [(None, NO_MAIL.get(route.status, ""), route.detail)]
-    if route.hosts:
-        dead = [host for host in route.hosts if not host.ips or (partly and host.error)]
-        ends = [(host, host.error or "", host.detail) for host in dead]
-    jobs = []
-    for host, error, detail in ends:
-        row = {**facts(route, host, None, port, net), **base} | ({"why": one_line(detail)} if detail else {})
-        verdict = Verdict("dns", "failed", error=error or "dns_nxdomain")
-        jobs.append(Job(None, None, port, fields=(row,), verdict=verdict))
-    return jobs
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """How servers are asked: what all rows and sessions of a probe, a send or a Dialogue share."""
+
+    network: Network
+    port: int
+    tls: Tls
+    ca_file: Path | None
+    helo: str
+    base: Row
+    """Columns of every row."""
+
+    def row(self, route: MxRoute, host: MxHost | None, ip: str | None, more: Row) -> dict[str, object]:
+        """What a row says before anything is asked; our address only where it is of the MX IP's family."""
+        ours = self.network.sender_ip
+        return {
+            "domain": route.domain, "mx_host": host.name if host else None, "mx_pref": host.pref if host else None,
+            "mx_ip": ip, "port": self.port, "dns_s": route.dns_s, "tls_asked": self.tls,
+            "sender_ip": ours if ip is None or (":" in ip) == (":" in (ours or "")) else None, **self.base, **more,
+        }  # fmt: skip
+
+    def job(self, step: Step, host: MxHost, ip: str, rows: Sequence[Row], **more: Any) -> Job:
+        """One session with `ip`."""
+        name = host.name if "[" not in host.name else None  # a certificate is for no address literal
+        return Job(step, ip, self.port, host.receiver, name, self.tls, self.ca_file, tuple(rows), **more)
+
+    def dead_ends(self, route: MxRoute, more: Row, partly: bool = False) -> list[Job]:
+        """A row of stage dns for a domain, or a host, that has no address (`partly`: or none of one family)."""
+        ends: list[Any] = [(None, NO_MAIL.get(route.status), route.detail)]
+        if route.hosts:
+            ends = [(h, h.error, h.detail) for h in route.hosts if not h.ips or (partly and h.error)]
+        jobs = []
+        for host, error, detail in ends:
+            row = self.row(route, host, None, {**more, **({"why": one_line(detail)} if detail else {})})
+            verdict = Verdict("dns", "failed", error=error or "dns_nxdomain")
+            jobs.append(Job(None, None, self.port, fields=(row,), verdict=verdict))
+        return jobs
+
+
+def aimed(
+    domain: "str | MxRoute | None", network: Network, base: Row, *, server: Any = None,
+    server_name: str | None = None, tls: str = "may", ca_file: str | Path | None = None, helo: str | None = None,
+) -> tuple[Aim, MxRoute]:  # fmt: skip
+    """How to ask, and whom, with a progress line where DNS is slow; raises InvalidInput."""
+    mode, path = one_of("tls", tls, TLS_MODES), None if ca_file is None else path_of("ca_file", ca_file)
+    if path:
+        from smtpkit.tls import read_authorities
+
+        read_authorities(path)
+    whose = domain.domain if isinstance(domain, MxRoute) else server if domain is None else domain
+    asking: list[Any] = [
+        partial(our_helo, helo, network),
+        partial(find_route, domain, server, server_name, network),
+    ]
+    name, route = during(f"DNS for {whose}", "lookups", *asking)
+    port = int(server[1]) if isinstance(server, tuple) else 25
+    return Aim(network, port, mode, path, name, base), route
 
 
 def probe(
@@ -150,7 +162,7 @@ def probe(
     jobs = asked.dead_ends(route)
     jobs += [asked.job(route, host, ip, n + 1) for n in range(rounds) for host, ip in route]
     rules = {"pace": pace, "timeouts": timeouts, "guard": guard, "casebook": casebook, "case": case}
-    return run(hold(jobs), asked.network, label=f"probe {route.domain}", background=background, **rules)
+    return run(hold(jobs), asked.aim.network, label=f"probe {route.domain}", background=background, **rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,52 +170,34 @@ class Question:
     """What a probe asks of each server: how deep, in whose name; `locate` and `watch` ask the same."""
 
     talk: Talk
-    network: Network
-    port: int
-    ca_file: Path | None
-    row: Mapping[str, object]
-    named: tuple[str, ...]
+    aim: Aim
+    row: Row
 
     def dead_ends(self, route: MxRoute, number: int | None = None) -> list[Job]:
         """Rows for what has no address, in the round of that number."""
-        row = self.row if number is None else {**self.row, "try_number": number}
-        return dead_ends(route, row, self.port, self.network, partly=True)
+        return self.aim.dead_ends(route, {**self.row, "try_number": number}, partly=True)
 
     def job(self, route: MxRoute, host: MxHost, ip: str, number: int) -> Job:
         """One session with `ip`; `number` counts them."""
-        row = {**facts(route, host, ip, self.port, self.network), **self.row, "try_number": number}
-        name = host.name if "[" not in host.name else None
-        tls, named = self.talk.tls, self.named
-        return Job(session(self.talk), ip, self.port, host.receiver, name, tls, self.ca_file, (row,), named=named)
+        row = self.aim.row(route, host, ip, {**self.row, "try_number": number})
+        named = self.talk.envelope.recipients if self.talk.envelope else ()
+        return self.aim.job(session(self.talk), host, ip, [row], named=named)
 
 
 def question(
-    domain: "str | MxRoute | None",
-    recipient: str | None,
-    sender: str | None,
-    *,
-    network: Network | None = None,
-    until: str | None = None,
-    server: "tuple[str, int] | str | None" = None,
-    server_name: str | None = None,
-    tls: str = "may",
-    ca_file: str | Path | None = None,
-    helo: str | None = None,
-) -> tuple[Question, MxRoute]:
-    """What is asked, and of whom, checked before anything is sent; raises InvalidInput."""
-    net = chosen(network)
-    depth = one_of("until", ("ehlo" if recipient is None else "rcpt") if until is None else until, UNTIL)
-    mode, authority = checked(tls, ca_file)
+    domain: "str | MxRoute | None", recipient: str | None, sender: str | None, *, network: Network | None = None,
+    until: str | None = None, **how: Any,
+) -> tuple[Question, MxRoute]:  # fmt: skip
+    """What is asked, and of whom, checked before anything is sent; `how`: as `aimed`. Raises InvalidInput."""
+    depth: Any = one_of("until", ("ehlo" if recipient is None else "rcpt") if until is None else until, UNTIL)
     envelope = _envelope(depth, recipient, sender)
     if isinstance(domain, str):
         helo_name(domain, "domain")
-    name, route = who_and_where(helo, domain, server, server_name, net)
-    named = envelope.recipients if envelope else ()
-    row = parties(name, envelope.sender if envelope else None, named[0] if named else None)
-    row |= {"source": "probe", "asked": depth, "tls_asked": mode}
+    aim, route = aimed(domain, chosen(network), {"source": "probe", "asked": depth}, **how)
     utf8 = envelope is not None and envelope.needs_smtputf8
-    talk = Talk(helo=name, tls=mode, until=depth, envelope=envelope, needs_smtputf8=utf8)
-    return Question(talk, net, port_of(server), authority, row, named), route
+    talk = Talk(helo=aim.helo, tls=aim.tls, until=depth, envelope=envelope, needs_smtputf8=utf8)
+    row = parties(aim.helo, *((envelope.sender, envelope.recipients[0]) if envelope else ()))
+    return Question(talk, aim, row), route
 
 
 def _envelope(depth: str, recipient: str | None, sender: str | None) -> Envelope | None:

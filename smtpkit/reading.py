@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from smtpkit import counts
 from smtpkit.errors import refuse
-from smtpkit.hypotheses import Array, Found, Scale
+from smtpkit.hypotheses import Array, Found, Scale, among
 from smtpkit.voices import hear
 
 CONTROL, SLOW = 600.0, 4.0
@@ -80,6 +80,7 @@ class Reading:
         self._whom()
         for name, two in _JOINED.items():
             self._join(name, *two.split())
+        self.codes["size"] = self.number("size_bytes")
         self.site, self.depth = self._sites(), counts.depths(self.column("stage"))
         self.slow, self.codes["family"] = self._slow(), self.road % 2
         self._code("backend", self._backends())
@@ -103,33 +104,32 @@ class Reading:
     def _whom(self) -> None:
         """Lines that name no recipient: the one of their message there that fails next, or the only one it has."""
         keys = [pd.factorize(self.column(name))[0] for name in ("queue_id", "message_id", "vantage")]
-        to, row = pd.Series(self.codes["recipient"].astype("int64")), np.arange(len(self.t))
+        to = pd.Series(self.codes["recipient"].astype("int64"))
         mail, lone = to.groupby([*keys, self.codes["domain"]]).ngroup(), (keys[0] < 0) & (keys[1] < 0)
         if (none := (to < 0) & (keys[0] >= 0)).any():
             low, high = (to.where(to >= 0).groupby(mail).transform(which) for which in ("min", "max"))
             failing = to.where((to >= 0) & (self.voice >= 0)).groupby(mail).bfill().fillna(low.where(low == high))
             self.codes["recipient"] = to.mask(none & failing.notna(), failing).to_numpy("int64")
-        draw = pd.DataFrame({name: self.codes[name] for name in ("recipient", "sender_ip")}).assign(mail=mail)
-        draw = draw.groupby([*draw]).ngroup()  # by message, recipient and address of ours, else by row
-        self.mail = draw.mask(lone, len(row) + row).to_numpy("int64")
+        copy = np.where(self.column("source").eq("send").fillna(False), self.codes["mx_ip"], -1)  # that is no retry
+        draw = mail.groupby([mail, copy, self.codes["recipient"], self.codes["sender_ip"]]).ngroup()  # else by row
+        self.mail = np.where(lone, -1 - np.arange(len(lone)), draw)
 
     def _join(self, name: str, a: str, b: str) -> None:
-        """Pairs of two codes, each named by its first row; missing where the second is."""
+        """A code for each pair of two codes; missing where the second is."""
         first, second = self.codes[a].astype("int64"), self.codes[b]
         both = np.where(second >= 0, (first + 1) * (second.max(initial=0) + 1) + second, -1)
-        used, row, place = np.unique(both, return_index=True, return_inverse=True)
-        none = int(len(used) > 0 and used[0] == -1)
-        self.codes[name], self.names[name] = place - none, row[none:]
+        self.codes[name] = np.unique(both, return_inverse=True)[1] - (second < 0).any()
 
     def _sites(self) -> Array:
-        """A number for each row's receiver: domains and MX addresses that hang together."""
-        domain, ip = self.codes["domain"], self.codes["mx_ip"]
-        some = len(self.names["domain"])
-        both, many = (domain >= 0) & (ip >= 0), some + len(self.names["mx_ip"]) + 1
-        links = coo_array((np.ones(both.sum()), (domain[both], some + ip[both])), shape=(many, many))
-        label = connected_components(links, directed=False)[1] * (some > 0)
-        own = np.where(domain < 0, some + ip % (many - some), domain)  # without either: the last, which is nobody's
-        return np.asarray(np.unique(label[own], return_inverse=True)[1])
+        """A number for each row's receiver: domains and MX addresses that hang together; without domains one."""
+        domain, ip = self.codes["domain"], self.codes["mx_ip"] + 1  # place 0: without either
+        if (domain < 0).all():
+            return np.zeros(len(ip), int)
+        place, both = len(self.names["mx_ip"]) + 1 + domain, (domain >= 0) & (ip > 0)
+        many = len(self.names["mx_ip"]) + 1 + len(self.names["domain"])
+        links = coo_array((np.ones(both.sum()), (ip[both], place[both])), shape=(many, many))
+        label = connected_components(links, directed=False)[1]
+        return np.asarray(np.unique(label[np.where(domain < 0, ip, place)], return_inverse=True)[1])
 
     def _backends(self) -> pd.Series:
         """What servers call themselves: at each receiver the one way that names nearly all who got through."""
@@ -147,18 +147,19 @@ class Reading:
 
     def scale(self, rows: Array, slow: bool = False) -> Scale:
         """These rows (numbers) on one scale."""
-        codes = {name: code[rows] for name, code in self.codes.items()} | {"size": self.number("size_bytes")[rows]}
         voice, sounds = (self.slow, ["slow"]) if slow else (self.voice, self.voices.sound.to_list())
-        return Scale(codes, self.t[rows], voice[rows], sounds)
+        return Scale({name: code[rows] for name, code in self.codes.items()}, self.t[rows], voice[rows], sounds)
 
     def said(self, f: Found) -> Array:
         """Of each row what counts for this explanation: its voice, or whether it was slow."""
         return self.slow if f.kind == "mx_slow" else self.voice
 
-    def explained(self, f: Found) -> Array:
-        """The rows that failed (or were slow) because of it."""
-        f = f.detail.get("suspect", f)
-        return np.asarray(f.mask & np.isin(self.said(f), f.voices))
+    def explained(self, *found: Found) -> Array:
+        """The rows that failed (or were slow) because of one of these."""
+        made = np.zeros(len(self.t), bool)
+        for f in (f.detail.get("suspect", f) for f in found):
+            made |= f.mask & among(self.said(f), f.voices)
+        return made
 
     def again(self, f: Found, told: Sequence[Found]) -> Array:
         """The rows of servers (or senders) of which the same is told already."""
@@ -175,20 +176,19 @@ class Reading:
             at, below = f.detail["limit"]
             return (str(round((at * below) ** 0.5 if below > 0 else at)),)
         if f.dimension == "pair":
-            return self._of_pairs(f, "mx_ip")
-        known = self.names.get(f.dimension, ())
-        return tuple(str(known[v]) for v in f.values if v >= 0) if len(known) else ()
+            return self.called("mx_ip", self.codes["mx_ip"][f.mask])
+        return self.called(f.dimension, f.values)
 
     def only_for(self, f: Found) -> dict[str, tuple[str, ...]]:
         """What narrows an explanation: our addresses (of its pairs), one address family."""
         if f.dimension == "pair":
-            return {"sender_ip": self._of_pairs(f, "sender_ip")}
+            return {"sender_ip": self.called("sender_ip", self.codes["sender_ip"][f.mask])}
         family = {"family": (str(f.detail["family"]),)} if "family" in f.detail else {}
         return {**f.detail.get("ours", {}), **family}
 
-    def _of_pairs(self, f: Found, side: str) -> tuple[str, ...]:
-        codes = self.codes[side][self.names["pair"][list(f.values)]]
-        return tuple(dict.fromkeys(str(self.names[side][code]) for code in codes if code >= 0))
+    def called(self, name: str, codes: Sequence[int] | Array) -> tuple[str, ...]:
+        """The different names behind these codes."""
+        return tuple(str(self.names[name][code]) for code in pd.unique(np.asarray(codes)) if code >= 0)
 
     def turn(self, f: Found, row: int | None, step: int) -> pd.Timestamp | None:
         """The time between a cell's last row and the next of the same attempts outside it."""
@@ -200,17 +200,6 @@ class Reading:
     def middle(self, before: int, after: int) -> pd.Timestamp:
         """The time between two rows."""
         return pd.Timestamp((self.t[before] + self.t[after]) / 2, unit="s", tz="UTC").round("ms")
-
-    @cached_property
-    def first_try(self) -> Array:
-        """Rows that are not a retry of a message to that recipient; no retries are a probe's rounds, which are
-        questions, and our own copies to several servers, which `try_number` tells from the tries of one."""
-        source = self.column("source")
-        number = np.where(source.eq("probe").fillna(False), 1, self.number("try_number"))
-        message = pd.factorize(self.column("message_id"))[0]
-        copy = np.where(source.eq("send").fillna(False), self.codes["mx_ip"], -1)
-        again = pd.DataFrame({"m": message, "to": self.codes["recipient"], "ip": copy}).duplicated().to_numpy()
-        return np.asarray(~(number > 1) & ~((message >= 0) & again))
 
     @cached_property
     def replied(self) -> Array:

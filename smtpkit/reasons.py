@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from smtpkit.catalogue import patterns, rows
 from smtpkit.errors import refuse
 from smtpkit.escape import Shown
-from smtpkit.reply import EnhancedCode
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 _SHAPES = patterns("reasons")
@@ -60,7 +60,7 @@ _Said = tuple[str, str, str, str, frozenset[str]]
 
 
 def classify(
-    text: str, code: int | None = None, enhanced: str | EnhancedCode | None = None, stage: str | None = None,
+    text: str, code: int | None = None, enhanced: str | None = None, stage: str | None = None,
     mx_host: str | None = None,
 ) -> Reason:  # fmt: skip
     """Say what a refusal means: by its provider's tags, its words, its enhanced code, last by where it was said.
@@ -75,8 +75,7 @@ def classify(
     """
     if not isinstance(text, str):
         raise refuse("text", text, "is no reply", "give its text, such as '550 5.1.1 User unknown'")
-    given = (str(enhanced) if isinstance(enhanced, EnhancedCode) else enhanced, stage, mx_host)
-    known = [one[:MOST] if isinstance(one, str) else None for one in given]  # a frame's NaN is none
+    known = [one[:MOST] if isinstance(one, str) else None for one in (enhanced, stage, mx_host)]  # NaN is none
     number = re.fullmatch(r"(\d{3})(?:\.0)?", str(code))
     return _tell(_said(text, number and number[1], *known))
 
@@ -88,11 +87,11 @@ def _said(text: str, code: Any, enhanced: str | None, stage: str | None, mx_host
         text, mx_host = around["reply"], mx_host or around["host"]
         at = (around["at"] or "").lower().split(" ")[0]
         stage = stage or {"end": "body", "helo": "ehlo"}.get(at, at)
-    lines = [(line, head) for line in text.split("\n") if (head := _SHAPES.lead.match(line))]
+    heads = [_SHAPES.lead.match(line) for line in text.split("\n")]
     late = _SHAPES.late.search(text)
-    digits = str(code or next((head[1] for _, head in lines if head[1]), ""))
-    status = enhanced or next((head[2] for _, head in lines if head[2]), "") or (late[1] if late else "")
-    body = " ".join(" ".join(line[head.end() :] for line, head in lines).split())
+    digits = str(code or next((head[1] for head in heads if head[1]), ""))
+    status = enhanced or next((head[2] for head in heads if head[2]), "") or (late[1] if late else "")
+    body = " ".join(" ".join(head.string[head.end() :] for head in heads).split())
     if digits:  # a log writes a reply's lines as one
         body = re.sub(rf"(?<!\S){digits}(?:-| (?=[245]\.\d))(?:[245]\.\d{{1,3}}\.\d{{1,3}} ?)?", "", body)
     whole = " ".join(filter(None, (digits, status, body)))
@@ -200,7 +199,7 @@ def _checked(path: Path) -> Iterator[Mapping[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         for line, given in enumerate(csv.DictReader(file), 2):
             row = {"rule": f"{path.stem}:{line}", "confidence": "high", "source": path.name}
-            row |= {name: text for name, text in given.items() if name and isinstance(text, str) and text}
+            row |= {name: text for name, text in given.items() if name and text}
             instead = f"columns pattern and reason are needed; reasons: {', '.join(_kinds())}"
             try:
                 if row.get("scope", _kinds()[row["reason"]]["scope"]) not in scopes:
@@ -243,12 +242,18 @@ def classify_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 def each_once(
     table: "pd.DataFrame", ask: Callable[..., Any], same: "pd.DataFrame | None" = None
-) -> tuple[list[Any], "pd.Series"]:
+) -> tuple[list[Any], "np.ndarray"]:
     """`ask(*row)` of the first of equal rows (equal in `same`, if given), and each row's place among them."""
-    by = table if same is None else same
-    number = by.groupby(list(by), dropna=False, sort=False).ngroup()
-    firsts = table[~number.duplicated()].astype("object")
-    return [ask(*row) for row in firsts.where(firsts.notna(), None).itertuples(index=False)], number
+    import numpy as np
+    import pandas as pd
+
+    number = np.zeros(len(table), "int64")
+    for _, column in (table if same is None else same).items():
+        codes, names = pd.factorize(column)
+        number = pd.factorize(number * (len(names) + 1) + codes)[0]
+    firsts = np.unique(number, return_index=True)[1]
+    columns = [column.iloc[firsts].to_numpy(object, na_value=None) for _, column in table.items()]
+    return [ask(*row) for row in zip(*columns, strict=True)], number
 
 
 def _same(texts: "pd.Series") -> "pd.Series":

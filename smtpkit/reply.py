@@ -8,7 +8,8 @@ from smtpkit.escape import charset, decode, options, pre
 
 # RFC 5321 4.2: Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF.
 # Any three ASCII digits pass: 571 and 999 are seen; what is outside the grammar is noted as `bad_code`.
-_LINE = re.compile(rb"([0-9]{3})(?:([ -])(.*))?", re.DOTALL)
+_LINE = re.compile(rb"([0-9]{3})(?:([ -]).*)?", re.DOTALL)
+_CODE = re.compile(r"^[0-9]{3}(?:[ -]|$)", re.MULTILINE)
 _ENHANCED = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![.0-9]\S*|\w)")  # RFC 3463, RFC 2034
 MAX_LINE, MAX_LINES, MAX_REPLY = 8192, 128, 65536  # octets, lines, octets; RFC 5321 4.5.3.1.5 asks for 512 a line
 MAX_SESSION = 1_000_000
@@ -17,28 +18,16 @@ BROKEN = frozenset({"garbage", "too_long", "mixed_codes", "bad_code"})
 """Anomalies after which a reply decides nothing and the connection is closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnhancedCode:
-    """RFC 3463: class, subject, detail.
+def enhanced_code(text: str, code: int | None) -> str | None:
+    """The enhanced code at the start of `text`, if its class is the first digit of `code` (RFC 2034).
 
-    >>> str(EnhancedCode.read("5.7.1 blocked", 550)), EnhancedCode.read("4.7.1 odd", 550)
+    >>> enhanced_code("5.7.1 blocked", 550), enhanced_code("4.7.1 odd", 550)
     ('5.7.1', None)
     """
-
-    class_: int
-    subject: int
-    detail: int
-
-    @classmethod
-    def read(cls, text: str, code: int | None) -> "EnhancedCode | None":
-        """The enhanced code at the start of `text`, if its class is the first digit of `code` (RFC 2034)."""
-        match = _ENHANCED.match(text)
-        if match is None or code is None or match[1] != str(code)[0]:
-            return None
-        return cls(*map(int, match.groups()))
-
-    def __str__(self) -> str:
-        return f"{self.class_}.{self.subject}.{self.detail}"
+    match = _ENHANCED.match(text)
+    if match is None or match[1] != str(code)[0]:
+        return None
+    return ".".join(str(int(number)) for number in match.groups())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +35,7 @@ class Reply:
     """One reply as it came; what can be derived is a property.
 
     >>> r = Reply(550, b"550-5.7.1 no\\r\\n550 5.7.1 sorry\\r\\n")
-    >>> r.lines, str(r.enhanced)
+    >>> r.lines, r.enhanced
     (('5.7.1 no', '5.7.1 sorry'), '5.7.1')
     """
 
@@ -60,12 +49,12 @@ class Reply:
     @property
     def lines(self) -> tuple[str, ...]:
         """The lines' texts: UTF-8, else EUC-KR; code and separator taken off where they fit the grammar."""
-        return tuple(map(_text, self.shown.split("\n"))) if self.raw else ()
+        return tuple(self.text.split("\n")) if self.raw else ()
 
     @property
     def text(self) -> str:
         """All lines' texts, joined by LF."""
-        return "\n".join(self.lines)
+        return _CODE.sub("", self.shown)
 
     @property
     def shown(self) -> str:
@@ -73,9 +62,9 @@ class Reply:
         return decode(self.raw.replace(b"\r\n", b"\n").removesuffix(b"\n"))
 
     @property
-    def enhanced(self) -> EnhancedCode | None:
+    def enhanced(self) -> str | None:
         """The first line's enhanced code whose class fits the code; None if no line has one."""
-        return next((one for line in self.lines if (one := EnhancedCode.read(line, self.code))), None)
+        return next((one for line in self.lines if (one := enhanced_code(line, self.code))), None)
 
     def _repr_html_(self) -> str | None:
         odd = f"\n({', '.join(self.anomalies)})" if self.anomalies else ""
@@ -85,10 +74,6 @@ class Reply:
     def broken(self) -> bool:
         """Whether this cannot count as an answer: no code, garbage, mixed codes, a cap passed."""
         return self.code is None or not BROKEN.isdisjoint(self.anomalies)
-
-
-def _text(line: str) -> str:
-    return line[4:] if line[:3].isascii() and line[:3].isdigit() and line[3:4] in ("", " ", "-") else line
 
 
 class ReplyReader:
@@ -104,11 +89,7 @@ class ReplyReader:
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._searched = 0
-        self._lines: list[bytes] = []
-        self._taken = 0
-        self._total = 0
+        self._buffer, self._lines, self._total = bytearray(), list[bytes](), 0
 
     @property
     def pending(self) -> bool:
@@ -125,46 +106,42 @@ class ReplyReader:
         """Forget everything unread, as before TLS (RFC 3207 section 6)."""
         self._buffer.clear()
         self._lines.clear()
-        self._searched = self._taken = 0
 
     def next(self) -> Reply | None:
         """The next whole reply, or None while more octets are needed."""
-        while (end := self._buffer.find(b"\n", self._searched)) >= 0:
-            line = bytes(self._buffer[: end + 1])
-            del self._buffer[: end + 1]
-            self._searched = 0
+        while end := self._buffer.find(b"\n") + 1:
+            if self._over(end):
+                break
+            line = bytes(self._buffer[:end])
+            del self._buffer[:end]
             self._lines.append(line)
-            self._taken += len(line)
-            if self._over(len(line)):
-                return self._end(None, "too_long")
             match = _LINE.fullmatch(line[:-1].removesuffix(b"\r"))
             if match is None:
                 return self._end(None, "garbage")
             if match[2] != b"-":
                 return self._end(int(match[1]))
-        self._searched = len(self._buffer)
-        return self._end(None, "too_long") if self._over(len(self._buffer)) else None
+        return self._end(None, "too_long") if self._over(end or len(self._buffer)) else None
 
     def _over(self, line: int) -> bool:
-        whole = self._taken + len(self._buffer) * (line == len(self._buffer))
-        caps = line > MAX_LINE, len(self._lines) > MAX_LINES, whole > MAX_REPLY, self._total > MAX_SESSION
-        return any(caps)
+        """Whether one more line, so far of that many octets, passes a cap."""
+        whole = sum(map(len, self._lines)) + line
+        return line > MAX_LINE or len(self._lines) >= MAX_LINES or whole > MAX_REPLY or self._total > MAX_SESSION
 
     def _end(self, code: int | None, *why: str) -> Reply:
-        lines, self._lines, self._taken = self._lines, [], 0
-        if code is None and why == ("too_long",) and self._buffer:
+        lines, self._lines = self._lines, []
+        if why == ("too_long",):
             lines.append(bytes(self._buffer[:MAX_LINE]))
             self.clear()
-        return Reply(code, b"".join(lines), tuple(dict.fromkeys([*_odd(lines, code), *why])))
+        return Reply(code, b"".join(lines), why if code is None else _odd(lines, code))
 
 
-def _odd(lines: Sequence[bytes], code: int | None) -> list[str]:
+def _odd(lines: Sequence[bytes], code: int) -> tuple[str, ...]:
     """What is outside the grammar in a reply that ended with `code`."""
-    if code is None:
-        return []
-    odd = ["bare_lf"] * any(not line.endswith(b"\r\n") for line in lines)
-    odd += ["mixed_codes"] * (len({line[:3] for line in lines}) > 1)
-    odd += ["bad_code"] * (not 100 <= code <= 599)
-    odd += ["no_text"] * all(not line[4:].strip() for line in lines)
-    whole = b"".join(lines)
-    return odd if whole.isascii() else odd + ["undecodable"] * (charset(whole) == "ascii")
+    seen = {
+        "bare_lf": not all(line.endswith(b"\r\n") for line in lines),
+        "mixed_codes": len({line[:3] for line in lines}) > 1,
+        "bad_code": not 100 <= code <= 599,
+        "no_text": not any(line[4:].strip() for line in lines),
+        "undecodable": charset(b"".join(lines)) == "ascii",
+    }
+    return tuple(name for name, true in seen.items() if true)

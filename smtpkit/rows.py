@@ -48,7 +48,7 @@ class Rows:
         made, causes = f.word.ne("withheld"), getattr(diagnosis, "causes", ())
         self.causes = [cause for cause in causes if cause.kind not in ("healthy", "inconclusive")]
         self.about = next((cause.dimension for cause in self.causes), "")  # what the title is about
-        self.title = _title(f[made], int((~made).sum()), str(getattr(diagnosis, "verdict", "") or ""))
+        self.title = _title(f[made], (~made).sum(), getattr(diagnosis, "verdict", ""))
         self.foot, self.notes = _foot(f, f[made]), list[tuple[pd.Timestamp, str]]()
         f["dated"] = f["at"].notna() | (diagnosis is None) | f["at"].isna().all()  # diagnoses leave out the others
         made &= f.dated
@@ -75,9 +75,8 @@ class Rows:
         day = "%d %b %Y %H:%M" if span > pd.Timedelta("300D") else "%d %b %H:%M"
         self.clock = "%H:%M:%S" if span < pd.Timedelta(BRIEF, "s") else "%H:%M" if dates < 2 else say(day)
         f["counted"], self.since = self._window(made)
-        self.foot += say(" \u00b7 counted: {}", ", ".join(filter(None, [*only, self.since]))) * bool(
-            only or self.since
-        )
+        only += [self.since] * bool(self.since)
+        self.foot += say(" \u00b7 counted: {}", ", ".join(only)) * bool(only)
         known = {ip: at for cause in self.causes for ip, at in cause.recoveries.items()}
         f["back"] = pd.to_datetime(f.ip.map(known), utc=True)
         self.lines, self.top = _lines(f, keys, order)
@@ -162,7 +161,7 @@ def zoned(at: pd.Series) -> None:
 def told(f: pd.DataFrame, causes: Sequence["Cause"]) -> pd.Series:
     """The attempts that are the causes' evidence."""
     found = pd.Series(False, f.index)
-    for evidence in (cause.evidence for cause in causes if cause.evidence is not None):
+    for evidence in (cause.evidence for cause in causes):
         named = "attempt_id" in evidence and evidence.attempt_id.notna().all()
         found |= f.attempt_id.isin(evidence.attempt_id) if named else f.row.isin(evidence.index)
     return found
@@ -181,11 +180,11 @@ def _hits(f: pd.DataFrame, causes: Sequence["Cause"], judged: bool) -> tuple[str
 
 def match(f: pd.DataFrame, cause: "Cause", keys: Sequence[str]) -> pd.Series:
     """The attempts that a cause accuses, if it is told by these keys."""
-    found = pd.Series(_KEY.get(cause.dimension) in keys, f.index)
+    found = at_receiver(f, cause) & (_KEY.get(cause.dimension) in keys)
     for name, values in {**cause.only_for, cause.dimension: cause.values}.items():
-        if _KEY.get(name) in keys:
-            found &= f[_KEY[name]].isin(values)
-    return found & at_receiver(f, cause)
+        if (key := _KEY.get(name)) in keys:
+            found &= f[key].isin(values)
+    return found
 
 
 def at_receiver(f: pd.DataFrame, cause: "Cause") -> pd.Series:

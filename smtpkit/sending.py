@@ -1,7 +1,7 @@
 """sending: `send`: one message, delivered only with live=True and an allow-list. Not here: what it is (message)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -15,15 +15,15 @@ from smtpkit.casebook import Casebook
 from smtpkit.errors import InvalidInput, flag, one_of, refuse
 from smtpkit.escape import one_line
 from smtpkit.fields import read
-from smtpkit.jobs import Job, Plan, hold
+from smtpkit.jobs import Job, Plan, Result, hold
 from smtpkit.journal import new_id
 from smtpkit.lint import HIDDEN
 from smtpkit.message import Message
 from smtpkit.mx import MxHost, MxRoute
 from smtpkit.network import Network, chosen, in_lab, is_public, own_ip, why_not
 from smtpkit.parts import split
-from smtpkit.probing import checked, dead_ends, facts, parties, port_of, who_and_where
-from smtpkit.steps import Talk, Tls, Verdict, session
+from smtpkit.probing import Aim, aimed, parties
+from smtpkit.steps import Talk, Verdict, session
 
 _FINAL = ("accepted", "rejected", "unknown", "withheld")
 Way = tuple[MxHost | None, str | None]
@@ -76,7 +76,6 @@ def send(
     """
     net = chosen(network)
     made = message if isinstance(message, Message) else Message.from_octets(message)
-    mode, authority = checked(tls, ca_file)
     one_of("mx", mx, ("first", "each"))
     live, again, background = flag("live", live), flag("again", again), flag("background", background)
     if not made.octets.strip():
@@ -92,37 +91,40 @@ def send(
         raise InvalidInput(f"recipients of {len(domains)} domains ({', '.join(domains)}): send once a domain")
     given = {"guard": guard, "pace": pace, "timeouts": timeouts, "casebook": casebook, "case": case}
     rules = Rules.of(net, **given)
-    head = b"\n" + made.octets.partition(b"\r\n\r\n")[0].lower()
-    if (hops := head.count(b"\nreceived:")) > 25:
+    fields = [name for name, value in read(split(made.octets)[0]) if value]
+    if (hops := fields.count("received")) > 25:
         raise refuse("message with Received lines", hops, "goes in a loop (ours end at 25)", "send its origin")
-    if any(value for name, value in read(split(made.octets)[0]) if name in HIDDEN):
+    if not set(HIDDEN).isdisjoint(fields):
         instead = "take the field out, and send to its recipients apart"
         raise refuse("a header with Bcc", made.message_id, "would show it to every recipient", instead)
     copies, most = len(envelope.recipients), rules.guard.max_messages
     if live and copies > most:
         raise InvalidInput(f"{copies} recipients are over guard.max_messages={most}; raise it, or send in parts")
-    name, route = who_and_where(helo, domains[0] if domain is None else domain, server, server_name, net)
-    work = _Sending(made, envelope, route, port_of(server), net, mode, authority, name, rules, mx == "each")
-    if live:
-        work.why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, work.port)
-    plan = work.plan(again) if live else work.dry()
-    return run(plan, net, label=f"send to {route.domain}", background=background, **given)
+    aim, route = aimed(
+        domains[0] if domain is None else domain, net, {"source": "send", "asked": "body"}, server=server,
+        server_name=server_name, tls=tls, ca_file=ca_file, helo=helo,
+    )  # fmt: skip
+    why = {"spoof_ok": spoof_ok} if spoof_ok else _forged(envelope.sender, net, route, aim.port) if live else {}
+    work = _Sending(made, envelope, route, aim, rules, mx == "each", why, new_id() if again else "")
+    return run(
+        work.plan() if live else work.dry(), net, label=f"send to {route.domain}", background=background, **given
+    )
 
 
+@dataclass
 class _Sending:
     """One call of `send`, as a plan."""
 
-    def __init__(
-        self, message: Message, envelope: Envelope, route: MxRoute, port: int, net: Network, tls: Tls,
-        ca_file: Path | None, helo: str, rules: Rules, each: bool,
-    ) -> None:  # fmt: skip
-        self.message, self.envelope, self.route, self.port, self.net = message, envelope, route, port, net
-        self.tls, self.ca_file, self.helo, self.rules, self.each = tls, ca_file, helo, rules, each
-        self.ids = {"message_id": message.message_id, "body_id": message.body_id, "size_bytes": message.size}
-        self.again = ""
-        """What tells the keys of this call from those before, if it shall send once more."""
-        self.why: dict[str, str] = {}
-        """Columns of every row: `why` all is withheld, or why a forbidden sender was used (`spoof_ok`)."""
+    message: Message
+    envelope: Envelope
+    route: MxRoute
+    aim: Aim
+    rules: Rules
+    each: bool
+    why: Mapping[str, str]
+    """Columns of every row: `why` all is withheld, or why a forbidden sender was used (`spoof_ok`)."""
+    again: str
+    """What tells the keys of this call from those before, if it shall send once more."""
 
     def key(self, recipient: str) -> str:
         """What must not be handed over twice: case, recipient, and all of the message but what a build renews."""
@@ -137,43 +139,48 @@ class _Sending:
 
     def once(self, recipient: str, ip: str) -> str:
         """The key of older casebooks: by Message-ID, of one mode only."""
-        parts = [self.rules.case, *self._named, recipient, ip if self.each else "", ""]
-        return sha256("\0".join(parts).encode()).hexdigest()[:32]
+        parts = [self.rules.case, self._name, self.ids["body_id"], recipient, ip if self.each else "", ""]
+        return sha256("\0".join(map(str, parts)).encode()).hexdigest()[:32]
 
     @cached_property
-    def _named(self) -> tuple[str, str]:
-        return self.message.message_id or sha256(self.message.octets).hexdigest(), self.message.body_id
+    def _name(self) -> str:
+        return self.message.message_id or sha256(self.message.octets).hexdigest()
 
-    def rows(self, way: Way, who: Sequence[str], number: int) -> tuple[Mapping[str, object], ...]:
+    @cached_property
+    def ids(self) -> dict[str, object]:
+        """What tells the message from others."""
+        made = self.message
+        return {"message_id": made.message_id, "body_id": made.body_id, "size_bytes": made.size}
+
+    def about(self, recipient: str, number: int) -> dict[str, object]:
+        """Columns of a recipient's row, wherever it is tried."""
+        who = parties(self.aim.helo, self.envelope.sender, recipient)
+        return {**self.ids, **self.why, **who, "try_number": number}
+
+    def rows(self, way: Way, who: Sequence[str], number: int) -> tuple[dict[str, object], ...]:
         """The rows of one try, one a recipient."""
-        base = {**facts(self.route, *way, self.port, self.net), **self.ids}
-        base |= {"source": "send", "asked": "body", "tls_asked": self.tls, "try_number": number, **self.why}
-        return tuple(base | parties(self.helo, self.envelope.sender, one) for one in who)
+        return tuple(self.aim.row(self.route, *way, self.about(one, number)) for one in who)
 
     def job(self, way: tuple[MxHost, str], who: Sequence[str], number: int, keys: tuple[str, ...]) -> Job:
         """One try to hand it to one IP."""
-        host, ip = way
         part = Envelope(self.envelope.sender, tuple(who))
         utf8 = part.needs_smtputf8 or self.message.needs_smtputf8
         talk = Talk(
-            helo=self.helo, tls=self.tls, until="body", envelope=part, body=self.message.wire,
+            helo=self.aim.helo, tls=self.aim.tls, until="body", envelope=part, body=self.message.wire,
             size=self.message.size, needs_8bit=self.message.needs_8bit, needs_smtputf8=utf8, pipeline=True,
         )  # fmt: skip
-        return Job(
-            session(talk), ip, self.port, host.receiver, host.name if "[" not in host.name else None, self.tls,
-            self.ca_file, self.rows(way, who, number), live=True, named=tuple(who),
-            keys=keys,
-        )  # fmt: skip
+        rows = self.rows(way, who, number)
+        return self.aim.job(session(talk), *way, rows, live=True, named=part.recipients, keys=keys)
 
     def withheld(self, way: Way, who: Sequence[str], why: str, error: str | None = "guard") -> Job:
         """Rows of what is not sent, with the reason."""
         rows = tuple({"why": why, **row} for row in self.rows(way, who, 1))
-        return Job(None, way[1], self.port, fields=rows, verdict=Verdict("connect", "withheld", error=error))
+        return Job(None, way[1], self.aim.port, fields=rows, verdict=Verdict("connect", "withheld", error=error))
 
     def dead_ends(self) -> list[Job]:
         """Rows of what has no address, one a recipient."""
-        rows = self.rows(_NOWHERE, self.envelope.recipients, 1)
-        return [job for row in rows for job in dead_ends(self.route, row, self.port, self.net)]
+        about = [self.about(one, 1) for one in self.envelope.recipients]
+        return [job for more in about for job in self.aim.dead_ends(self.route, more)]
 
     def lints(self) -> str:
         """What the dry run says of the message."""
@@ -189,28 +196,26 @@ class _Sending:
         jobs += [self.withheld(way, self.envelope.recipients, why, None) for way in ways]
         yield from hold(jobs)
 
-    def plan(self, again: bool) -> Plan:
+    def plan(self) -> Plan:
         """Try by try: the next IP gets those recipients that no server has decided about."""
-        self.again = new_id() if again else ""
         stop, may = "why" in self.why, self.rules.guard.may_deliver
         barred = [one for one in self.envelope.recipients if stop or not may(one)]
-        allowed = [one for one in self.envelope.recipients if one not in barred]
+        left = [one for one in self.envelope.recipients if one not in barred]
         ways, book = list(self.route), Casebook(self.rules.casebook)
         first = next(iter(ways), _NOWHERE)
-        jobs = [self.withheld(first, [one], _BARRED) for one in barred] + self.dead_ends()
-        if self.each:
-            jobs += [job for way in ways for job in self._fresh(book, way, allowed, 1)]
-        yield from hold(jobs)
-        for number, way in enumerate([] if self.each else ways, 1):
-            todo = self._fresh(book, way, allowed, number)
+        yield from hold([self.withheld(first, [one], _BARRED) for one in barred] + self.dead_ends())
+        for number, turn in enumerate([ways] if self.each else [[way] for way in ways], 1):
+            todo = [job for way in turn for job in self._fresh(book, way, left, number)]
             if not todo:
                 return
-            left: list[str] = []
-            for result in (yield from hold(todo)):
-                names = [str(row["recipient"]) for row in result.job.fields]
-                unmet = bool(why_not(self.net, way[1], self.port))  # an address that we may not ask decides nothing
-                left += [n for n, v in zip(names, result.verdicts, strict=True) if unmet or v.outcome not in _FINAL]
-            allowed = left
+            results = yield from hold(todo)
+            left = [one for result in results for one in self._undecided(result)]
+
+    def _undecided(self, result: Result) -> list[str]:
+        """Whom the next IP gets; an address that we may not ask decides nothing."""
+        unmet = why_not(self.aim.network, str(result.job.ip), self.aim.port)
+        told = zip(result.job.fields, result.verdicts, strict=True)
+        return [str(row["recipient"]) for row, end in told if unmet or end.outcome not in _FINAL]
 
     def _fresh(self, book: Casebook, way: tuple[MxHost, str], who: Sequence[str], number: int) -> list[Job]:
         """Jobs for recipients not served yet; those served before become withheld rows."""
@@ -222,8 +227,8 @@ class _Sending:
         before = {one for one in who if {plain[one], keys[one], old[one]} & served}
         if self.again:  # a key of its own only for what was sent: a first copy leaves the plain one behind
             keys |= {one: f"{self.again} {keys[one]}" for one in before}
-            before = set()
-        done, new = [one for one in who if one in before], [one for one in who if one not in before]
+        done = [] if self.again else [one for one in who if one in before]
+        new = [one for one in who if one not in done]
         jobs = [self.withheld(way, done, _SENT)] if done else []
         return jobs + ([self.job(way, new, number, tuple(keys[one] for one in new))] if new else [])
 

@@ -6,7 +6,7 @@ Not here: octets on sockets (engine), who may be written to (guard), AUTH's mech
 
 import re
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from smtpkit.address import Envelope
@@ -62,8 +62,6 @@ class MarkDot:
 class Park:
     """Wait for the user; answered by the user's next effect, None (leave), or Lost."""
 
-    said: "list[Reply] | Lost | None" = None
-
 
 Effect = Connect | Ask | Secure | MarkDot | Park
 Got = list[Reply] | Lost | Effect | None
@@ -80,12 +78,11 @@ class Verdict:
     maybe: bool = False
     """The final dot left and no refusal came back."""
     cut: bool = False
-    """The message ended without its dot: whatever was said now would be a line of it."""
+    """Nothing more may be said: it would be a line of a message without its dot, or go to a server that is done."""
 
 
 Step = Generator[Effect, Got, tuple[Verdict, ...]]
 Asking = Generator[Effect, Got, Reply]
-Greeted = Generator[Effect, Got, tuple[Reply, dict[str, str]]]
 
 # RFC 5321 4.3.2; 235 and 334: RFC 4954; 251, 252: RCPT that will be forwarded, or cannot be verified.
 FINE: dict[str, tuple[int, ...]] = {
@@ -104,8 +101,8 @@ def judge(stage: str, got: Got, dot: bool = False) -> Verdict | None:
     """
     if isinstance(got, Lost):
         early = got.replies[-1] if got.replies and (stage == "body" or got.replies[-1].code == 421) else None
-        if early and not early.broken and early.code in range(400, 600):
-            return replace(judge(stage, [early]) or Verdict(stage, "failed"), maybe=False, cut=True)
+        if early and (told := _refusal(stage, early)):
+            return replace(told, cut=True)
         maybe, ended = dot and not got.unsent, "withheld" if got.error in ("guard", "paced") else "failed"
         return Verdict(stage, "unknown" if maybe else ended, early, got.error, maybe)
     if not isinstance(got, list) or not got:
@@ -113,28 +110,35 @@ def judge(stage: str, got: Got, dot: bool = False) -> Verdict | None:
     reply = got[-1]
     if not reply.broken and reply.code in FINE[stage]:
         return None
-    if not reply.broken and reply.code in range(400, 600):
-        return Verdict(stage, "deferred" if _later(stage, reply) else "rejected", reply)
+    if told := _refusal(stage, reply):
+        return told
     error = "too_long" if "too_long" in reply.anomalies else "protocol"
     return Verdict(stage, "unknown" if dot else "failed", reply, error, dot)
 
 
-def _later(stage: str, reply: Reply) -> bool:
-    """4xx; and 552 at RCPT that means "too many recipients" (RFC 5321 4.5.3.1.10)."""
+def _refusal(stage: str, reply: Reply) -> Verdict | None:
+    """A clean 4xx or 5xx; 552 at RCPT that means "too many recipients" is for later (RFC 5321 4.5.3.1.10)."""
+    if reply.broken or reply.code not in range(400, 600):
+        return None
     many = stage == "rcpt" and reply.code == 552 and re.search(r"(?i)\b5\.5\.3\b|too many recip", reply.text)
-    return (reply.code or 0) // 100 == 4 or bool(many)
+    return Verdict(stage, "deferred" if many or reply.code in range(400, 500) else "rejected", reply)
 
 
 class Over(Exception):
     """The road ends here; its `args` are the verdicts."""
 
 
+def need(stage: str, effect: Effect) -> Generator[Effect, Got, Got]:
+    """What the effect is answered with; ends the road when that does not let it go on."""
+    got = yield effect
+    if end := judge(stage, got):
+        raise Over(end)
+    return got
+
+
 def ask(stage: str, data: bytes, *, shown: str | None = None) -> Asking:
     """One command, one reply; ends the road when the reply does not let it go on."""
-    got = yield Ask(data, (stage,), shown=shown)
-    end = judge(stage, got)
-    if end:
-        raise Over(end)
+    got = yield from need(stage, Ask(data, (stage,), shown=shown))
     assert isinstance(got, list)
     return got[-1]
 
@@ -148,7 +152,7 @@ class Talk:
     until: str = "ehlo"
     """The last stage asked; "body" hands the message over."""
     envelope: Envelope | None = None
-    body: bytes | None = None
+    body: bytes = b""
     """Wire octets of the message: CRLF, dot-stuffed, without the final dot."""
     size: int = 0
     needs_8bit: bool = False
@@ -194,56 +198,45 @@ def leaves_politely(verdict: Verdict) -> bool:
 
 
 def _road(talk: Talk) -> Step:
-    got = yield Connect()
-    if end := judge("connect", got):
-        raise Over(end)
+    yield from need("connect", Connect())
     if talk.tls == "implicit":
-        yield from secure()
+        yield from need("starttls", Secure())  # fails: never a second try in clear
     reply = yield from ask("banner", b"")
     if talk.until == "banner":
         return (Verdict("banner", "passed", reply),)
-    reply, offered = yield from greet(talk.helo)
+    reply = yield from greet(talk.helo)
     if talk.tls in ("may", "require", "verify"):
-        reply, offered = yield from _encrypt(talk, reply, offered)
+        reply = yield from _encrypt(talk, reply)
     if talk.until in ("ehlo", "starttls"):
         return (Verdict(talk.until, "passed", reply),)
     assert talk.envelope is not None
-    return (yield from transaction(talk, talk.envelope, offered))
+    return (yield from transaction(talk, talk.envelope, offers(reply)))
 
 
-def greet(helo: str) -> Greeted:
-    """EHLO, or HELO where EHLO is not known; the reply and what was offered."""
+def greet(helo: str) -> Asking:
+    """EHLO, or HELO where EHLO is not known."""
     try:
-        reply = yield from ask("ehlo", f"EHLO {helo}\r\n".encode())
-        return reply, offers(reply)
+        return (yield from ask("ehlo", f"EHLO {helo}\r\n".encode()))
     except Over as over:
         end = over.args[0]
-        if end.error or end.reply is None or end.reply.code not in NO_EHLO:
+        if end.error or end.reply.code not in NO_EHLO:
             raise
-    return (yield from ask("ehlo", f"HELO {helo}\r\n".encode())), {}
+    return (yield from ask("ehlo", f"HELO {helo}\r\n".encode()))
 
 
-def secure() -> Generator[Effect, Got, None]:
-    """The handshake; ends the road when it fails: never a second try in clear."""
-    end = judge("starttls", (yield Secure()))
-    if end:
-        raise Over(end)
-
-
-def _encrypt(talk: Talk, greeting: Reply, offered: dict[str, str]) -> Greeted:
+def _encrypt(talk: Talk, greeting: Reply) -> Asking:
     """STARTTLS where it is offered; what was offered in clear is forgotten (RFC 3207 4.2)."""
-    must, asked = talk.tls != "may", talk.until == "starttls"
-    if "STARTTLS" not in offered:
-        if must:
-            raise Over(Verdict("starttls", "failed", error="not_offered"))
-        return greeting, offered
-    end = judge("starttls", (yield Ask(b"STARTTLS\r\n", ("starttls",))))
-    if end and not (must or asked) and end.error is None and end.reply and end.reply.code != 421:
-        return greeting, offered
-    if end:
-        raise Over(end)
-    yield from secure()
-    return (yield from greet(talk.helo))
+    must = talk.tls != "may"
+    if "STARTTLS" in offers(greeting):
+        end = judge("starttls", (yield Ask(b"STARTTLS\r\n", ("starttls",))))
+        if end is None:
+            yield from need("starttls", Secure())
+            return (yield from greet(talk.helo))
+        if must or talk.until == "starttls" or not leaves_politely(end):
+            raise Over(end)
+    elif must:
+        raise Over(Verdict("starttls", "failed", error="not_offered"))
+    return greeting
 
 
 NOT_OFFERED = Verdict("mail", "failed", error="not_offered")
@@ -255,99 +248,76 @@ def parameters(talk: Talk, offered: Offers) -> str:
     if limit.isdecimal() and 0 < int(limit[:18]) < talk.size:
         raise Over(NOT_OFFERED)
     words = [f"SIZE={talk.size}"] if talk.size and "SIZE" in offered else []
-    for need, word in ((talk.needs_8bit, "BODY=8BITMIME"), (talk.needs_smtputf8, "SMTPUTF8")):
-        if need and word.removeprefix("BODY=") not in offered:
+    for needed, word in ((talk.needs_8bit, "BODY=8BITMIME"), (talk.needs_smtputf8, "SMTPUTF8")):
+        if needed and word.removeprefix("BODY=") not in offered:
             raise Over(NOT_OFFERED)
-        words += [word] if need else []
+        words += [word] * needed
     return "".join(f" {word}" for word in words)
 
 
-@dataclass(slots=True)
-class _Batch:
-    """MAIL, the RCPTs and DATA of one transaction, and what each was answered."""
-
-    mail: Verdict | None = None
-    rcpts: list[Verdict | None] = field(default_factory=list)
-    data: Verdict | None = Verdict("data", "failed")  # as long as it was not asked; None: the message may come
-
-    @property
-    def open(self) -> tuple[int, ...]:
-        """The recipients that were taken."""
-        return tuple(i for i, verdict in enumerate(self.rcpts) if verdict is None)
+Said = Sequence[Verdict]
+"""What MAIL, each RCPT and DATA were answered, as far as they were; "passed" for what was taken."""
 
 
 def transaction(talk: Talk, envelope: Envelope, offered: Offers) -> Step:
     """MAIL to the final dot, or to `talk.until`."""
-    extra = parameters(talk, offered).encode()
-    mail = envelope.mail + extra + b"\r\n"
-    rcpts = [one + b"\r\n" for one in envelope.rcpts]
-    if talk.pipeline and talk.until == "body" and "PIPELINING" in offered:
-        batch = yield from _at_once(mail, rcpts)
-    else:
-        reply = yield from ask("mail", mail)
-        if talk.until == "mail":
-            return (Verdict("mail", "passed", reply),) * len(rcpts)
-        batch, passed = yield from _one_by_one(talk, rcpts)
-        if talk.until == "rcpt":
-            return passed
-    return (yield from _hand_over(talk, batch))
-
-
-def _told(rcpts: Sequence[Verdict | None], end: Verdict, count: int) -> list[Verdict]:
-    """Each recipient's own refusal, for the others `end`."""
-    return [said or end for said in [*rcpts, *[None] * count][:count]]
-
-
-def _one_by_one(talk: Talk, rcpts: Sequence[bytes]) -> Generator[Effect, Got, tuple[_Batch, tuple[Verdict, ...]]]:
-    batch, passed = _Batch(), []
-    for command in rcpts:
-        got = yield Ask(command, ("rcpt",))
-        end = judge("rcpt", got)
-        if end and not leaves_politely(end):
-            raise Over(*_told(batch.rcpts, end, len(rcpts)))
-        batch.rcpts.append(end)
-        passed.append(end or Verdict("rcpt", "passed", got[-1] if isinstance(got, list) else None))
-    if talk.until != "rcpt" and batch.open:
-        batch.data = judge("data", (yield Ask(b"DATA\r\n", ("data",))))
-    return batch, tuple(passed)
-
-
-def _at_once(mail: bytes, rcpts: Sequence[bytes]) -> Generator[Effect, Got, _Batch]:
-    """One batch, each status read by counting (RFC 2920 3.1)."""
-    stages = ("mail", *["rcpt"] * len(rcpts), "data")
-    got = yield Ask(mail + b"".join(rcpts) + b"DATA\r\n", stages)
-    lost = got if isinstance(got, Lost) else None
-    replies = list(got.replies if isinstance(got, Lost) else got if isinstance(got, list) else [])
-    ends: list[Verdict | None] = []
-    for stage, reply in zip(stages, replies, strict=False):
-        ends.append(end := judge(stage, [reply]))
-        if end and not leaves_politely(end):
+    mail = envelope.mail + parameters(talk, offered).encode()
+    lines = [("mail", mail), *(("rcpt", one) for one in envelope.rcpts), ("data", b"DATA")]
+    lines = lines[: {"mail": 1, "rcpt": -1}.get(talk.until)]
+    together = talk.pipeline and talk.until == "body" and "PIPELINING" in offered
+    said, count = list[Verdict](), len(envelope.recipients)
+    for batch in [lines] if together else [[line] for line in lines]:
+        if not _wanted(batch[0][0], said):
             break
-    else:
-        end = judge(stages[min(len(replies), len(rcpts) + 1)], lost) if lost else None
-    if end:
-        refused = ends[0] and replace(ends[0], cut=True) if ends else None
-        raise Over(*_told([] if refused else ends[1:], refused or end, len(rcpts)))
-    return _Batch(ends[0], ends[1:-1], ends[-1])
+        said += yield from _asked(batch)
+        if not leaves_politely(said[-1]):
+            raise Over(*(replace(one, cut=True) for one in _each(said, count, said[-1])))
+    return _each(said, count, (yield from _message(talk, said)))
 
 
-def _hand_over(talk: Talk, batch: _Batch) -> Step:
+def _wanted(stage: str, said: Said) -> bool:
+    """Whether it is still to be asked: RCPT where MAIL was taken, DATA where a recipient was."""
+    needed = said[:1] if stage == "rcpt" else said[1:]
+    return not needed or any(verdict.outcome == "passed" for verdict in needed)
+
+
+def _asked(lines: Sequence[tuple[str, bytes]]) -> Generator[Effect, Got, list[Verdict]]:
+    """A verdict for each command, read by counting (RFC 2920 3.1), up to one after which nothing counts."""
+    stages = tuple(stage for stage, _ in lines)
+    data = b"".join(line + b"\r\n" for _, line in lines)
+    got = yield Ask(data, stages)
+    lost = got if isinstance(got, Lost) else None
+    came = got if isinstance(got, list) else lost.replies if lost and lost.unsent < len(data) else ()
+    made = list[Verdict]()
+    for stage, reply in zip(stages, came, strict=False):
+        made.append(judge(stage, [reply]) or Verdict(stage, "passed", reply))
+        if not leaves_politely(made[-1]):
+            return made
+    end = judge(stages[len(made)], lost) if lost else None
+    return [*made, end] if end else made
+
+
+def _each(said: Said, count: int, end: Verdict | None) -> tuple[Verdict, ...]:
+    """Each recipient's verdict: the refusal of MAIL or of its own RCPT, else `end`; None: its own in any case."""
+    mail, *own = said
+    if mail.outcome != "passed":
+        return (mail,) * count
+    told = [*own, *[end or mail] * count][:count]
+    return tuple(end if end and one.outcome == "passed" else one for one in told)
+
+
+def _message(talk: Talk, said: Said) -> Generator[Effect, Got, Verdict | None]:
     """The body, the mark on disk, the dot; a lone dot where DATA was taken for nobody (RFC 2920 3.1)."""
-    told = [batch.mail or verdict for verdict in batch.rcpts]
-    if batch.mail or not batch.open:
-        if batch.data is None:
-            yield Ask(b".\r\n", ("body",))
-        return tuple(verdict for verdict in told if verdict)
-    end = batch.data or (yield from _body(talk, batch.open))
-    return tuple(verdict or end for verdict in told)
-
-
-def _body(talk: Talk, recipients: tuple[int, ...]) -> Generator[Effect, Got, Verdict]:
-    assert talk.body is not None
-    if end := judge("body", (yield Ask(talk.body))):
-        return end
-    if end := judge("body", (yield MarkDot(recipients))):
-        return end
+    last = said[-1]
+    if last.stage != "data" or last.outcome != "passed":
+        return None if last.stage == "rcpt" else last
+    taken = tuple(n for n, one in enumerate(said[1:-1]) if one.outcome == said[0].outcome == "passed")
+    if not taken:
+        yield Ask(b".\r\n", ("body",))
+        return None
+    for effect in (Ask(talk.body), MarkDot(taken)):
+        if end := judge("body", (yield effect)):
+            return end
     got = yield Ask(b".\r\n", ("body",), "final")
     reply = got[-1] if isinstance(got, list) and got else None
     return judge("body", got, dot=True) or Verdict("body", "accepted", reply)

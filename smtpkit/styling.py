@@ -20,9 +20,8 @@ from smtpkit.errors import flag, listed, of_kind, quantity, refuse
 from smtpkit.escape import html
 from smtpkit.parts import on_text
 
-_GROUNDS = {"#E6F0F7": "accepted passed pass", "#FBE3B0": "deferred warn"}
-_GROUNDS |= {"#F6D5C3": "rejected failed fail unknown withheld"}
-_GROUND = {word: ground for ground, words in _GROUNDS.items() for word in words.split()}
+_GROUND = dict.fromkeys(("accepted", "passed", "pass"), "#E6F0F7") | dict.fromkeys(("deferred", "warn"), "#FBE3B0")
+_GROUND |= dict.fromkeys(("rejected", "failed", "fail", "unknown", "withheld"), "#F6D5C3")
 _SHAPES = patterns("styling")
 _SECRET = secrets.token_bytes(16)
 

@@ -7,7 +7,6 @@ Not here: asking (locating), what the refusals mean (diagnosis).
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,8 +46,9 @@ class Judgement:
 def judge(refused: ArrayLike, asked: ArrayLike, shut: ArrayLike = False) -> Judgement:
     """The judgement on `refused` of `asked` sessions (... x servers); who is `shut` is not to be asked."""
     k, n = np.asarray(refused, np.int64), np.asarray(asked, np.int64)
-    bits = int(max(n.max(), 15)).bit_length()
-    stale, rest, guilt, clean = [table[k, n] for table in _tables(bits)] if bits < 9 else _logs(k, n)
+    most = n.max() + 1
+    pairs, place = np.unique(k * most + n, return_inverse=True)  # of many runs few differ
+    stale, rest, guilt, clean = (found[place.reshape(n.shape)] for found in _logs(pairs // most, pairs % most))
     chance, alike = _posterior(stale, rest)
     named = (guilt >= np.log(n.shape[-1] / WRONG)) & (chance >= SURE)
     settled = (named | (chance <= LIKELY)).all(-1) & named.any(-1)
@@ -61,11 +61,9 @@ def _next(chance: Floats, named: Flags, n: Counts, shut: Flags) -> Counts:
     """The likeliest that is not named yet; the one asked least where the contrast to it is missing."""
     never = np.where(shut, -9.0, 0.0)
     suspect = (np.where(named, -1.0, chance) - 1e-6 * n + never).argmax(-1)
-    mine = np.take_along_axis(n, suspect[..., None], -1)
     other = np.where(named, -5.0, 0.0) + never - n / (n.sum(-1, keepdims=True) + 1) + 1e-3 * chance
-    np.put_along_axis(other, suspect[..., None], -8.0, -1)
-    lopsided = mine[..., 0] > BALANCE * (n.sum(-1) - mine[..., 0])
-    return np.asarray(np.where(lopsided, other.argmax(-1), suspect))
+    mine = np.take_along_axis(n, suspect[..., None], -1)[..., 0]
+    return np.asarray(np.where(mine > BALANCE * (n.sum(-1) - mine), other.argmax(-1), suspect))
 
 
 def _posterior(stale: Floats, rest: Floats) -> tuple[Floats, Flags]:
@@ -80,18 +78,12 @@ def _posterior(stale: Floats, rest: Floats) -> tuple[Floats, Flags]:
     return np.einsum("...nq,...q->...n", guilty, weight), alike >= SURE
 
 
-@lru_cache(maxsize=8)
-def _tables(bits: int) -> tuple[Floats, ...]:
-    """`_logs` of all counts below 2**bits, by (refused, asked): a bench asks for millions."""
-    return _logs(*np.ogrid[: 2**bits, : 2**bits])
-
-
 def _logs(k: Counts, n: Counts) -> tuple[Floats, ...]:
     """Logarithms: of being stale and of being not, by the rest's rate (last axis); the two e-processes."""
     k, n = k[..., None], n[..., None]
 
     def seen(rate: Floats) -> Floats:
-        return np.asarray(k * np.log(rate) + np.maximum(n - k, 0) * np.log1p(-rate))
+        return np.asarray(k * np.log(rate) + (n - k) * np.log1p(-rate))
 
     (bad, share), fine = _STALE.T, _REST[:, 0]
     weights = share[:, None] * (bad[:, None] >= TIMES * fine)

@@ -23,13 +23,15 @@ from smtpkit.dates import times, whole_times
 from smtpkit.errors import of_kind, path_of, refuse
 from smtpkit.escape import decode
 
-_KNOWN = {
-    w.replace("_", ""): r["column"] for r in catalogue.rows("table_columns.csv") for w in r["written"].split()
-}
-_ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
 _SHAPES = catalogue.patterns("tables")
-_BELIED = "accepted4 accepted5 passed4 passed5 deferred2 rejected2".split()
-"""Outcomes that a code of this class belies."""
+_NAMES, _WORDS = catalogue.rows("table_columns.csv"), catalogue.rows("table_outcomes.csv")
+_OWN = {name.replace("_", ""): name for name in attempts.COLUMNS}
+_KNOWN = _OWN | {w.replace("_", ""): r["column"] for r in _NAMES for w in f"{r['written']} {r['vague']}".split()}
+_VAGUE = {word.replace("_", "") for row in _NAMES for word in row["vague"].split()}
+"""Names of columns beside which others say more."""
+_ENDS = {word: row["column"] for row in _WORDS for word in row["written"].split()}
+_BELIED = {f"{row['column']}{code}" for row in _WORDS for code in row["belied_by"].split()}
+"""Outcomes with the class of a code that belies them."""
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
@@ -51,43 +53,40 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str
     ['2026-03-02 00:00:00+00:00', '550', '5.7.1', 'rejected']
     """
     table = source if isinstance(source, pd.DataFrame) else _opened(path_of("table", source))
-    if not table.columns.is_unique:
-        raise refuse("columns", list(table), "have a name twice", "rename one of them")
     given = dict(of_kind("columns", {} if columns is None else columns, Mapping, 'write {"their name": "reply"}'))
     tz = None if tz is None else attempts.zone(tz)
-    if isinstance(table.index, pd.DatetimeIndex) or set(filter(None, table.index.names)) - set(table):
-        table = table.reset_index()
-    table = table.apply(_decoded)
-    odd = [name for name in given if name not in table] + [n for n in given.values() if n not in attempts.COLUMNS]
-    if odd:
-        raise refuse("columns", odd, "are neither in the table nor in the schema", f"the table has {list(table)}")
-    if len(set(given.values())) < len(given):
-        raise refuse("columns", given, "name one column of the schema twice", "leave one of them out")
+    table = _checked(table, given)
     table = whole_times(table, set(given) | {name for name in table if _known(name) == "latency_s"})
-    own = {name for name in table if _is_own(name, table[name])} - set(given)
-    if guessed := _guess(table, set(given) | own, set(given.values()) | own):
+    guessed = _guess(table, given)
+    if guessed:
         said = ", ".join(f"{theirs!r} as {ours}" for theirs, ours in guessed.items())
         warnings.warn(f"read_table guessed: {said}; columns= settles it", stacklevel=2)
-    named = table.drop(columns=[n for n in given.values() if n in table and n not in given])
-    named = named.rename(columns=given | guessed).reset_index(drop=True)
+    names = given | guessed
+    names |= {n: f"their_{n}" for n in names.values() if n in table and n not in names}
+    named = table.rename(columns=names).reset_index(drop=True)
     if not {"reply", "code", "error", "outcome"} & set(named):
         instead = 'name one: columns={"x": "reply"}'
         raise refuse("table", list(table), "has no column like a reply or a code", instead)
     problems, notes = attempts.Remarks(), list[str]()
     _read_values(named, tz, problems, notes)
-    written = named.reindex(columns=["reply", "code", "enhanced", "outcome"]).astype(object)
-    firsts, number = reasons.each_once(written, _told, written.astype("str"))
-    told = pd.DataFrame(firsts, columns=None if firsts else ["belied"], dtype=object).take(number)
-    told = told.set_axis(named.index)
-    _note("outcome", written["outcome"], told.pop("belied").astype(bool), problems, "is not what the reply says")
-    for name in told:
-        stays = name in named and name not in ("reply", "code", "outcome")
-        named[name] = named[name].astype(object).fillna(told[name]) if stays else told[name]
-    mute = written.notna().any(axis=1) & named.reindex(columns=["outcome", "error"]).isna().all(axis=1)
-    _note("reply", written["reply"], mute, problems)
+    _decide(named, problems)
     made = attempts.classified(attempts.conform(_joined(named)))
     made.attrs = {"smtpkit": {"source": "table"}, "guessed": guessed, "problems": problems, "notes": notes}
     return made
+
+
+def _checked(table: pd.DataFrame, given: Mapping[str, str]) -> pd.DataFrame:
+    """The table if its names and those given are clear; named indexes as columns, octets as texts."""
+    if not table.columns.is_unique:
+        raise refuse("columns", list(table), "have a name twice", "rename one of them")
+    if isinstance(table.index, pd.DatetimeIndex) or set(filter(None, table.index.names)) - set(table):
+        table = table.reset_index()
+    odd = [name for name in given if name not in table] + [n for n in given.values() if n not in attempts.COLUMNS]
+    if odd:
+        raise refuse("columns", odd, "are neither in the table nor in the schema", f"the table has {list(table)}")
+    if len(set(given.values())) < len(given):
+        raise refuse("columns", given, "name one column of the schema twice", "leave one of them out")
+    return table.apply(_decoded)
 
 
 def _decoded(column: pd.Series) -> pd.Series:
@@ -132,110 +131,113 @@ def _parsed(path: Path) -> pd.DataFrame:
 
 def _headed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """The table, if its first line names columns."""
-    looks = r"[245]\d\d[ -]|\d{4}[-/.]\d\d?[-/.]\d"
     plain = (re.sub(r"\.\d+$", "", str(name).strip()) for name in table)  # pandas writes a second `ip` as `ip.1`
     if len(set(names := list(filter(_known, plain)))) < len(names):  # what nobody needs may have any name
         raise refuse("columns", names, "have a name twice", "rename one of them")
-    odd = [str(name) for name in table if _is_ip(name) or re.match(looks, str(name))]
+    odd = [str(name) for name in table if _look(name)]
     if odd and not names:
         raise refuse("columns", odd, f"are no names: {path} has no first line of them", "add one: time,ip,reply")
     return table
 
 
-def _guess(table: pd.DataFrame, settled: set[str], taken: set[str]) -> dict[str, str]:
+def _guess(table: pd.DataFrame, given: Mapping[str, str]) -> dict[str, str]:
     """Columns by their names, the schema's first, then by what most of their values look like."""
-    guessed: dict[str, str] = {}
-    vague = "error event reason created created_at createdat 등록일시 요청일시".split()  # others' names say more
-    order = {n: (_snake(n) in vague, _snake(n) not in attempts.COLUMNS) for n in table if n not in settled}
-    free = sorted(order, key=lambda name: order[name])
-    for way in (_by_name, _by_content):
-        fits = {name: way(str(name), table[name]) for name in free if name not in guessed}
-        for name, ours in fits.items():
-            if not ours or ours in taken:
-                continue
-            taken, alike = taken | {ours}, [str(other) for other in fits if fits[other] == ours]
-            if way is _by_content and len(alike) > 1 and ours in ("mx_ip", "recipient"):  # one may be ours
-                said = f"{' and '.join(alike)} look alike; columns={{{alike[-1]!r}: {ours!r}}} names it"
-                warnings.warn(f"read_table guessed no {ours}: {said}", stacklevel=3)
-            else:
-                guessed[name] = ours
-    return {theirs: ours for theirs, ours in guessed.items() if theirs != ours}
+    guessed, taken = dict[str, str](), set(given.values())
+    order = {n: (_plain(n) in _VAGUE, n not in attempts.COLUMNS, _plain(n) not in _OWN) for n in table}
+    named = {n: _by_name(n, table[n]) for n in sorted(order, key=lambda n: order[n]) if n not in given}
+    looks = {name: _by_content(table[name]) for name in named if not named[name]}
+    for name, ours in [*named.items(), *looks.items()]:
+        if not ours or ours in taken:
+            continue
+        taken.add(ours)
+        alike = [str(other) for other in looks if looks[other] == ours]
+        if name in looks and len(alike) > 1 and ours in ("mx_ip", "recipient"):  # one may be ours
+            said = f"{' and '.join(alike)} look alike; columns={{{alike[-1]!r}: {ours!r}}} names it"
+            warnings.warn(f"read_table guessed no {ours}: {said}", stacklevel=3)
+        elif name != ours:
+            guessed[name] = ours
+    return guessed
 
 
-def _snake(name: Any) -> str:
-    return re.sub(r"[\s.-]+", "_", str(name).strip().lower())
+def _plain(name: Any) -> str:
+    return re.sub(r"[\s._-]+", "", str(name).lower())
 
 
 def _known(name: Any) -> str | None:
-    plain = _snake(name)
-    return _KNOWN.get(plain.replace("_", ""), plain if plain in attempts.COLUMNS else None)
+    return _KNOWN.get(_plain(name))
 
 
-def _is_own(plain: str, values: pd.Series) -> bool:
-    """Whether a column of the schema's name holds what the schema means: `error`, `code` are often replies."""
-    known = None if plain == "outcome" else attempts.CATEGORIES.get(plain)
-    worded = plain == "code" and _by_content(plain, values) == "reply"
-    return plain in attempts.COLUMNS and not worded and (not known or values.dropna().isin(known).mean() != 0)
-
-
-def _by_name(name: str, values: pd.Series) -> str | None:
-    plain = _snake(name)
-    ours = plain if _is_own(plain, values) else _KNOWN.get(plain.replace("_", ""))
-    if ours in ("sender_ip", "local_ip") and not values.dropna().map(_is_ip).mean() > 0.5:
-        return None  # a `source` may be anything
-    numbers = pd.to_numeric(values.dropna(), errors="coerce")
-    if ours in ("reply", "code") and len(numbers) and _outcomes(values.dropna()).notna().all():
+def _by_name(name: Any, values: pd.Series) -> str | None:
+    """What the name says, if the values fit: an `error` is often a reply, a `code` a word, a `source` anything."""
+    own, ours, held = _OWN.get(_plain(name)), _known(name), values.dropna().astype("str")
+    if own in attempts.CATEGORIES and (not len(held) or held.isin(attempts.CATEGORIES[own]).any()):
+        return own
+    if ours in ("reply", "code") and own != "reply" and len(held) and held.map(_outcome).notna().all():
         return "outcome"
-    known = numbers.notna() & (ours == plain or numbers.between(100, 599).any())  # a state may be 1 or 2
-    return None if ours == "code" and known.mean() <= 0.5 else ours
+    if ours == "code":  # a state may be 1 or 2
+        numbers = pd.to_numeric(held, errors="coerce")
+        return ours if numbers.notna().mean() > 0.5 and numbers.between(100, 599).any() else None
+    unlike = ours in ("sender_ip", "local_ip") and not held.map(_is_ip).mean() > 0.5
+    return None if unlike else ours
 
 
-def _by_content(name: str, values: pd.Series) -> str | None:
-    seen = values.dropna().astype(str).head(200)
-    if not len(seen):
-        return None
-    looks = {
-        "mx_ip": seen.map(_is_ip),
-        "recipient": seen.str.fullmatch(r"\s*<?[^\s@]+@[\w.-]+>?\s*"),
-        "started_at": seen.str.match(r"\d{4}\s?[-/.년]\s?\d\d?\s?[-/.월]\s?\d\d?"),
-        "reply": seen.str.match(r"[245]\d\d[ -]"),
-    }
-    return next((ours for ours, fits in looks.items() if fits.mean() > 0.8), None)
+def _by_content(values: pd.Series) -> str | None:
+    kinds = values.dropna().head(200).map(_look).value_counts(normalize=True)
+    return next((str(ours) for ours, share in kinds.items() if share > 0.8 and ours), None)
+
+
+def _look(value: Any) -> str:
+    """The column that a value looks like; "": none."""
+    named = ("recipient", "started_at", "reply")
+    found = next((name for name in named if getattr(_SHAPES, name).match(str(value))), "")
+    return "mx_ip" if _is_ip(value) else found
 
 
 def _is_ip(text: object) -> bool:
     return ip_or_none(str(text).strip().strip("[]")) is not None
 
 
-def _read_values(named: pd.DataFrame, tz: str | None, problems: list[dict[str, Any]], notes: list[str]) -> None:
-    """Times, codes, IPs and numbers in place; what cannot be read is missing, and a problem."""
+_FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_WAYS: dict[str, Callable[[str], Any]] = {
+    "mx_ip": lambda text: words.server(text)[1],
+    "outcome": lambda text: _outcome(text),
+    "error": lambda text: words.ending(text)["error"],
+    "stage": lambda text: words.stage(f"after {text.upper()}"),
+}
+"""How texts are read that are none of the schema's words: `RCPT TO`, `Connection refused`."""
+
+
+def _read_values(named: pd.DataFrame, tz: str | None, problems: list[Any], notes: list[str]) -> None:
+    """Each column of the schema in place; what cannot be read is missing, and a problem."""
     _part_servers(named)
-    readers: dict[str, Any] = {
-        "started_at": lambda column: times(column, tz, notes),
-        "outcome": _outcomes,
-        "code": lambda column: (read := _numbers(column, "Int16")).where(read.between(100, 599)).astype("Int16"),
-        "mx_ip": lambda column: column.astype("str").map(lambda text: words.server(text)[1], na_action="ignore"),
-        "error": lambda column: _listed(column, "error", lambda text: words.ending(text)["error"]),
-        "stage": lambda column: _listed(column, "stage", lambda text: words.stage(f"after {text.upper()}")),
-    }
     for name in [name for name in named if name in attempts.COLUMNS]:
-        kind = attempts.COLUMNS[name]
-        if name not in readers and kind in ("str", "category"):
-            stripped = named[name].astype(str).str.strip()
-            read = named[name].astype(object).where(named[name].isna(), stripped).replace("", None)
-            read = read.where(read.isin(attempts.CATEGORIES[name]), None) if name in attempts.CATEGORIES else read
-        else:
-            read = readers[name](named[name]) if name in readers else _numbers(named[name], kind)
-        blank = named[name].isna() | named[name].astype("str").str.strip().eq("")
-        _note(name, named[name], read.isna() & ~blank, problems)
+        texts = named[name].astype("str").str.strip()
+        texts = texts.where(texts != "")
+        read = times(named[name], tz, notes) if name == "started_at" else _read(name, texts)
+        _note(name, named[name], read.isna() & texts.notna(), problems)
         named[name] = read
+
+
+def _read(name: str, texts: pd.Series) -> pd.Series:
+    kind, own = attempts.COLUMNS[name], attempts.CATEGORIES.get(name, ())
+    if kind == "boolean":
+        return texts.str.lower().map(_FLAGS)
+    if kind not in ("str", "category"):
+        read = pd.to_numeric(texts, errors="coerce").astype("float64")
+        whole = kind.startswith("Int")
+        fits = (read % 1 == 0) & (read.abs() < 2.0 ** (int(kind[3:]) - 1)) if whole else read.notna()
+        return read.where(fits & read.between(100, 599) if name == "code" else fits)
+    if kind == "str" and name not in _WAYS:
+        return texts
+    ours, way = texts.str.lower(), _WAYS.get(name)
+    return ours.where(ours.isin(own), texts.map(way, na_action="ignore") if way else None)
 
 
 def _part_servers(named: pd.DataFrame) -> None:
     """`mx1.d.example[192.0.2.1]:25` as host and IP."""
     if "mx_host" in named:
-        pairs = named["mx_host"].astype("str").map(words.server, na_action="ignore")
-        host, ip = (pairs.map(lambda pair, at=at: pair[at], na_action="ignore") for at in (0, 1))
+        texts = named["mx_host"].astype("str")
+        host, ip = (texts.map(lambda text, at=at: words.server(text)[at], na_action="ignore") for at in (0, 1))
         named["mx_host"] = named["mx_host"].mask(ip.notna(), host)
         if ip.notna().any():
             named["mx_ip"] = named.get("mx_ip", ip).astype(object).fillna(ip)
@@ -247,25 +249,22 @@ def _note(name: str, column: pd.Series, bad: pd.Series, problems: list[Any], why
         problems.append({"why": f"{name} {why}", "count": len(rows), "lines": rows[:20], "text": first})
 
 
-def _listed(column: pd.Series, name: str, read: Callable[[str], str | None]) -> pd.Series:
-    """A column of the schema's words, in any letters; others as logs have them: `RCPT TO`, `Connection refused`."""
-    own, texts = attempts.CATEGORIES[name], column.astype("str").str.strip()
-    return texts.map(lambda text: text.lower() if text.lower() in own else read(text), na_action="ignore")
+def _outcome(text: str) -> str | None:
+    """An outcome as the schema or as people call it."""
+    return _ENDS.get(re.sub(r"\s", "", text).lower())
 
 
-def _outcomes(column: pd.Series) -> pd.Series:
-    """Outcomes as the schema or as people call them; what is neither is missing."""
-    return column.astype("str").str.replace(r"\s", "", regex=True).str.lower().map(_ENDS)
-
-
-def _numbers(column: pd.Series, kind: str) -> pd.Series:
-    """Numbers that the dtype can hold; others are missing."""
-    words = column.astype("str").str.strip().str.lower().replace({"true": "1", "false": "0"})
-    read = pd.to_numeric(words if kind == "boolean" else column, errors="coerce").astype("float64")
-    if kind == "boolean":
-        return read.where(read.isin((0, 1))).astype("boolean")
-    whole = (read % 1 == 0) & (read.abs() < 2.0 ** (int(kind[3:]) - 1)) if kind.startswith("Int") else read.notna()
-    return read.where(whole)
+def _decide(named: pd.DataFrame, problems: list[Any]) -> None:
+    """The deciding columns in place, from what was written; equal rows are read once."""
+    written = named.reindex(columns=["reply", "code", "enhanced", "outcome"])
+    firsts, number = reasons.each_once(written, _told)
+    told = pd.DataFrame(firsts or [_told(None, None, None, None)], dtype=object).take(number).set_axis(named.index)
+    _note("outcome", written["outcome"], told.pop("belied").astype(bool), problems, "is not what the reply says")
+    for name in told:
+        stays = name in named and name not in ("reply", "code", "outcome")
+        named[name] = named[name].astype(object).fillna(told[name]) if stays else told[name]
+    mute = written.notna().any(axis=1) & named.reindex(columns=["outcome", "error"]).isna().all(axis=1)
+    _note("reply", written["reply"], mute, problems)
 
 
 def _told(reply: str | None, code: int | None, enhanced: str | None, outcome: str | None) -> dict[str, Any]:
@@ -282,27 +281,31 @@ def _said(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
     if python := _SHAPES.python.search(text):
         with suppress(SyntaxError, ValueError):
             text = " ".join(filter(None, (python[1], decode(ast.literal_eval(python[2])))))
-    found = None if words.answer(text) else _SHAPES.said.search(text[:2000])  # time grows with its square
-    if found and (code is None or int(code) == int(found[1])):
-        told = words.ending(text, f"{found[1]} {text[found.end() :].partition(' (in reply to ')[0]}")
-        return told | {"stage": told["stage"] if "in reply to" in text else None}
-    if code is not None and not words.answer(text):
-        text = " ".join(filter(None, [str(int(code)), None if enhanced and enhanced in text else enhanced, text]))
     told = words.ending(text, text)
+    if "code" not in told:
+        found = _SHAPES.said.search(text[:2000])  # time grows with its square
+        if found and (code is None or int(code) == int(found[1])):
+            said = text[found.end() :].partition(" (in reply to ")[0]
+            told = words.ending(text, f"{found[1]} {said}")
+        elif code is not None:
+            known = None if enhanced and enhanced in text else enhanced
+            text = " ".join(filter(None, [str(int(code)), known, text]))
+            told = words.ending(text, text)
     if not text:
         return {}
     if "code" in told:
-        return told | {"stage": None}
-    ending = _ENDS.get(re.sub(r"\s", "", text).lower(), words.OUTCOMES.get((enhanced or "")[:1]))
-    unread = {"reply": text, "code": code, "outcome": ending, "maybe_delivered": None}
-    return {"reply": None, "code": None, "text": text} | told if told["error"] else unread
+        return told | {"stage": told["stage"] if "in reply to" in text else None}
+    if told["error"]:
+        return {"reply": None, "code": None, "text": text} | told
+    outcome = _outcome(text) or words.OUTCOMES.get((enhanced or "")[:1])
+    return {"reply": text, "code": code, "outcome": outcome, "maybe_delivered": None}
 
 
 def _joined(named: pd.DataFrame) -> pd.DataFrame:
     """Domains from addresses, a host from other rows of its IP."""
     for address in {"recipient", "sender"} & set(named):
-        domain = named[address].astype("str").str.replace(r".*@", "", regex=True).str.strip("<> ").str.lower()
-        named[f"{address}_domain"] = domain.where(domain != "")
+        domain = named[address].astype("str").str.extract(r"@([^@<>\s]+)>?\s*$")[0]
+        named[f"{address}_domain"] = domain.str.lower()
     if "domain" not in named and "recipient_domain" in named:
         named["domain"] = named["recipient_domain"]
     if {"mx_ip", "mx_host"} <= set(named):

@@ -1,6 +1,6 @@
 """tls: TLS over a memory BIO: octets in, octets out, and the facts that it leaves. Not here: sockets (engine)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -99,12 +99,7 @@ class TlsLink:
 
     def outgoing(self) -> bytes:
         """Octets that must go to the server now."""
-        made = b""
-        while True:
-            try:
-                made += self._link.bio_read(65536)
-            except SSL.WantReadError:
-                return made
+        return _all(self._link.bio_read)[0]
 
     def shake(self) -> bool:
         """Go on with the handshake; True once it is done. Raises HandshakeError."""
@@ -118,25 +113,17 @@ class TlsLink:
 
     def write(self, octets: bytes) -> None:
         """Clear text for the server; what it becomes is in `outgoing`."""
-        view = memoryview(octets)
-        while view:
-            try:
-                view = view[self._link.send(view[:16384]) :]
-            except SSL.Error:  # TLS is over, or the server wants a new handshake: no answer will come
-                raise HandshakeError("TLS takes no more octets") from None
+        try:
+            self._link.sendall(octets)
+        except SSL.Error:  # TLS is over, or the server wants a new handshake: no answer will come
+            raise HandshakeError("TLS takes no more octets") from None
 
     def read(self) -> tuple[bytes, str | None]:
         """Clear text that has come, and how TLS ended, if it did."""
-        made = b""
-        while True:
-            try:
-                made += self._link.recv(65536)
-            except SSL.WantReadError:
-                return made, None
-            except SSL.ZeroReturnError:
-                return made, ""
-            except SSL.Error as error:
-                return made, _words(error)
+        made, end = _all(self._link.recv)
+        if isinstance(end, SSL.WantReadError):
+            return made, None
+        return made, "" if isinstance(end, SSL.ZeroReturnError) else _words(end)
 
     def facts(self) -> TlsFacts:
         """Version, cipher, chain, and whether the chain and the name are good."""
@@ -144,6 +131,16 @@ class TlsLink:
         problem = self._problems[0] if self._problems else wrong_name(self._name, chain)
         version, cipher = self._link.get_protocol_version_name(), self._link.get_cipher_name() or ""
         return TlsFacts(version, cipher, not problem, problem, chain)
+
+
+def _all(read: Callable[[int], bytes]) -> tuple[bytes, SSL.Error]:
+    """Whatever is there, and why there is no more."""
+    made: list[bytes] = []
+    try:
+        while True:
+            made.append(read(65536))
+    except SSL.Error as end:
+        return b"".join(made), end
 
 
 def _words(error: SSL.Error) -> str:

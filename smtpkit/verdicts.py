@@ -1,17 +1,19 @@
 """verdicts: what was found as sentences with counts from the frame, and how many more probes would tell.
 
-Belongs here: figures, intervals, times in UTC; the sentences themselves stand in data/diagnosis.json. Not here:
+Belongs here: figures, intervals, times in UTC; the sentences themselves stand in data/verdict.txt.j2. Not here:
 what was found and how sure that is (diagnosis). No sentence holds a model probability: letters are made of them.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import rel_entr
 
+from smtpkit.catalogue import render
 from smtpkit.counts import BRIEF, percent
 from smtpkit.escape import one_line
 from smtpkit.hypotheses import Array, Found
@@ -25,22 +27,23 @@ SURE, CLEAR, EHLO = 0.8, 5, {"connect", "banner", "ehlo", "starttls"}
 def say(
     read: Reading, chosen: Sequence[tuple[Found, float]], sure: float, more: Mapping[str, int], untold: Array
 ) -> str:
-    """The verdict: one sentence a cause, and what must be added to it; untold: receivers that it leaves out."""
-    texts, asked = priors()["say"], set(read.column("asked").dropna())
-    left = [str(texts["undated"]).format(n=read.undated)] * (read.undated > 0)
-    left += [str(texts["unasked"]).format(ips=_list(read.unasked))] * bool(read.unasked)
-    if not len(read.t):
-        return " ".join([texts["nothing"], *left])
-    codes = [read.codes["domain"][int(np.argmax(read.site == site))] for site in untold]
-    if names := [read.names["domain"][code] for code in codes if code >= 0 and read.site.any()]:
-        left.append(str(texts["untold"]).format(n=len(names), sites=_list(names), alone=_alone(read, untold)))
-    said = [_one(read, f, c) for f, c in chosen] or [_healthy(read, sure)]
-    if more:
-        by_count = pd.Series(more).groupby(pd.Series(more)).groups
-        parts = [f"{k} more of {_list(ips)}" for k, ips in sorted(by_count.items(), reverse=True)]
-        said.append(f"Sessions that would tell: {'; '.join(parts)}.")
-    short = bool(asked) and asked <= EHLO and bool((read.voice < 0).any())
-    return " ".join(said + left + [texts["ehlo"]] * short)
+    """The verdict: a sentence a cause, and what must be added to it; untold: receivers that it leaves out."""
+    failed = read.voice >= 0
+    nameless = failed & (read.codes["mx_ip"] < 0)
+    codes = [read.codes["domain"][np.argmax(read.site == site)] for site in untold]
+    names = [read.names["domain"][code] for code in codes if code >= 0]
+    short = set(read.column("asked")) <= EHLO and (read.voice < 0).any()
+    words: dict[str, Any] = {
+        "causes": [_figures(read, f) | {"sure": c >= SURE} for f, c in chosen if len(failed)],
+        "n": len(failed), "failed": int(failed.sum()), "errors": _errors(read), "unit": _unit(read),
+        "unnamed": int(nameless.sum()), "unnamed_errors": _errors(read, nameless) if nameless.any() else "",
+        "ips": len(read.names["mx_ip"]), "sure": sure >= SURE,
+        "more": [(k, _list([ip for ip in more if more[ip] == k])) for k in sorted({*more.values()}, reverse=True)],
+        "undated": read.undated, "unasked": _list(read.unasked),
+        "untold": len(names), "untold_names": _list(names), "alone": _alone(read, untold) if names else "",
+        "short": priors()["ehlo"] if short else "",
+    }  # fmt: skip
+    return " ".join(filter(None, render("verdict.txt", **words).split("\n")))
 
 
 def _alone(read: Reading, sites: Array) -> str:
@@ -48,107 +51,68 @@ def _alone(read: Reading, sites: Array) -> str:
     for site in sites if "domain" in read.rows else ():
         domains = read.rows["domain"][read.site == site]
         if domains.notna().all() and domains.nunique() <= 4:
-            several = one_line(repr(sorted(map(str, domains.unique()))))
-            return str(priors()["say"]["alone"]).format(domains=several)
+            return one_line(repr(sorted(map(str, domains.unique()))))
     return ""
 
 
-def _healthy(read: Reading, sure: float) -> str:
-    failed, n, ips = int((read.voice >= 0).sum()), len(read.t), len(read.names["mx_ip"])
-    where = f"{n:,} {_unit(read)} at {ips} MX IP{'s' * (ips != 1)}"
-    doubt = "" if sure >= SURE else " This is not enough evidence to rule out one that fails now and then."
-    none = (read.voice >= 0) & (read.codes["mx_ip"] < 0)
-    errors = one_line(", ".join(read.column("error")[none].dropna().unique()) or "no error told")
-    doubt = priors()["say"]["unnamed"].format(n=f"{none.sum():,}", errors=errors) * bool(none.any()) + doubt
-    said = priors()["say"]["no_pattern" if failed else "clean"]
-    return str(said.format(failed=f"{failed:,}", where=where, doubt=doubt))
+def _figures(read: Reading, f: Found) -> dict[str, Any]:
+    """What the sentence about a cause is filled with, counted from the rows."""
+    rest, failed, so = rest_of(read, f), read.voice >= 0, np.isin(read.said(f), f.voices)
+    cells = {"k": f.mask & so, "n": f.mask, "k2": rest & so, "n2": rest, "through": rest & ~failed}
+    cells["other"] = rest & failed & ~so & (f.kind != "mx_slow")
+    made: dict[str, Any] = {name: int(cell.sum()) for name, cell in cells.items()}
+    made["low"], made["high"] = percent(made["k"], made["n"])
+    sounds = set(read.voices.sound.reindex([*f.voices]))
+    made |= {"kind": f.kind, "mute": sounds <= {"dead", "lost"}, "sound": sounds.pop() if len(sounds) == 1 else ""}
+    made |= {"dimension": f.dimension, "names": _list(read.named(f)), "site": _site(read, f)}
+    turns = {"since": read.turn(f, f.onset, -1), "until": read.turn(f, f.recovery, 1)}
+    made |= {word: at and _clock(read, at) for word, at in turns.items()}
+    made["via"] = _list(read.only_for(f).get("sender_ip", ()))
+    made["others"] = len(np.unique(read.codes[f.dimension][rest])) if f.dimension in ("mx_ip", "backend") else 0
+    made["otherwise"] = bool(np.isin(read.site[rest], read.site[f.mask]).any())
+    asked = [read.codes["mx_ip"][cell & (read.codes["mx_ip"] >= 0)] for cell in (f.mask, f.mask & so)]
+    made["ips"], made["shut"] = (len(np.unique(codes)) for codes in asked)
+    made |= {"sites": len(np.unique(read.site[f.mask])), "many": len(f.values)}
+    ours = f.detail.get("ours", {})
+    made |= {"ours": _list([*chain(*ours.values())]), "domains": "sender_domain" in ours}
+    roads = set(read.road[f.mask & so] % 2)
+    made["road"] = "" if len(roads) != 1 else "IPv6" if roads == {1} else "IPv4"
+    made |= {name: name in f.detail for name in ("family", "unlike", "uncontrolled", "path")}
+    made["suspect"] = _figures(read, f.detail["suspect"]) if "suspect" in f.detail else None
+    return made | _of_detail(read, f) | _said(read, f.mask & so)
 
 
-def _one(read: Reading, f: Found, sure: float) -> str:
-    """One cause; below the confidence that a verdict needs it says so."""
-    texts, suspect = priors()["say"], f.detail.get("suspect")
-    fields = _fields(read, suspect or f)
-    if f.kind == "inconclusive" and suspect is None and not fields["lookup"]:
-        none = "no_server" if fields["errors"] else "no_ip"
-        return str(texts["path" if "path" in f.detail else none].format(**fields))
-    if suspect is not None:
-        return str(texts["inconclusive"].format(**fields)) + _one(read, suspect, 1)
-    mute = f.kind == "mx_block" and {read.voices.sound[v] for v in f.voices} <= {"dead", "lost"}
-    kind = "mx_dead" if mute else "mx_busy" if f.kind == "mx_dead" and fields["like"] else f.kind
-    text = texts[("local_dns" if kind == "local_path" else "lookup") if fields["lookup"] else kind]
-    if fields["n2"] == "0" and ";" in text:
-        text = text.partition(";")[0] + "; there is nothing to compare with."
-    later = texts.get(f"{f.kind}_later", "") * (fields["n2"] == "0")
-    text += texts["unlike"] * ("unlike" in f.detail)
-    text += texts["uncontrolled"] * bool({"uncontrolled", "path"} & set(f.detail)) + later
-    return ("" if sure >= SURE else "Not enough evidence yet: ") + str(text.format(**fields))
-
-
-def _fields(read: Reading, f: Found) -> dict[str, object]:
-    """What the sentences are filled with, counted from the rows."""
-    rest, failed = rest_of(read, f), read.voice >= 0
-    so = np.isin(read.slow if f.kind == "mx_slow" else read.voice, f.voices)
-    k, n, k2, n2 = (int(np.count_nonzero(x)) for x in (f.mask & so, f.mask, rest & so, rest))
-    low, high = percent(k, n)
-    asked, sites = f.mask & (read.codes["mx_ip"] >= 0), len(np.unique(read.site[f.mask]))
-    ips, shut = (len(np.unique(read.codes["mx_ip"][x])) for x in (asked, asked & so))
-    other = np.count_nonzero(rest & ~so & failed) * (f.kind != "mx_slow")
-    sounds = {read.voices.sound[v] for v in f.voices} if f.kind != "mx_slow" else set()
-    made: dict[str, object] = {name: f"{x:,}" for name, x in (("k", k), ("n", n), ("k2", k2), ("n2", n2))}
-    if n:
-        made["ci"] = f" (95 % interval {low}-{high} %)"
-    made |= {"other": f" ({other:,} failed otherwise)" * bool(other), "unit": _unit(read)}
-    made |= {"who": _who(read, f), "rest": _others(read, f, rest), "site": _site(read, f)}
-    made["how"] = priors()["how"].get(next(iter(sounds)), "") if len(sounds) == 1 else ""
-    turns = ("since", read.turn(f, f.onset, -1)), ("until", read.turn(f, f.recovery, 1))
-    made["when"] = "".join(f" {word} about {_clock(read, at)}" for word, at in turns if at is not None)
-    made["ips"] = f"all {ips} MX IPs" if ips == shut else f"{shut} of {ips} MX IPs"
-    made["ips"] = made["ips"] if ips > 1 else "the one MX IP asked" if ips else "MX IPs that no row names"
-    made["alike"] = " alike: no single server is at fault" * (ips == shut > 1)
-    made["many"] = "1 recipient was" if len(f.values) == 1 else f"{len(f.values):,} recipients were"
-    made["over"] = " over SPF, DKIM or DMARC" if sounds == {"auth"} else ", as when SPF, DKIM or DMARC fails"
-    made["sites"] = "at this receiver" if sites == 1 else f"at {sites} receivers"
-    made |= {"failed": np.count_nonzero(failed), "all": len(failed)}
-    made["family"] = " over IPv6" * ("family" in f.detail)
-    us, through = _list([*chain(*f.detail.get("ours", {}).values())]), np.count_nonzero(rest & ~failed)
-    made |= {"here": us or "here", "us": f"mail from {us} in " * bool(us)}
-    made["beside"] = f" From our other addresses {through:,} of {n2:,} got through." * bool(us)
-    six = np.unique(read.road[f.mask & so] % 2).tolist()
-    made["only"] = " over IPv6" * (six == [1]) or " over IPv4" * (six == [0])
-    made["errors"] = one_line(", ".join(read.column("error").dropna().unique()))
-    return made | _of_detail(read, f) | _said(read, f, f.mask & so)
-
-
-def _said(read: Reading, f: Found, bad: Array) -> dict[str, object]:
+def _said(read: Reading, bad: Array) -> dict[str, str]:
     """How these rows failed: unanswered, or with a reply and an example of it; or DNS gave no server to ask."""
     code, error = read.number("code")[bad], read.column("error")[bad]
-    parts = ("left unanswered", np.isnan(code)), ("deferred", code < 500), ("refused", code >= 500)
+    parts = {"left unanswered": np.isnan(code), "deferred": code < 500, "refused": code >= 500}
     heard = read.column("reply")[bad].groupby(read.voice[bad])
     texts = pd.DataFrame({"n": heard.size(), "text": heard.first()}).sort_values("n").text.dropna()
     example = next((text[:80] for text in texts[::-1] if text[:1].isdigit() and "@" not in text), "")
     like = f', with replies like "{one_line(example)}"' if example else ", with replies" * bool((code > 0).any())
     none = (read.codes["mx_ip"][bad] < 0).all() and error.str.match("dns_|null_mx").eq(True).all()
-    why = one_line(", ".join(error.dropna().unique())) if none else ""
-    return {"did": " or ".join(word for word, some in parts if some.any()), "like": like, "lookup": why}
+    did = " or ".join(word for word, some in parts.items() if some.any())
+    return {"did": did, "like": like, "lookup": _errors(read, bad) if none else ""}
 
 
-def _of_detail(read: Reading, f: Found) -> dict[str, object]:
+def _errors(read: Reading, rows: Array | slice = slice(None)) -> str:
+    """The errors of these rows, each once."""
+    return one_line(", ".join(read.column("error")[rows].dropna().unique()))
+
+
+def _of_detail(read: Reading, f: Found) -> dict[str, Any]:
     """What only some kinds say: a delay, a limit, when each server recovered."""
-    made: dict[str, object] = {}
+    made: dict[str, Any] = {name: f.detail.get(name) for name in ("delay", "window", "each")}
     if "delay" in f.detail:
-        delay = int(f.detail["delay"])
-        last = read.t[read.explained(f)].max() + max(delay, 300)
-        made["within"] = f"within {_duration(delay)} of it" if delay else "at the first try"
+        last = read.t[read.explained(f)].max() + max(f.detail["delay"], 300)
         made["again"] = _clock(read, pd.Timestamp(last, unit="s", tz="UTC"), 0)
     if "limit" in f.detail:
-        made["limit"] = f"{f.detail['limit'][0]:,.0f}"
-        made["window"] = _duration(f.detail.get("window", 0)) + " at one MX IP" * (f.detail.get("each") == "pair")
+        made["limit"] = round(f.detail["limit"][0])
     if "ends" in f.detail:
-        ends = {read.names["mx_ip"][ip]: end for ip, end in f.detail["ends"].items()}
-        back = sorted((read.middle(*end), one_line(ip)) for ip, end in ends.items() if end)
-        still = [ip for ip, end in ends.items() if not end]
-        texts = [f"{ip} since about {_clock(read, at)}" for at, ip in back]
-        made["back"] = "; ".join([*texts, *([f"{_list(still)} not yet"] if still else [])])
+        ends = {one_line(read.names["mx_ip"][ip]): end for ip, end in f.detail["ends"].items()}
+        made["still"] = _list([ip for ip, end in ends.items() if not end])
+        back = sorted((read.middle(*end), ip) for ip, end in ends.items() if end)
+        made["back"] = [(ip, _clock(read, at)) for at, ip in back]
     return made
 
 
@@ -160,36 +124,13 @@ def rest_of(read: Reading, f: Found) -> Array:
     if "rest" in f.detail:
         return np.asarray(f.detail["rest"])
     if f.dimension in ("time", "domain") or f.kind == "delist_propagation":
-        return np.asarray(~f.mask & like & (same | (inside.all() or f.dimension != "time")))
+        return np.asarray(~f.mask & (same if f.dimension == "time" else like))
     since = when.min() if f.onset is not None else -np.inf
     until = when.max() if f.recovery is not None else np.inf
     if f.dimension in ("mx_ip", "backend", "pair"):  # who is not known, or accused as well, is no sibling
         codes = read.codes[f.dimension]
         same &= (codes >= 0) & ~np.isin(codes, [*f.values, *f.detail.get("accused", ())])
     return np.asarray(same & ~inside & (read.t >= since) & (read.t <= until))
-
-
-def _who(read: Reading, f: Found) -> str:
-    """The accused; a pair says which address of ours it concerns."""
-    names = read.named(f)
-    if f.dimension == "pair":
-        return f"{_list(names)}, asked from {_list(read.only_for(f)['sender_ip'])},"
-    return ("Back end " * (f.dimension == "backend")) + _list(names) if names else _site(read, f)
-
-
-def _others(read: Reading, f: Found, rest: Array) -> str:
-    """What stands beside the accused: its siblings, other receivers, other times."""
-    if f.dimension == "pair":
-        return "all other pairs of address and MX IP"
-    if "ours" in f.detail:
-        return "our other domains" if "sender_domain" in f.detail["ours"] else "our other addresses"
-    if f.kind == "auth_failure":
-        return "before that"
-    if f.dimension not in ("mx_ip", "backend"):
-        return "otherwise" if np.isin(read.site[rest], read.site[f.mask]).any() else "other receivers"
-    m = len(np.unique(read.codes[f.dimension][rest]))
-    what = "back end" if f.dimension == "backend" else "MX IP"
-    return f"the other {what}" if m == 1 else f"the {m} other {what}s"
 
 
 def _clock(read: Reading, at: pd.Timestamp, few: float = BRIEF) -> str:
@@ -209,15 +150,11 @@ def _unit(read: Reading) -> str:
     return "sessions" if session.notna().all() and session.is_unique else "attempts"
 
 
-def _list(names: Sequence[str] | Array, most: int = 4) -> str:
-    """a, b and c, escaped; what is beyond `most` only counted."""
-    texts = [one_line(str(name)) for name in names[: most if len(names) <= most else most - 1]]
-    texts += [f"{len(names) - most + 1} more"] * (len(names) > most)
+def _list(names: Sequence[str] | Array) -> str:
+    """a, b and c, escaped; of more than four the first three, and how many more."""
+    texts = [one_line(str(name)) for name in names[: 4 if len(names) <= 4 else 3]]
+    texts += [f"{len(names) - 3} more"] * (len(names) > 4)
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def more_probes(

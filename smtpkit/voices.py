@@ -27,7 +27,7 @@ _GIVEN = ("reply", "error", "stage", "enhanced", "sender_ip", "local_ip", "reaso
 
 @cache
 def priors() -> dict[str, Any]:
-    """What is believed before a frame is seen, and the sentences of verdicts: data/diagnosis.json."""
+    """What is believed before a frame is seen: data/diagnosis.json."""
     found: dict[str, Any] = json.loads(catalogue.data("diagnosis.json").read_text("utf-8"))
     return found
 
@@ -64,7 +64,9 @@ def hear(rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     final = pd.factorize(table.sound.where((place > MOST) | (table.n < 2), place.astype("str")))[0]
     voice = np.full(len(rows), -1)
     voice[failed] = final[number]
-    return voice, table.groupby(final, sort=True).agg({"sound": "first", "text": "first", "n": "sum"})
+    firsts = np.unique(final, return_index=True)[1]
+    kept = table.iloc[firsts].reset_index(drop=True)
+    return voice, kept.assign(n=np.bincount(final, table.n, len(kept)).astype("int64"))
 
 
 def _said(bad: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, str]]]:

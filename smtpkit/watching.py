@@ -64,12 +64,12 @@ def watch(
     asked, route = question(domain, recipient, sender, network=net, **keywords)
     rules["case"] = f"watch {route.domain}" if rules["case"] is None else rules["case"]
     found = Rules.of(net, **rules)
-    paces = [found.pace, *(found.pace_at(net, ip, asked.port) for _, ip in route)]
-    paced = (pace := next((one for one in paces if one != Pace.none()), Pace.none())) != Pace.none()
+    paces = [found.pace, *(found.pace_at(net, ip, asked.aim.port) for _, ip in route)]
+    pace = next((one for one in paces if one != Pace.none()), None)
     clear = quantity("clear", clear, 1, whole=True)
-    rounds = None if rounds is None else quantity("rounds", rounds, 1, whole=True)
-    every, background = quantity("every (seconds)", every, LEAST if paced else 1e-6), flag("background", background)
-    if paced:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
+    most = sys.maxsize if rounds is None else quantity("rounds", rounds, 1, whole=True)
+    every, background = quantity("every (seconds)", every, LEAST if pace else 1e-6), flag("background", background)
+    if pace:  # each ask is a round apart and may wait: neither refusals nor a long rest end the watch
         rules["pace"] = replace(pace, asks_after_refusal=1_000_000, patience=DAY)
     names = [row["zone"] for row in catalogue("dnsbl_zones.csv") if row["kind"] == "ip"]
     given, why = names if zones is None else listed("zones", zones), "is no list of IP addresses"
@@ -78,7 +78,7 @@ def watch(
     lists = partial(_said, book, ip, wanted) if ip and wanted else None
     find = partial(find_route, domain, keywords.get("server"), keywords.get("server_name"), net)
     ask = partial(lists, net) if lists else pd.DataFrame
-    plan = _Watch(asked, find, ask, partial(_pause, every, pace.per_day), clear, rounds)
+    plan = _Watch(asked, find, ask, partial(_pause, every, pace.per_day if pace else None), clear, most)
     known = book.attempts(found.case, classify=False)
     label = f"watch {route.domain}"
     made = run(plan.plan(route, known, lists and lists()), net, label=label, background=background, **rules)
@@ -112,12 +112,12 @@ class _Watch:
     lists: Callable[[], pd.DataFrame]
     pause: Callable[[int], float]
     clear: int
-    rounds: int | None
+    most: int
 
     def plan(self, route: MxRoute, known: pd.DataFrame, said: pd.DataFrame | None) -> Plan:
         """Rounds until all is clear. The lists are asked before each, in a thread: nobody here waits for DNS."""
         number, streak, wait = self._resume(route, known, said)
-        last, pool = number + (self.rounds or sys.maxsize), ThreadPoolExecutor(1)
+        last, pool = number + self.most, ThreadPoolExecutor(1)
         try:
             while streak < self.clear and number < last:
                 number, told = number + 1, pool.submit(self.lists)

@@ -14,11 +14,12 @@ import ipywidgets as W  # noqa: N812  the name that its users write
 import pandas as pd
 
 from smtpkit import escape, plot
+from smtpkit.address import domain_of
 from smtpkit.by_hand import Dialogue
 from smtpkit.campaign import Run
 from smtpkit.diagnosis import diagnose
 from smtpkit.errors import InvalidInput, refuse
-from smtpkit.forms import Form, Raw, block, page, row
+from smtpkit.forms import Form, Raw, block, call, page, row
 from smtpkit.message import Message, build_message
 from smtpkit.mx import lookup_mx
 from smtpkit.probing import probe
@@ -70,8 +71,8 @@ class ProbeForm(Form):
         """Run the probe; the grid follows it."""
         self.say(f"Asking every MX of {self.value('domain')} ...")
         self.picture.value, self.frame, self.diagnosis = "", None, None
-        how = self.asked() | {"network": self.network, "background": True}
-        self._run = run = await asyncio.to_thread(probe, self.value("domain"), **how)
+        more = {"network": self.network, "background": True}
+        self._run = run = await asyncio.to_thread(probe, self.value("domain"), **self.asked(), **more)
         self.buttons["stop"].disabled = False
         try:
             self.frame = await followed(run, self.draw)
@@ -108,7 +109,7 @@ class SendForm(Form):
         self.guard = guard
         self.message: Message | None = None
         self.frame: pd.DataFrame | None = None
-        self._dry: tuple[Any, ...] | None = None
+        self._dry: Message | None = None
         *before, self.real = self.buttons.values()
         self.words, self.typed = page(), W.Text(description="Type the domain").add_class("sk-typed")
         self.typed.observe(lambda _change: self.arm(), "value")
@@ -133,15 +134,16 @@ class SendForm(Form):
         """The message of the fields; raises InvalidInput for what cannot be sent as meant."""
         files = [(file["name"], bytes(file["content"])) for file in self.value("attachments")]
         made = build_message(**self.said(), attachments=files)
-        key, domain = self.value("key"), (made.sender or "").rpartition("@")[2]
-        return made.sign(Path(key), self.value("selector"), domain) if key else made
+        key = self.value("key")
+        return made.sign(Path(key), self.value("selector"), domain_of(made.sender) or "") if key else made
 
     def changed(self) -> None:
         """Build, lint and preview what the fields say now; an earlier dry run no longer counts."""
         self._dry = self.message = None
         try:
             if self.value("sender") and self.value("to"):
-                self.message = self._previewed(self.build())
+                self.message = self.build()
+                self._preview(self.message)
             self.say("Ready for a dry run." if self.message else "Fill in From and To.")
         except (InvalidInput, OSError) as error:
             self.say(str(error), bad=True)
@@ -149,26 +151,20 @@ class SendForm(Form):
             self.buttons[name].disabled = self.message is None
         self.arm()
 
-    def _previewed(self, message: Message) -> Message:
+    def _preview(self, message: Message) -> None:
         """Lints, the mail in a frame that runs nothing with its source, the envelope, the line of Python."""
-        found = message.lint()
-        found = found.loc[found.status.ne("pass"), ["check", "status", "value", "advice"]]
+        found = message.lint().query("status != 'pass'")[["check", "status", "value", "advice"]]
         lines = [f"MAIL FROM:<{message.sender}>", *(f"RCPT TO:<{to}>" for to in message.envelope_to)]
-        pages = {
-            "Lints": style(found).hide().to_html() if len(found) else "No lint has an objection.",
-            "Preview": message._repr_html_() or block(repr(message), "message"),
-            "Envelope": block("\n".join(lines), "envelope"),
-        }
-        for name, inner in pages.items():
-            self.pages[name].value = inner
+        lints = style(found).hide().to_html() if len(found) else "No lint has an objection."
+        self.pages["Lints"].value = lints
+        self.pages["Preview"].value = message._repr_html_() or block(repr(message), "message")
+        self.pages["Envelope"].value = block("\n".join(lines), "envelope")
         files = [file["name"] for file in self.value("attachments")]
         given = self.said() | ({"attachments": files} if files else {})
-        said = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        more = {"live": True, "guard": self.guard and Raw("guard")} | self.how()
-        key, domain = self.value("key"), (message.sender or "").rpartition("@")[2]
-        signed = f".sign(Path({key!r}), {self.value('selector')!r}, {domain!r})" * bool(key)
-        self.show_call("send", Raw(f"sk.build_message({said}){signed}"), **more)
-        return message
+        made = call("sk.build_message", **given)
+        if key := self.value("key"):
+            made = call(f"{made}.sign", call("Path", key), self.value("selector"), domain_of(message.sender))
+        self.show_call("send", made, live=True, guard=self.guard and Raw("guard"), **self.how())
 
     async def lookup(self) -> None:
         """Offer each address of the recipient's MX."""
@@ -179,24 +175,20 @@ class SendForm(Form):
 
     async def dry_run(self) -> None:
         """Ask sk.send what it would do; then offer the real delivery, in words."""
-        message, state, frame = self.message, self._state(), await self._hand_over(live=False)
-        assert message is not None, "the button is off without a message"
+        message, frame = self.message, await self._hand_over(live=False)
         first, ways = frame.iloc[0], frame.mx_ip.nunique()
-        if not ways:
-            return
-        via = f"{first.mx_host} [{first.mx_ip}]" if ways == 1 else f"each of {ways} MX addresses"
-        to = ", ".join(message.envelope_to)
-        text = f"Deliver {message.size:,} octets from {message.sender} to {to}, through {via}?"
-        self.words.value = f'<div role="alert"><b>{escape.html(text)}</b></div>'
-        self.typed.placeholder, self.typed.value, self._dry = self._domain(), "", state
-        self.arm()
+        if message and ways:
+            via = f"{first.mx_host} [{first.mx_ip}]" if ways == 1 else f"each of {ways} MX addresses"
+            to = ", ".join(message.envelope_to)
+            text = f"Deliver {message.size:,} octets from {message.sender} to {to}, through {via}?"
+            self.words.value = f'<div role="alert"><b>{escape.html(text)}</b></div>'
+            self.typed.placeholder, self.typed.value, self._dry = self._domain(), "", message
 
     async def deliver(self) -> None:
         """Deliver, if the dry run was of this very message and the domain was typed."""
         if not self._confirmed():
             raise refuse("delivery to", self.value("to"), "was not confirmed", "make a dry run first")
         self._dry = None
-        self.arm()
         await self._hand_over(live=True)
 
     async def _hand_over(self, live: bool) -> pd.DataFrame:
@@ -218,13 +210,11 @@ class SendForm(Form):
         self.pages["Transcript"].value = block(text, "transcript")
 
     def _domain(self) -> str:
-        return self.message.envelope_to[0].rpartition("@")[2] if self.message else ""
-
-    def _state(self) -> tuple[Any, ...]:
-        return (self.message and self.message.octets, str(self.how()))
+        return domain_of(self.message.envelope_to[0] if self.message else None) or ""
 
     def _confirmed(self) -> bool:
-        return self._dry == self._state() and self.typed.value.strip().lower() == self._domain().lower()
+        tried = self._dry is not None and self._dry is self.message  # any change of a field makes another
+        return tried and self.typed.value.strip().lower() == self._domain()
 
     def arm(self) -> None:
         """The real delivery: offered after a dry run, armed once the domain is typed."""
@@ -239,11 +229,10 @@ def _boxes(text: str) -> list[str]:
 
 def _outcome(made: Any) -> str:
     where = f"{made.mx_host} [{made.mx_ip}]" if isinstance(made.mx_ip, str) else "no MX"
-    said = next((text for text in (made.reply, made.error) if isinstance(text, str)), "")
+    texts = (getattr(made, name, None) for name in ("reply", "error", "why"))
+    said = ": ".join(text for text in texts if isinstance(text, str))
     if made.outcome != "withheld":
         return f"{made.recipient} {made.outcome} by {where}: {said}"
-    why = getattr(made, "why", None)
-    said = f"{said}: {why}" if said and isinstance(why, str) else said
     return f"{made.recipient} withheld by us: {said}" if said else f"{made.recipient} would go to {where}"
 
 

@@ -38,7 +38,7 @@ def answer(text: str) -> dict[str, Any]:
         *first, last = re.split(rf"\s+(?={code}-)", text)
         text = "\n".join([*first, re.sub(rf"\s+(?={code}(?: |$))", "\n", last, count=1)])
     enhanced = Reply(int(code), text.encode("utf-8", "backslashreplace")).enhanced
-    return {"code": int(code), "enhanced": enhanced and str(enhanced), "reply": visible(text)}
+    return {"code": int(code), "enhanced": enhanced, "reply": visible(text)}
 
 
 @lru_cache(4096)

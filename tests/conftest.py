@@ -1,7 +1,9 @@
 """For all tests: helpers that assert explain themselves as tests do."""
 
+import gc
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,3 +19,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 def pytest_configure() -> None:
     """Tests that interrupt themselves: a shell's background job is started with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Tests of real servers and of a browser that are not asked for are not imported either."""
+    unasked = {"servers": "not server", "browser": "not browser"}.get(collection_path.name)
+    return True if unasked and unasked in config.option.markexpr else None
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay to the end: the collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()

@@ -102,7 +102,7 @@ class Cause:
     recovery: pd.Timestamp | None = None
     recoveries: Mapping[str, pd.Timestamp | None] = field(default_factory=dict)
     confidence: float = 0.99
-    evidence: Any = None
+    evidence: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
 
 
 @dataclass(frozen=True)

@@ -50,11 +50,25 @@ Action: failed
 Remote-MTA: dns; mx.big.example (192.0.2.99)
 Diagnostic-Code: smtp; 550 5.7.1 your IP is blocked
 """
-CLAIM = f"Message-ID: <1@o>\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; evil\n\n{EVIL}"
+STATUS = f"Content-Type: message/delivery-status\n\nReporting-MTA: dns; evil\n\n{EVIL}"
+CLAIMS = {
+    "to be of fields": f"Message-ID: <1@o>\n{STATUS}",
+    "to be a report": f"Message-ID: <1@o>\nContent-Type: multipart/report; boundary=e\n\n--e\n{STATUS}--e--\n",
+}
 
 
-def test_what_the_returned_letter_claims_is_no_evidence(read: Any) -> None:
-    assert read(report(returned=CLAIM), "recipient", "mx_ip") == [["r@d.example", None]]
+@pytest.mark.parametrize("returned", CLAIMS.values(), ids=CLAIMS)
+@pytest.mark.parametrize("outer", ["", "multipart/mixed"])
+def test_what_the_returned_letter_claims_is_no_evidence(returned: str, outer: str, read: Any) -> None:
+    text = report(returned=returned)
+    text = f"{HEAD}Content-Type: {outer}; boundary=o\n\n--o\n{text}\n--o--\n" if outer else text
+    assert read(text, "recipient", "mx_ip") == [["r@d.example", None]]
+
+
+def test_the_words_of_a_letter_that_is_attached_are_not_the_bounce_s(read: Any) -> None:
+    parts = "--b\nContent-Type: text/html\n\n<p>Sorry</p>\n--b\nContent-Type: message/rfc822\n\n"
+    text = f"{HEAD}Content-Type: multipart/mixed; boundary=b\n\n{parts}Subject: x\n\nv@x.example:\n550 no\n--b--\n"
+    assert read(text, "recipient") == []
 
 
 def test_a_forwarded_bounce_is_read(read: Any) -> None:
@@ -164,6 +178,7 @@ def test_blank_lines_make_no_recipients(text: str, read: Any) -> None:
 
 KOREAN = {
     "no charset": "",
+    "a Korean reader's name for it": "MIME-Version: 1.0\nContent-Type: text/plain; charset=ks_c_5601-1987\n",
     "a wrong one": "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n",
     "ASCII": "MIME-Version: 1.0\nContent-Type: text/plain; charset=us-ascii\n",
 }
@@ -171,8 +186,8 @@ KOREAN = {
 
 @pytest.mark.parametrize("kind", KOREAN.values(), ids=KOREAN)
 def test_korean_words_survive_what_the_letter_says_of_them(kind: str, read: Any) -> None:
-    text = f"{HEAD}{kind}\n<kim@d.example>:\n550 5.7.1 차단된 IP입니다\n".encode("euc-kr")
-    assert read(text, "reply", "reason") == [["550 5.7.1 차단된 IP입니다", "ip_blocked"]]
+    text = f"{HEAD}{kind}\n<kim@d.example>:\n550 5.7.1 차단된 IP입니다 똠\n".encode("cp949")
+    assert read(text, "reply", "reason") == [["550 5.7.1 차단된 IP입니다 똠", "ip_blocked"]]
 
 
 QMAIL = f"""{HEAD}

@@ -69,6 +69,15 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
 
 
+def test_of_two_that_make_it_at_once_the_second_changes_nothing(
+    book: sk.Casebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = book.attempts()
+    monkeypatch.setattr(journal, "_is_casebook", lambda *_: False)  # as it was when the second looked
+    pd.testing.assert_frame_equal(sk.Casebook(book.path).attempts(), rows)
+    assert book.verify().empty
+
+
 def test_cases_are_kept_apart(book: sk.Casebook) -> None:
     assert len(book.attempts("monday")) == len(book.attempts())
     assert book.attempts("tuesday").empty
@@ -441,3 +450,12 @@ def test_what_is_handed_over_is_on_disk_first(writer: journal.Journal) -> None:
     writer.durable()
     assert level() == 2
     assert not writer.base.in_transaction
+
+
+def test_an_open_row_that_reads_back_as_something_else_is_damage(writer: journal.Journal) -> None:
+    writer.commit()
+    writer.base.execute("update attempts set result = '5'")
+    writer.base.close()
+    writer._lock.drop()
+    with pytest.raises(StoreError, match="damaged rows"):
+        sk.Casebook(writer.path)

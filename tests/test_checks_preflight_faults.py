@@ -195,6 +195,20 @@ def test_tlsa_2_names_an_authority_that_vouches(
     assert (row.status, says in row.evidence) == ("pass" if says == "fits" else "fail", True), row
 
 
+@pytest.mark.parametrize(("host", "says"), [("www.ours.example", "does not hold"), (None, "fits")])
+def test_only_an_authority_vouches_for_others(host: str | None, says: str) -> None:
+    """A host's certificate between the server's and the anchor is none, though the signatures are right."""
+    first, second, third = (certs._key() for _ in range(3))
+    ca = certs._sign(first, "ca", None, (-90, 365), None)
+    between = certs._sign(second, "between", host, (-60, 60), (first, ca))
+    leaf = certs._sign(third, "leaf", "mx1.ours.example", (-60, 60), (second, between))
+    text = "".join(one.public_bytes(Encoding.PEM).decode() for one in (leaf, between, ca))
+    record = f"2 0 1 {hashlib.sha256(ca.public_bytes(Encoding.DER)).hexdigest()}"
+    network = FakeNetwork(tls.zone() | {tls.NAME: {"TLSA": [record]}}, secure=tls.SECURE)
+    network.page = lambda url, get: Answer("ok", (text,))  # type: ignore[attr-defined]  # what the server shows
+    assert says in tls.tlsa(network).evidence
+
+
 class Hosts(tls.Web):
     """One of the policy host's addresses refuses."""
 
@@ -310,6 +324,7 @@ def test_a_ptr_name_may_be_any_text(name: str) -> None:
 
 NAMES = {
     "one digit often": ("198.51.100.1", "mx1.dc1.zone1.example", "pass"),
+    "two numbers of a fleet": ("198.51.100.35", "a8-35.smtp-out.esp.example", "pass"),
     "a firm called so": (IP, "mail.customink.example", "pass"),
     "another": (IP, "mail.dynatrace.example", "pass"),
     "a pool": (IP, "pool-7.isp.example", "warn"),
@@ -368,7 +383,8 @@ def test_a_list_that_lists_ipv6_knows_it() -> None:
 @pytest.mark.parametrize(
     "name",
     "ec2-198-51-100-7.ap-northeast-2.compute.amazonaws.com pppoe-7.isp.example dynip-7.isp.example "
-    "x.pools.isp.example dslb-7.isp.example cablemodem7.isp.example".split(),
+    "x.pools.isp.example dslb-7.isp.example cablemodem7.isp.example ip7.ip-198-51-100.isp.example "
+    "198x51x100x7.isp.example 7.red-198-51-100.isp.example host7-100.51.isp.example".split(),
 )
 def test_names_of_home_lines_and_clouds_are_generic(name: str) -> None:
     more = {reverse(IP, "in-addr.arpa"): {"PTR": [name]}, name: {"A": [IP]}}

@@ -87,6 +87,7 @@ def test_no_server_is_blamed_for_a_signature_that_never_counted(octets: bytes, r
 KEYS = {
     "a list with blanks": ("t=y : s; ", "test"),
     "for SHA-1 alone": ("h=sha1; ", "broken"),
+    "as opendkim-genkey once wrote it": ("h=rsa-sha256; ", "broken"),
     "for both": ("h=sha1 : sha256; ", "ok"),
 }
 

@@ -147,6 +147,8 @@ def test_a_table_without_outcomes_that_was_asked_to_ehlo_says_so() -> None:
     frame = plain().assign(asked="ehlo")
     assert ENDED in sk.diagnose(frame).verdict
     assert ENDED not in sk.diagnose(frame.assign(asked="rcpt")).verdict
+    beside = frame.assign(asked=frame.index.to_series().mod(2).map({0: "ehlo", 1: None}))
+    assert ENDED not in sk.diagnose(beside).verdict, "a log beside a probe went as far as mail goes"
 
 
 # below 0.8 a verdict says that the evidence is not enough, and how many more sessions would be

@@ -242,7 +242,7 @@ def shuffled(seed: int) -> Diagnosis:
     return sk.diagnose(made(n, lambda i, ip: bad[i] if rng.random() < p else OK, servers))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", some(range(6), 3))
 def test_refusals_at_random_accuse_no_server(seed: int) -> None:
     assert not {cause.dimension for cause in shuffled(seed).causes} & {"mx_ip", "backend", "sender_ip"}
 

@@ -415,6 +415,10 @@ class TestRules:
             assert codes(lab.network, *OPENING, b"DATA\r\n", message + b".\r\n")[-1] == want
             assert len(lab.mailbox) == (want == 250)
 
+    def test_after_a_refused_ehlo_no_mail_begins(self) -> None:
+        with Lab(world({"stage": "ehlo", "reply": "550 5.7.1 no"})) as lab:
+            assert codes(lab.network, *OPENING) == [220, 550, 503, 503]
+
     def test_a_refusing_banner_is_followed_by_nothing_but_quit(self) -> None:
         with Lab(world({"stage": "banner", "reply": "554 5.7.1 {host} no"})) as lab:
             assert codes(lab.network, OPENING[0], b"QUIT\r\n") == [554, 503, 221]

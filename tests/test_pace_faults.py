@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import smtpkit as sk
-from smtpkit.journal import Journal, Ledger, seal
+from smtpkit.journal import Journal, Ledger
 from smtpkit.limits import Pace, Visit
 from smtpkit.network import Internet
 from tests.fasttime import FastTime
@@ -72,7 +72,7 @@ def test_a_killed_session_may_have_lasted_until_it_is_seen(tmp_path: Path) -> No
 
 
 def test_a_process_with_the_id_of_one_that_was_killed_is_another(tmp_path: Path) -> None:
-    """So it is with kernels in containers, and with ledgers that an older smtpkit wrote."""
+    """So it is with kernels in containers."""
     with closing(Ledger(tmp_path / "l.sqlite")) as ledger:
         sql = "insert into visits (receiver, ip, at, pid) values ('fault.example', ?, 1000, ?)"
         ledger.base.execute(sql, (IP, os.getpid()))
@@ -132,15 +132,6 @@ def test_the_lock_file_of_another_user_is_a_lock(tmp_path: Path, monkeypatch: py
 
         monkeypatch.setattr(Path, "open", closed)
         assert other.ask(Pace(), "fault.example", "192.0.2.2", 2000.0) == (5.0, None)
-
-
-def test_lock_files_of_killed_processes_are_tidied(tmp_path: Path) -> None:
-    left, fresh = tmp_path / ".l.sqlite.5.lock", tmp_path / ".l.sqlite.6.lock"
-    for file in (left, fresh):
-        file.touch()
-    os.utime(left, (1, 1))
-    Ledger(tmp_path / "l.sqlite").close()
-    assert (left.exists(), fresh.exists()) == (False, True)
 
 
 @pytest.fixture
@@ -228,17 +219,6 @@ def test_an_interrupted_message_keeps_its_claim(tmp_path: Path) -> None:
     assert book.verify().empty
     change(book, "delete from claims")
     assert set(book.verify().table) == {"claims"}
-
-
-def test_a_casebook_of_the_older_rule_is_as_sound_as_it_was(book: sk.Casebook) -> None:
-    with closing(sqlite3.connect(book.path)) as base, base:
-        base.execute("update attempts set result = json_remove(result, '$.claim')")
-        base.execute("update runs set facts = json_remove(facts, '$.attempts')")
-        for row in base.execute("select attempt_id, state, planned, result from attempts").fetchall():
-            base.execute("update attempts set seal = ? where attempt_id = ?", (seal(*row), row[0]))
-    assert book.verify().empty
-    change(book, "update attempts set result = replace(result, 'accepted', 'rejected')")
-    assert list(book.verify().table) == ["attempts"] * 2
 
 
 @pytest.mark.parametrize("begun", [1e7, 1000.0], ids=["ahead all the time", "set forward meanwhile"])

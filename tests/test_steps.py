@@ -195,6 +195,13 @@ DIALOGUES = {
         "rejected rcpt 550 -\npassed rcpt 250 -",
         {"until": "rcpt", "envelope": TWO},
     ),
+    "a probe of two recipients: each its own answer": Dialogue(
+        OPEN + "250 ok\n250 ok\n251 forwarded\n221 bye",
+        """EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>
+        RCPT TO:<b@daum.example>\nQUIT""",
+        "passed rcpt 250 -\npassed rcpt 251 -",
+        {"until": "rcpt", "envelope": TWO},
+    ),
     "a probe to MAIL": Dialogue(
         OPEN + "250 ok\n221 bye",
         "EHLO c.example\nMAIL FROM:<me@ours.example>\nQUIT",
@@ -284,6 +291,12 @@ DIALOGUES = {
         "rejected mail 550 -",
         {"pipeline": True},
     ),
+    "pipelining, MAIL refused and all else taken: a lone dot": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n550 5.7.1 you\n250 ok\n354 go\n554 nobody\n221 bye",
+        f"EHLO c.example\n{MAIL_TO_DATA}.\nQUIT",
+        "rejected mail 550 -",
+        {"pipeline": True},
+    ),
     "pipelining, MAIL refused and lost: no QUIT into the void": Dialogue(
         "220 mx\n250-mx\n250 PIPELINING\n550 5.7.1 you\n(lost)",
         f"EHLO c.example\n{MAIL_TO_DATA}",
@@ -301,6 +314,12 @@ DIALOGUES = {
         "EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>\nRCPT TO:<b@daum.example>\nDATA\n",
         "deferred rcpt 421 -\ndeferred rcpt 421 -",
         {"pipeline": True, "envelope": TWO},
+    ),
+    "pipelining, 421 at DATA after every refusal: no QUIT to who has left": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n250 ok\n550 who\n421 bye",
+        f"EHLO c.example\n{MAIL_TO_DATA}",
+        "rejected rcpt 550 -",
+        {"pipeline": True},
     ),
     "pipelining that is not offered": Dialogue(
         OPEN + "250 ok\n550 who\n221 bye",
@@ -398,6 +417,19 @@ JUDGED: dict[str, tuple[str, Got, bool, Verdict | None]] = {
 def test_a_judgement(why: str) -> None:
     stage, got, dot, verdict = JUDGED[why]
     assert judge(stage, got, dot) == verdict
+
+
+@pytest.mark.parametrize("pipeline", [True, False])
+def test_a_reply_that_came_before_the_commands_answers_none_of_them(pipeline: bool) -> None:
+    step = session(Talk(helo="c.example", tls="off", until="body", envelope=ONE, body=BODY, pipeline=pipeline))
+    for got in (None, None, [said("220 mx")], [said("250-mx\n250 PIPELINING")]):
+        effect = step.send(got)
+    assert isinstance(effect, Ask)
+    assert effect.data.startswith(b"MAIL")
+    with pytest.raises(StopIteration) as end:
+        step.send(Lost("protocol", len(effect.data), (OK,)))
+    (verdict,) = end.value.value
+    assert (verdict.stage, verdict.outcome, verdict.error) == ("mail", "failed", "protocol")
 
 
 def test_what_cut_a_message_off_is_no_time_for_quit() -> None:

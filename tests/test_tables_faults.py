@@ -236,6 +236,33 @@ def test_any_table_is_read_row_by_row_or_refused_in_words(rows: list[list[Any]],
         assert "no column like a reply" in str(why)  # noqa: PT017 - most tables are read
 
 
+NAMED = {
+    "two senders are no recipient": (
+        {"sender": ["a@o.example"], "return_path": ["b@o.example"], "code": [550]},
+        {"sender": "a@o.example", "return_path": "b@o.example", "recipient": None},
+    ),
+    "words as code": ({"code": ["sent"]}, {"outcome": "accepted", "code": None}),
+    "an empty code": ({"code": [None], "status": [550]}, {"code": 550, "outcome": "rejected", "their_code": None}),
+    "a reply as code beside a reply": (
+        {"reply": ["no"], "code": ["550 5.7.1 blocked"], "status": [554]},
+        {"code": 554, "reply": "554 no", "their_code": "550 5.7.1 blocked"},
+    ),
+    "a local address in capitals": ({"localIP": ["10.0.0.1"], "code": [550]}, {"local_ip": "10.0.0.1"}),
+    "an address without a domain": (
+        {"recipient": ["postmaster"], "code": [550]},
+        {"recipient": "postmaster", "recipient_domain": None, "domain": None},
+    ),
+    "at which command": ({"reply": ["550 no (in reply to RCPT TO command)"]}, {"stage": "rcpt", "code": 550}),
+    "True is no number": ({"latency_s": [True], "code": [550]}, {"latency_s": None}),
+    "a category in capitals": ({"tls_asked": ["MAY"], "code": [550]}, {"tls_asked": "may"}),
+}
+
+
+@pytest.mark.parametrize(("columns", "told"), NAMED.values(), ids=NAMED)
+def test_what_a_name_says_is_taken_if_the_values_fit(columns: dict[str, list[Any]], told: dict[str, Any]) -> None:
+    assert values(sk.read_table(pd.DataFrame(columns)), *told) == [list(told.values())]
+
+
 OURS = {"time": ["2026-03-02"], "mx_host": ["mx1.d.example"], "sender": ["a@ours.example"], "reply": ["550 no"]}
 
 

@@ -5,6 +5,7 @@ texts and sources (data/preflight.csv, sender_rules.csv, dnsbl_zones.csv, lints.
 """
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,6 @@ from smtpkit.network import chosen
 from smtpkit.progress import during
 
 __all__ = ["Replay", "joined", "page", "preflight", "score"]
-CHECKS = (spf.rows, dmarc.rows, names.rows, dnsbl.rows, transport.rows)
 
 
 def preflight(
@@ -56,20 +56,23 @@ def preflight(
         raise refuse("record", str(record), "is no file in a folder that is there", "make the folder, name a file")
     try:
         who = _who(within, domain, ip, helo, selector, message, mail_from)
-        asking: list[Any] = [partial(list, check(who)) for check in CHECKS]  # each check is a generator
+        checks = spf.rows, dmarc.rows, names.rows, dnsbl.rows, transport.rows, _lints
+        asking: list[Any] = [partial(list, check(who)) for check in checks]  # each is a generator
         found = [row for told in during(f"preflight {who.domain}", "checks", *asking) for row in told]
         if record:
             within.save(record)
     finally:
         within.end()
-    told = lint(who.octets, sender=getattr(message, "sender", None)) if who.octets is not None else []
-    for row in told:
-        if not row["check"].startswith("align_"):  # dmarc speaks of it, by RFC 9989
+    at = f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC}"
+    return frame([*found, *rules(found)], domain=who.domain, ip=who.ip or "", at=at)
+
+
+def _lints(who: Sender) -> Iterator[Row]:
+    """What the message's octets alone tell; of alignment dmarc speaks, by RFC 9989."""
+    for row in lint(who.octets) if who.octets is not None else ():
+        if not row["check"].startswith("align_"):
             more = (row[name] for name in ("limit", "status", "value", "advice", "source"))
-            found.append(Row(f"message: {row['check']}", *more))
-    return frame(
-        [*found, *rules(found)], domain=who.domain, ip=who.ip or "", at=f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC}"
-    )
+            yield Row(f"message: {row['check']}", *more)
 
 
 def _who(net: Any, domain: str, ip: Any, helo: Any, selector: Any, message: Any, mail_from: Any) -> Sender:

@@ -14,33 +14,38 @@ from smtpkit.address import organisation
 from smtpkit.checks import spf
 from smtpkit.checks.found import Row, Sender, near, say, silent
 from smtpkit.lint import Reading, tags
-from smtpkit.network import Answer, chosen
+from smtpkit.network import Answer
 
 WEAKER = {"reject": "quarantine", "quarantine": "none", "none": "none"}  # t=y, RFC 9989 4.7
 Told = tuple[str, str]
 """A result of SPF or DKIM, and the domain that it holds for."""
 _LEAKS = (dkim.DKIMException, ValueError, LookupError, TypeError, AssertionError)  # what dkimpy's parsers raise
-_CHANGED = "changed: "  # so begins why a signature fails that is good in itself
-_SERVICES = re.compile(r"(?i);\s*s\s*=[^;]*|^\s*s\s*=[^;]*;")  # dkimpy knows no list of services
 _VERSION = re.compile(r"\s*[vV]\s*=\s*DMARC1\s*(;|$)")  # RFC 9989 4.8: the value exactly so
 
 
 def key(answer: Answer) -> tuple[str, str]:
     """The finding and the evidence of a DKIM key record's answer (RFC 6376 3.6.1, RFC 8301, RFC 8463)."""
-    said = " | ".join(answer.rows) or silent(answer) or answer.status
     if not answer.rows:
-        return ("unreadable" if silent(answer) else "missing"), said
-    tag, size, kind, broken = tags(said), 0, b"", ""
+        return ("unreadable", silent(answer)) if silent(answer) else ("missing", answer.status)
+    said = " | ".join(answer.rows)
+    if len(answer.rows) > 1:
+        return "broken", f"{len(answer.rows)} records at one name: {said}"
+    if (tag := tags(said)).get("p") == "":
+        return "revoked", said
     try:
-        _, size, kind, _ = dkim.evaluate_pk("the key", _SERVICES.sub("", said).encode("utf-8", "surrogateescape"))
+        _, size, kind, _ = dkim.evaluate_pk("the key", _plain(said))
     except _LEAKS as error:
-        broken = str(error) or "no such key can be read"
-    broken = broken or _useless(tag)
-    broken = f"{len(answer.rows)} records at one name" if len(answer.rows) > 1 else broken
-    faults = {"revoked": tag.get("p") == "" and len(answer.rows) == 1, "broken": broken}
-    faults |= {"weak": size < 1024, "short": size < 2048} if kind == b"rsa" else {}
+        return "broken", f"{str(error) or 'no such key can be read'}: {said}"
+    if why := _useless(tag):
+        return "broken", f"{why}: {said}"
+    faults = {"weak": size < 1024, "short": size < 2048} if kind == b"rsa" else {}
     faults |= {"test": "y" in _listed(tag, "t", ""), "ok": True}
-    return next(filter(faults.get, faults)), f"{broken or f'{kind.decode()}, {size} bits'}: {said}"
+    return next(filter(faults.get, faults)), f"{kind.decode()}, {size} bits: {said}"
+
+
+def _plain(record: str) -> bytes:
+    """A key record as dkimpy reads it, which knows no list of services."""
+    return re.sub(r"(?i);\s*s\s*=[^;]*|^\s*s\s*=[^;]*;", "", record).encode("utf-8", "surrogateescape")
 
 
 def _listed(tag: dict[str, str], name: str, default: str) -> list[str]:
@@ -68,27 +73,30 @@ def _unfit(sign: dict[str, str], key: dict[str, str]) -> str:
 
 
 def verify(octets: bytes, network: Any) -> Iterator[tuple[str, str, str, str]]:
-    """(domain, selector, result, why) of each signature; a key that DNS withheld makes it "unknown"."""
+    """(domain, selector, result, why) of each signature. result: pass; fail, as the message or the key is another;
+    unfit, as it would count for nothing in any case; unknown, as DNS withheld the key."""
     for index, tag in enumerate(Reading(octets).signatures):
         domain, selector = tag.get("d", "").lower(), tag.get("s", "")
         answer = network.resolve(f"{selector}._domainkey.{domain}", "TXT")
-        finding, unfit = key(answer)[0], _unfit(tag, tags(answer.rows[0])) if answer.rows else ""
-        if finding in ("missing", "revoked", "broken"):  # of several records the first is one or the other
-            unfit = f"the key is {finding}: see dkim_key"
-        found = ("fail", unfit) if unfit else _verified(octets, index, answer)
-        if found[0] == "pass" and "l" in tag:
-            found = "pass", f"verified, but l={tag['l']}: text may be appended unseen (RFC 6376 8.2)"
-        told = ("unknown", silent(answer)) if silent(answer) else found
-        yield domain, selector, *told
+        yield domain, selector, *_verified(octets, index, tag, answer)
 
 
-def _verified(octets: bytes, index: int, answer: Answer) -> tuple[str, str]:
-    key = _SERVICES.sub("", answer.rows[0]).encode("utf-8", "surrogateescape") if answer.rows else None
+def _verified(octets: bytes, index: int, tag: dict[str, str], answer: Answer) -> tuple[str, str]:
+    if silent(answer):
+        return "unknown", silent(answer)
+    if (finding := key(answer)[0]) in ("missing", "revoked", "broken"):
+        return "unfit", f"the key is {finding}: see dkim_key"
+    if unfit := _unfit(tag, tags(answer.rows[0])):
+        return "unfit", unfit
     try:
-        good = dkim.DKIM(octets, minkey=1024).verify(index, dnsfunc=lambda name, timeout=5: key)
+        good = dkim.DKIM(octets, minkey=1024).verify(index, dnsfunc=lambda *_, **__: _plain(answer.rows[0]))
     except _LEAKS as error:
-        return "fail", f"{_CHANGED if 'body hash mismatch' in str(error) else ''}{type(error).__name__}: {error}"
-    return ("pass", "verified") if good else ("fail", f"{_CHANGED}a signed header, or signed with another key")
+        changed = "body hash mismatch" in str(error)
+        return "fail" if changed else "unfit", f"{'changed: ' * changed}{type(error).__name__}: {error}"
+    if not good:
+        return "fail", "changed: a signed header, or signed with another key"
+    more = f", but l={tag['l']}: text may be appended unseen (RFC 6376 8.2)" if "l" in tag else ""
+    return "pass", f"verified{more}"
 
 
 class Walk(NamedTuple):
@@ -132,13 +140,13 @@ def policy(author: str, network: Any) -> tuple[Walk, str, str, str]:
     return made, WEAKER[asked] if tag.get("t", "").lower() == "y" else asked, at, made.found.get(at, "")
 
 
-def verdict(author: str, spf: Told, dkim: Iterable[Told], network: Any = None) -> tuple[str, str, str]:
+def verdict(author: str, spf: Told, dkim: Iterable[Told], network: Any) -> tuple[str, str, str]:
     """DMARC for a message From `author` (RFC 9989): pass, fail, none or unknown; policy for a fail; why.
 
     Pass needs one pass whose domain is aligned: the same organisational domain, or with aspf=s or adkim=s the same
     name. A walk or an identifier that DNS failed makes it unknown, never none or fail.
     """
-    network, author = chosen(network), author.lower().rstrip(".")
+    author = author.lower().rstrip(".")
     made, asked, at, record = policy(author, network)
     if not at:
         missing = f"no record at _dmarc.{author} or above; {made.asked} asked"
@@ -176,8 +184,7 @@ def rows(who: Sender) -> Iterator[Row]:
     if who.octets is not None and not signed:
         yield say("dkim", "none", who.domain, "the message has no DKIM-Signature")
     for domain, name, result, why in signed:
-        unfit = result == "fail" and not why.startswith(_CHANGED)
-        yield say("dkim", "unfit" if unfit else result, f"d={domain} s={name}", why)
+        yield say("dkim", result, f"d={domain} s={name}", why)
     yield _record(who.domain, who.network)
     yield _judged(who, [(result, domain) for domain, _, result, _ in signed])
 
@@ -210,8 +217,8 @@ def _deaf(at: str, record: str, network: Any) -> Iterator[str]:
         host = (re.findall(r"(?i)\Amailto:[^@]+@([^!]+)", uri) or ["invalid"])[0]
         if organisation(host) != organisation(at):
             told = network.resolve(f"{at}._report._dmarc.{host}", "TXT")
-            deaf = not silent(told) and not any(map(_VERSION.match, told.rows))
-            yield from [f"no reports to {uri}"] if deaf else []
+            if not silent(told) and not any(map(_VERSION.match, told.rows)):
+                yield f"no reports to {uri}"
 
 
 def _judged(who: Sender, signed: list[tuple[str, str]]) -> Row:

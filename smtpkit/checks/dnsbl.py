@@ -15,7 +15,7 @@ import pandas as pd
 
 from smtpkit.address import as_ip, host_name, host_or_none, numeric, organisation, sending_ip
 from smtpkit.casebook import Casebook
-from smtpkit.catalogue import render
+from smtpkit.catalogue import patterns, render
 from smtpkit.catalogue import rows as catalogue
 from smtpkit.checks.found import Row, Sender, say, silent
 from smtpkit.checks.recorder import dqs_key, masked
@@ -26,8 +26,7 @@ STATES = ("listed", "not listed", "refused", "dead", "unknown")
 DQS, AT_ONCE = ".dq.spamhaus.net", 8
 _COLUMNS = "at zone subject state codes meaning text ttl delist source".split()
 _KEPT = ["zone", "subject", "state", "codes"]
-# Replies in which a receiver quotes its own refused look-up.
-_THEIRS = r"(?i)open resolver|127\.255\.255\.|returnc/|query (?:was )?refused|uribl\.com/refused"
+_SHAPES = patterns("dnsbl")
 
 
 def lookup(
@@ -147,12 +146,13 @@ def rows(who: Sender) -> Iterator[Row]:
         known = numeric(subject) or host_or_none(subject)  # a PTR name may be any text
         for row in lookup(subject, who.network).itertuples() if known else ():
             seen = ", ".join(filter(None, (row.meaning, row.codes, row.text))) or row.state
-            finding, delist = _grave(row) if row.state == "listed" else row.state, row.delist or row.zone
-            yield say("dnsbl", finding, f"{subject} in {row.zone}", seen, delist=delist)
+            yield say("dnsbl", _finding(row), f"{subject} in {row.zone}", seen, delist=row.delist or row.zone)
 
 
-def _grave(row: Any) -> str:
-    """The finding of a listing: of this sender, of its neighbourhood, of a range that sends no mail, or praise."""
+def _finding(row: Any) -> str:
+    """The state; of a listing if it is this sender's, its network's, a range's that sends no mail, or praise."""
+    if row.state != "listed":
+        return str(row.state)
     zone = next(one for one in catalogue("dnsbl_zones.csv") if one["zone"] == row.zone)
     if zone["kind"] == "white_ip" or re.match("good|neutral|trust", row.meaning):
         return "white"
@@ -180,16 +180,16 @@ def joined(lists: pd.DataFrame, attempts: pd.DataFrame) -> str:
 
     `lists`: from `preflight` or `lookup`; `attempts`: from `probe`, `send` or `read_log`.
     """
-    whole = "check" in lists
-    if not whole:  # praise is no listing
-        lists = lists[[row.state != "listed" or _grave(row) != "white" for row in lists.itertuples()]]
-    said = lists[(lists.check == "dnsbl") & lists.subject.str.contains(" in ")] if whole else lists
-    zone = said.subject.str.rpartition(" in ")[2] if whole else said.zone
-    state = said["status" if whole else "state"].astype("str")
+    if "check" in lists:
+        lists = lists[(lists.check == "dnsbl") & lists.subject.str.contains(" in ")]
+        zone, listed = lists.subject.str.rpartition(" in ")[2], lists.status.isin(["fail", "warn"])
+        mute = lists.status == "unknown"
+    else:  # praise is no listing
+        zone, listed = lists.zone, [_finding(row) in ("listed", "policy", "range") for row in lists.itertuples()]
+        mute = lists.state.isin(["unknown", "refused", "dead"])
     blocked = attempts[attempts.reason == "ip_blocked"]
-    theirs = blocked[blocked.reply.fillna("").str.contains(_THEIRS)].groupby("mx_ip").reply.last()
-    told: dict[str, Any] = {"zones": zone.nunique(), "asked": attempts.mx_ip.nunique(), "theirs": theirs}
-    told["mute"] = zone[state.isin(["unknown", "refused", "dead"])].nunique()
-    told["listed"] = list(zone[state.isin(["fail", "warn", "listed"])].unique())
-    told["refusing"] = list(blocked.mx_ip[~blocked.mx_ip.isin(theirs.index)].dropna().unique())
-    return render("joined.txt", **told).strip()
+    theirs = blocked[blocked.reply.fillna("").str.contains(_SHAPES.theirs)].groupby("mx_ip").reply.last()
+    told = {"listed": zone[listed], "mute": zone[mute], "zones": zone, "asked": attempts.mx_ip}
+    told["refusing"] = blocked.mx_ip[~blocked.mx_ip.isin(theirs.index)]
+    words: dict[str, Any] = {name: [*values.dropna().unique()] for name, values in told.items()}
+    return render("joined.txt", theirs=theirs, **words).strip()

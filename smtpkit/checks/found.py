@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from smtpkit.address import as_ip, numeric
+from smtpkit.address import as_ip
 from smtpkit.catalogue import render, rows
 from smtpkit.escape import one_line
 from smtpkit.network import Answer
@@ -110,10 +110,9 @@ def page(checked: pd.DataFrame) -> str:
 
 
 def _told(found: Sequence[Row], need: str) -> str:
-    """The gravest status of a check's rows; "dnsbl/spamhaus": of its lists of addresses; "~": a warning will do."""
-    check, _, word = need.rstrip("~").partition("/")
-    asked = {row: row.subject.partition(" in ") for row in found if row.check == check}
-    said = [row for row, (host, _, zone) in asked.items() if not word or (numeric(host) and word in zone)]
+    """The gravest status of a check's rows; "dnsbl/zen": of the list that is called so; "~": a warning will do."""
+    check, _, zone = need.rstrip("~").partition("/")
+    said = [row for row in found if row.check == check and zone in row.subject.rpartition(" in ")[2]]
     told = ["unknown" if row.evidence in _ABSENT and row.status == "pass" else row.status for row in said]
     any_will_do = check in ("dkim", "dkim_key")  # RFC 6376 6.1
     status = (min if any_will_do else max)(told, key=_GRAVITY.index, default="unknown")

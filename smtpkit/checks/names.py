@@ -3,7 +3,6 @@
 Not here: SPF of the HELO name (spf), lists of names (dnsbl).
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,6 @@ from smtpkit.checks.found import MOST_NAMES, Row, Sender, confirmed, say, silent
 from smtpkit.mx import lookup_mx
 
 _SHAPES = patterns("names")
-_HOST = re.compile(r"(?i)([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?\Z")
 
 
 def called(who: Sender) -> Iterator[Row]:
@@ -27,26 +25,23 @@ def _ptr(ip: str, network: Any) -> Row:
     names, good, why = confirmed(ip, network)
     back = f"{', '.join(good)} leads back" if good else why or "none leads back"
     first = good[0] if good else ""
-    host = first.removesuffix(organisation(first)) or first
-    numbers = {number.lstrip("0") for number in re.findall(r"\d+", host)}
-    generic = len(numbers & set(ip.split("."))) >= 3 or _SHAPES.generic.search(host)  # as names of home lines are
+    generic = _SHAPES.generic.search(first.removesuffix(organisation(first)) or first)  # a firm may be called so
     many = f"{len(names)} names, {MOST_NAMES} of them asked: " if len(names) > MOST_NAMES else ""
     faults = {"many": many, "generic": good and generic, "ok": good, "unreadable": why, "unconfirmed": names}
     return say("ptr", faults | {"none": True}, ip, f"PTR {many}{', '.join(names) or 'none'}; {back}")
 
 
 def _helo(helo: str, who: Sender) -> Row:
-    if not _HOST.match(helo):
+    if not _SHAPES.host.match(helo):
         finding = "literal" if helo.startswith("[") else "no_name"
         return say("helo", finding, helo, "no fully qualified host name")
     if not who.ip:
         return say("helo", "no_ip", helo, "no sending address known")
     answers = [who.network.resolve(helo, kind) for kind in ("A", "AAAA")]
     rows, mine = [row for one in answers for row in one.rows], answers[":" in who.ip]
-    lacking = "unreadable" if silent(mine) else "elsewhere" if rows else "none"
-    finding = "ok" if as_ip(who.ip) in map(as_ip, mine.rows) else lacking
-    says = f"{helo} has {', '.join(rows) or 'no address'}; sending from {who.ip}"
-    return say("helo", finding, helo, silent(mine) or says)
+    ours = as_ip(who.ip) in map(as_ip, mine.rows)
+    says = silent(mine) or f"{helo} has {', '.join(rows) or 'no address'}; sending from {who.ip}"
+    return say("helo", {"ok": ours, "unreadable": silent(mine), "elsewhere": rows, "none": True}, helo, says)
 
 
 def _mx(domain: str, network: Any) -> Row:

@@ -15,10 +15,9 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from smtpkit.address import refuse_controls
+from smtpkit.catalogue import patterns
 
-# Symbols that say "my look-up failed"; SPF_FAIL and kin are verdicts, and NiX Spam is gone for good.
-_FAILED = re.compile(r"(?!(R_)?SPF_(HELO_)?FAIL\Z|RBL_NIXSPAM_FAIL\Z)\w*(_|DNS|TEMP)FAIL\Z|\w*_TEMPERROR\Z")
-_POINTS = re.compile(r"(?m)^\s*(-?\d+(?:\.\d+)?) ([A-Z]\w+)\s+(.*(?:\n {10,}\S.*)*)")
+_SHAPES = patterns("score")
 SECONDS = 60.0
 Heard = tuple[str, float, float, list[tuple[str, float, str]]]
 """Verdict, score, limit, and of each rule that fired its name, points and words."""
@@ -44,7 +43,7 @@ def score(
             continue
         try:
             verdict, total, limit, fired = ask(place, octets, envelope)
-            if failed := ", ".join(name for name, *_ in fired if _FAILED.match(name)):
+            if failed := ", ".join(name for name, *_ in fired if _SHAPES.failed.match(name)):
                 raise ValueError(f"its own DNS failed ({failed}): its score {total:g} says nothing")
             made += [(engine, verdict, total, limit, *one) for one in fired or [("", 0.0, "no rule fired")]]
         except (OSError, HTTPException, ValueError, KeyError) as error:
@@ -76,5 +75,5 @@ def _spamd(place: str, octets: bytes, envelope: dict[str, str]) -> Heard:
     found = re.search(r"(?m)^Spam: (\w+) ; (-?[\d.]+) / (-?[\d.]+)", heard)
     if not found:
         raise ValueError(f"no verdict in {heard[:80]!r}")
-    fired = [(name, float(points), " ".join(words.split())) for points, name, words in _POINTS.findall(heard)]
+    fired = [(name, float(points), " ".join(said.split())) for points, name, said in _SHAPES.points.findall(heard)]
     return "spam" if found[1] == "True" else "ham", float(found[2]), float(found[3]), fired

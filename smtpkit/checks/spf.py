@@ -17,12 +17,14 @@ from spftrace import Evaluator, Limits, SpfPermError, parse
 
 from smtpkit.address import as_ip
 from smtpkit.checks.found import Row, Sender, near, say, silent
-from smtpkit.network import Answer, chosen
+from smtpkit.network import chosen
 
 _NOBODY = "255.255.255.255", "ffff::ffff"  # no term names them, so the whole record is read
 MOST_TERMS, MOST_RECORDS = 10, 60  # RFC 7208 4.6.4; read for one tree: a hostile zone may include for ever
 _ASKS = ("include", "a", "mx", "ptr", "exists", "redirect")
 _RCODES = {"ok": "NOERROR", "nodata": "NOERROR", "servfail": "SERVFAIL", "timeout": "TIMEOUT"}
+_VARIES = "depends on the message"
+_BEHIND = r"(?i) [-+~?]?all (?:\S+=\S+ ?)*+(.+)"
 Rows = list[dict[str, Any]]
 _BLANK = "|_|"  # stands for a blank on the way through spftrace 0.3, which loses every exp= text that has one
 
@@ -119,19 +121,18 @@ def tree(domain: str, ip: str | None = None, network: Any = None) -> pd.DataFram
     for row in rows:
         row["result"] = said.get((row["depth"], row["domain"], row["term"]), "")
     rows[0]["result"] = made.result if made else ""
-    names = ["depth", "domain", "term", "total", "result", "note"]
-    return pd.DataFrame(rows, columns=names).astype({"result": "str", "note": "str"})
+    return pd.DataFrame(rows).astype({"result": "str", "note": "str"})
 
 
 def _walk(domain: str, depth: int, above: tuple[str, ...], network: Any, left: list[int]) -> Rows:
     """The record's own row, then its terms'; an include's row stands for the head of the record it names."""
     left[0] -= 1
     stop = "a loop" if domain in above else "not read: too many records" if left[0] < 0 else ""
-    terms, note = ([], stop) if stop else _terms(domain, network)
-    made: Rows = [{"depth": depth, "domain": domain, "term": "v=spf1", "total": 0, "note": note}]
+    terms, note, _ = ([], stop, "") if stop else _terms(domain, network)
+    made: Rows = [{"depth": depth, "domain": domain, "term": "v=spf1", "total": 0, "result": "", "note": note}]
     for term in terms:
         row = made[0] | {"depth": depth + 1, "term": term.raw, "total": 0, "note": ""}
-        below: Rows = [{"total": 0, "note": "depends on the message" if "%" in (term.arg or "") else ""}]
+        below: Rows = [{"total": 0, "note": _VARIES if "%" in (term.arg or "") else ""}]
         if term.name in ("include", "redirect") and "%" not in term.arg:
             below = _walk(term.arg.lower().rstrip("."), depth + 1, (*above, domain), network, left)
         row["total"], row["note"] = below[0]["total"] + (term.name in _ASKS), below[0]["note"]
@@ -140,25 +141,22 @@ def _walk(domain: str, depth: int, above: tuple[str, ...], network: Any, left: l
     return made
 
 
-def _records(answer: Answer) -> list[str]:
-    return [row for row in answer.rows if row.lower().split(" ")[0] == "v=spf1"]
-
-
-def _terms(domain: str, network: Any) -> tuple[list[Any], str]:
-    """The record's terms, or none and why."""
+def _terms(domain: str, network: Any) -> tuple[list[Any], str, str]:
+    """The terms that are used, why there are none, and the record as published."""
     answer = network.resolve(domain, "TXT")
-    found = _records(answer)
+    found = [row for row in answer.rows if row.lower().split(" ")[0] == "v=spf1"]
+    text = " | ".join(found)
     if len(found) != 1:
-        several = f"{len(found)} SPF records: {' | '.join(found)}"
-        return [], silent(answer) or (several if found else f"no SPF record{near(answer, 'SPF')}")
+        lacking = f"{len(found)} SPF records: {text}" if found else f"no SPF record{near(answer, 'SPF')}"
+        return [], silent(answer) or lacking, text
     try:
-        terms = parse(found[0]).terms
+        record = parse(text)
     except SpfPermError as error:
-        return [], f"permerror: {error}: {found[0]}"
-    last = next((at for at, term in enumerate(terms) if term.name == "all"), len(terms))
-    names = {term.name for term in terms}  # what stands behind all, and redirect beside it, is not used (5.1, 6.1)
-    used = [term for term in terms[: last + 1] if term.is_mechanism]
-    return used + [term for term in terms if term.name == "redirect" and "all" not in names], ""
+        return [], f"permerror: {error}: {text}", text
+    used = [term for term in record.terms if term.is_mechanism]
+    if ends := [at for at, term in enumerate(used, 1) if term.name == "all"]:
+        return used[: ends[0]], "", text  # nothing behind all is used, and no redirect beside it (5.1, 6.1)
+    return [*used, *filter(None, [record.redirect])], "", text
 
 
 def rows(who: Sender) -> Iterator[Row]:
@@ -176,29 +174,26 @@ def rows(who: Sender) -> Iterator[Row]:
 
 
 def _record(domain: str, network: Any) -> Row:
-    cost = tree(domain, network=network)
+    cost, (terms, _, text) = tree(domain, network=network), _terms(domain, network)
+    head, total, notes = cost.note[0], cost.total[0], [*filter(None, cost.note)]
+    says = [f"{total} of {MOST_TERMS} DNS terms: {text}"]
+    says += [f"{term}: {note}" for term, note in zip(cost.term, cost.note, strict=True) if note]
     ends = {f"IPv{as_ip(ip).version}": check_host(ip, f"a@{domain}", "", network) for ip in _NOBODY}
     passing = [f"anybody passes by {made.term}" for made in ends.values() if made.result == "pass"]
-    text = next(iter(_records(network.resolve(domain, "TXT"))), "")
-    head, total = cost.note[0], cost.total[0]
-    top = [term.lower().lstrip("+") for term in cost.term[cost.depth == 1]]
-    notes = [f"{row.term}: {row.note}" for row in cost.itertuples() if row.note]
-    vary = {one for one in (*notes, *cost.term) if re.search("(?i)^[-+~?]?ptr|depends on the message$", one)}
-    read = ends if not vary or {*notes} - vary else {}  # there nobody's answer says nothing of others
-    lost = {by: made.term for by, made in read.items() if made.result == "permerror"}
-    says = [f"{total} of {MOST_TERMS} DNS terms: {text}", *notes, *passing[:1]]
-    says += [f"a permerror for others by {' and '.join(lost)}: {why}" for why in [*lost.values()][:1]]
-    behind = re.findall(r"(?i) [-+~?]?all (?:\S+=\S+ ?)*+(.+)", text)
-    says += [f"never read, as it stands behind all: {rest}" for rest in behind]
+    by_chance = _VARIES in notes or any(re.match("(?i)[-+~?]?ptr", term) for term in cost.term)  # of the address
+    judged = not by_chance or any(note != _VARIES for note in notes)
+    lost = {by: made.term for by, made in ends.items() if judged and made.result == "permerror"}
+    says += passing[:1] + [f"a permerror for others by {' and '.join(lost)}: {why}" for why in [*lost.values()][:1]]
+    says += [f"never read, as it stands behind all: {rest}" for rest in re.findall(_BEHIND, text)]
     faults = {
         "unreadable": head.startswith("DNS"),
         "broken": bool(head),
         "too_many": total > MOST_TERMS,
         "everybody": passing,
-        "unread": any(": DNS " in note for note in notes),
+        "unread": any(note.startswith("DNS ") for note in notes),
         "limits": len(lost) == len(ends),
-        "ptr": any(term.lstrip("-~?").startswith("ptr") for term in top),
-        "open_end": not any(term in ("-all", "~all") or term.startswith("redirect=") for term in top),
+        "ptr": any(term.name == "ptr" for term in terms),
+        "open_end": not any(f"{term.qualifier}{term.name}" in ("-all", "~all", "+redirect") for term in terms),
         "ok": True,
     }
     return say("spf_record", faults, domain, head or "; ".join(says))

@@ -11,18 +11,17 @@ from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from http.client import HTTPException, HTTPSConnection
-from itertools import pairwise
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import Certificate, load_pem_x509_certificates
+from OpenSSL.crypto import X509, X509Store, X509StoreContext, X509StoreContextError, X509StoreFlags
 
 from smtpkit.campaign import run
 from smtpkit.checks.found import Row, Sender, near, say, silent
 from smtpkit.jobs import Plan, Result, hold
 from smtpkit.lint import tags
-from smtpkit.mx import MxHost, MxRoute, lookup_mx
+from smtpkit.mx import MxHost, MxRoute, lookup_mx, single
 from smtpkit.probing import question
 from smtpkit.tls import described, wrong_name
 
@@ -34,10 +33,10 @@ _SECONDS, _WORST = 10.0, ("mismatch", "unseen", "ok")
 
 def fetch(host: str, path: str, network: Any) -> str:
     """https://host/path through a Network, certificate verified, no redirect; raises OSError, HTTPException."""
-    answers = [network.resolve(host, kind) for kind in ("A", "AAAA")]
-    why = next(filter(None, map(silent, answers)), "")
-    wrong: Exception = (TimeoutError if why else OSError)(why or f"{host} has no address")
-    for ip in (ip for answer in answers for ip in answer.rows[:4]):
+    (found,) = single(host, None, None, network).hosts
+    kind = TimeoutError if found.error in ("dns_timeout", "dns_servfail") else OSError
+    wrong: Exception = kind(found.detail or f"{host} has no address")
+    for ip in found.ips[:8]:
         try:
             return _got(host, path, ip, network)
         except (OSError, HTTPException) as error:
@@ -143,13 +142,15 @@ def _untrusted(chain: Sequence[Certificate], *names: str) -> str:
     leaf = described(chain[0])
     if not leaf.not_before <= datetime.now(UTC) <= leaf.not_after:
         return f"shows a certificate of {leaf.not_before:%Y-%m-%d} to {leaf.not_after:%Y-%m-%d}"
-    if wrong := [why for name in names if (why := wrong_name(name, [leaf]))][len(names) - 1 :]:
-        return f"shows the anchor, but its {wrong[0]}"
+    if all(wrong := [wrong_name(name, [leaf]) for name in names]):
+        return f"shows the anchor, but its {wrong[-1]}"
+    (first, *above), store = map(X509.from_cryptography, chain), X509Store()
+    store.set_flags(X509StoreFlags.PARTIAL_CHAIN)  # an anchor need be no root
+    store.add_cert(above[-1])
     try:
-        for below, above in pairwise(chain):
-            below.verify_directly_issued_by(above)
-    except (InvalidSignature, TypeError, ValueError) as error:
-        return f"shows a chain that does not hold ({type(error).__name__})"
+        X509StoreContext(store, first, above).verify_certificate()
+    except X509StoreContextError as error:
+        return f"shows a chain that does not hold ({error})"
     return ""
 
 

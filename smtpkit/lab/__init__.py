@@ -32,55 +32,6 @@ __all__ = ["Lab", "LabNetwork", "Mail", "Seen", "names"]
 _HERE, _PORT = ("127.0.0.1", 0), 25
 
 
-class LabNetwork:
-    """A lab's Network: documentation addresses and port 25 lie on loopback ports, and nothing waits."""
-
-    label, pace = "lab", Pace.none()
-    timeouts = Timeouts(connect=1.5, handshake=5, reply=10, final=20, quit=2)
-
-    def __init__(self, lab: "Lab", sender_ip: str) -> None:
-        self._lab, self.clock, self.sender_ip = lab, lab.clock, sender_ip
-        self.casebook, self.ledger = lab.folder / "casebook.sqlite", lab.folder / "ledger.sqlite"
-        self.guard = Guard(allow_to=tuple(f"@{domain}" for domain in lab.scenario.domains))
-        self.helo: str | None = lab.scenario.helo
-        self.controls = (lab.domain, CONTROL)  # whom whoami asks
-
-    def resolve(self, name: str, kind: Kind) -> Answer:
-        """Ask the lab's DNS."""
-        return self._lab.zone.answer(name, kind)
-
-    def where(self, ip: str, port: int) -> tuple[str, int]:
-        """The loopback address behind `ip` and `port`; a closed port where nobody listens."""
-        live = port == _PORT and ip in self._lab.listeners
-        host, real = (self._lab.listeners[ip] if live else self._lab.closed).getsockname()
-        return host, real
-
-    def open(self, ip: str, port: int) -> socket.socket:
-        """A non-blocking socket whose connect has begun; raises NotAllowed or OSError."""
-        if not documentation(ip):
-            raise NotAllowed(f"{ip}: a lab reaches documentation addresses only; others need sk.internet()")
-        lab, mx = self._lab, self._lab.servers.get(ip)
-        ours = (self.sender_ip, *lab.scenario.senders)
-        client = next((one for one in ours if (":" in one) == (":" in ip)), self.sender_ip)
-        fault = lab.scenario.path6 if ":" in ip else lab.scenario.path
-        fault = fault or (mx.dead if mx else "unreachable") or ("" if port == _PORT else "refused")
-        if fault:
-            lab.log.append(Seen(lab.clock.now(), "", ip, mx.name if mx else "", client, "connect", "", None, fault))
-        if fault == "unreachable":
-            raise OSError(errno.ENETUNREACH, "Network is unreachable")
-        # one that listens itself is never ready to write: so is one whose SYN got lost
-        sock = socket.create_server(_HERE) if fault == "timeout" else socket.socket()
-        sock.setblocking(False)
-        with lab.lock:  # a server must not ask who calls before it is written down
-            far = self.where(ip, 0 if fault else port)
-            error = 0 if fault == "timeout" else sock.connect_ex(far)
-            lab.calls[sock.getsockname()[1], far[1]] = client  # two connections may have one port of ours
-        if error not in BEGUN:
-            sock.close()
-            raise OSError(error, os.strerror(error))
-        return sock
-
-
 class Lab:
     """A receiver with a known fault, on loopback; a context manager, or `.start()` and `.close()`.
 
@@ -96,10 +47,6 @@ class Lab:
     ('daum.example', '10 mx1.daum.example')
     """
 
-    clock: Clock
-    folder: Path
-    stopping: threading.Event
-
     def __init__(
         self, scenario: str | Path | Mapping[str, Any], *, seed: int | None = None, speed: float | None = None
     ) -> None:
@@ -107,17 +54,20 @@ class Lab:
         self.domain, self.about, self.sender = self.scenario.domain, self.scenario.about, self.scenario.sender
         self.recipients: tuple[str, ...] = self.scenario.recipients
         self.recipient = self.recipients[0]
+        self.stopping = threading.Event()
+        self.stopping.set()
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("network", "log", "mailbox", "clock", "zone", "dns", "ca_file", "folder", "stopping"):
+        if name in ("network", "log", "mailbox", "clock", "zone", "dns", "ca_file", "folder", "_ends"):
             raise InvalidInput("this lab is not running; write `with sk.Lab(...) as lab:`, or lab.start()")
         raise AttributeError(f"a lab has no {name!r}")
 
     def start(self) -> Self:
         """Start the servers; `close` ends them, and so does the end of Python."""
-        if "stopping" in vars(self) and not self.stopping.is_set():
+        if not self.stopping.is_set():
             raise InvalidInput("this lab is running already; close it first, or make another one")
-        self._ends, self.stopping, self.lock = ExitStack(), threading.Event(), threading.Lock()
+        self.stopping.clear()
+        self._ends, self.lock = ExitStack(), threading.Lock()
         place = TemporaryDirectory(prefix="smtpkit-lab-", ignore_cleanup_errors=True)  # may be in use
         self.folder, self.clock = Path(self._ends.enter_context(place)), Clock(self.scenario.speed)
         self.contexts = contexts(self.folder, [mx.name for mx in self.scenario.mx])
@@ -170,7 +120,7 @@ class Lab:
     def __repr__(self) -> str:
         return f"<Lab {self.domain}: {self.about}>"
 
-    def network_from(self, sender_ip: str) -> LabNetwork:
+    def network_from(self, sender_ip: str) -> "LabNetwork":
         """The same world seen from another address of ours (a documentation address)."""
         if not documentation(str(sender_ip)):
             raise refuse("sender_ip", sender_ip, "is no documentation address", "write one like 198.51.100.8")
@@ -193,3 +143,52 @@ class Lab:
             return Cause(**told | more)
 
         return tuple(cause(vars(one)) for one in self.scenario.truth)
+
+
+class LabNetwork:
+    """A lab's Network: documentation addresses and port 25 lie on loopback ports, and nothing waits."""
+
+    label, pace = "lab", Pace.none()
+    timeouts = Timeouts(connect=1.5, handshake=5, reply=10, final=20, quit=2)
+
+    def __init__(self, lab: Lab, sender_ip: str) -> None:
+        self._lab, self.clock, self.sender_ip = lab, lab.clock, sender_ip
+        self.casebook, self.ledger = lab.folder / "casebook.sqlite", lab.folder / "ledger.sqlite"
+        self.guard = Guard(allow_to=tuple(f"@{domain}" for domain in lab.scenario.domains))
+        self.helo: str | None = lab.scenario.helo
+        self.controls = (lab.domain, CONTROL)  # whom whoami asks
+
+    def resolve(self, name: str, kind: Kind) -> Answer:
+        """Ask the lab's DNS."""
+        return self._lab.zone.answer(name, kind)
+
+    def where(self, ip: str, port: int) -> tuple[str, int]:
+        """The loopback address behind `ip` and `port`; a closed port where nobody listens."""
+        live = port == _PORT and ip in self._lab.listeners
+        host, real = (self._lab.listeners[ip] if live else self._lab.closed).getsockname()
+        return host, real
+
+    def open(self, ip: str, port: int) -> socket.socket:
+        """A non-blocking socket whose connect has begun; raises NotAllowed or OSError."""
+        if not documentation(ip):
+            raise NotAllowed(f"{ip}: a lab reaches documentation addresses only; others need sk.internet()")
+        lab, mx = self._lab, self._lab.servers.get(ip)
+        ours = (self.sender_ip, *lab.scenario.senders)
+        client = next((one for one in ours if (":" in one) == (":" in ip)), self.sender_ip)
+        fault = lab.scenario.path6 if ":" in ip else lab.scenario.path
+        fault = fault or (mx.dead if mx else "unreachable")
+        if fault:
+            lab.log.append(Seen(lab.clock.now(), "", ip, mx.name if mx else "", client, "connect", "", None, fault))
+        if fault == "unreachable":
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        # one that listens itself is never ready to write: so is one whose SYN got lost
+        sock = socket.create_server(_HERE) if fault == "timeout" else socket.socket()
+        sock.setblocking(False)
+        with lab.lock:  # a server must not ask who calls before it is written down
+            far = self.where(ip, 0 if fault else port)
+            error = 0 if fault == "timeout" else sock.connect_ex(far)
+            lab.calls[sock.getsockname()[1], far[1]] = client  # two connections may have one port of ours
+        if error not in BEGUN:
+            sock.close()
+            raise OSError(error, os.strerror(error))
+        return sock

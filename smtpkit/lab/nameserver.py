@@ -28,7 +28,7 @@ class Zone:
 
     def __init__(self, scenario: SimpleNamespace, clock: Clock) -> None:
         self._clock, ours = clock, scenario.sender.rpartition("@")[2]
-        self._records: dict[str, list[tuple[str, str, float, float]]] = defaultdict(list)
+        self._records: dict[str, dict[str, list[tuple[str, float, float]]]] = defaultdict(lambda: defaultdict(list))
         us = SimpleNamespace(name=scenario.helo, ips=scenario.senders, domains=[ours], pref=10)
         for host in (*scenario.mx, us):
             for ip in host.ips:
@@ -41,40 +41,42 @@ class Zone:
         self._add(ours, "TXT", f"v=spf1 {listed} -all")
         self._add(f"_dmarc.{ours}", "TXT", "v=DMARC1; p=none")
         for zone in {one["zone"] for one in (*rows("dnsbl_zones.csv"), *map(vars, scenario.dnsbl))}:
-            for entry in ("2.0.0.127", ip_address("::ffff:7f00:2").reverse_pointer.removesuffix(".ip6.arpa")):
-                self._add(f"{entry}.{zone}", "A", "127.0.0.2")  # the test entries of RFC 5782 section 5
-        for one, ip in [(entry, ip) for entry in scenario.dnsbl for ip in entry.ips]:
-            name = ip_address(ip).reverse_pointer.removesuffix(".arpa").rpartition(".")[0] + "." + one.zone
-            for kind, text in [("A", one.code), ("TXT", one.text)][: 1 + bool(one.text)]:
-                self._add(name, kind, text, one.since, one.until)
+            for ip in ("127.0.0.2", "::ffff:7f00:2"):  # the test entries of RFC 5782 section 5
+                self._list(ip, zone, "127.0.0.2")
+        for one in scenario.dnsbl:
+            for ip in one.ips:
+                self._list(ip, one.zone, one.code, one.text, one.since, one.until)
         for name, table in scenario.zone.items():
             for kind, values in table.items():
                 self.publish(name, kind, *values)
 
     def publish(self, name: str, kind: str, *values: str) -> None:
         """Set what `name` says for `kind`; kind "status": servfail, timeout or nxdomain, always."""
-        self._records[_plain(name)] = [row for row in self._records[_plain(name)] if row[0] != kind]
-        for value in values:
-            self._add(name, kind, value)
+        self._records[_plain(name)][kind] = [(value, -inf, inf) for value in values]
 
     def _add(self, name: str, kind: str, value: str, since: float = -inf, until: float = inf) -> None:
-        self._records[_plain(name)].append((kind, value, since, until))
+        self._records[_plain(name)][kind].append((value, since, until))
+
+    def _list(self, ip: str, zone: str, code: str, text: str = "", *when: float) -> None:
+        for kind, value in [("A", code), ("TXT", text)]:
+            if value:
+                self._add(ip_address(ip).reverse_pointer.rsplit(".", 2)[0] + f".{zone}", kind, value, *when)
 
     def answer(self, name: str, kind: str) -> Answer:
         """What a resolver would say now."""
         asked, now = _plain(name), self._clock.now()
         name = asked
         for _ in range(8):
-            held = [row[:2] for row in self._records.get(name, ()) if row[2] <= now < row[3]]
-            found = {known: [value for one, value in held if one == known] for known, _ in held}
-            if kind == "CNAME" or "CNAME" not in found:
+            held = self._records.get(name, {})
+            found = {one: [row[0] for row in rows if row[1] <= now < row[2]] for one, rows in held.items()}
+            if kind == "CNAME" or not found.get("CNAME"):
                 break
             name = _plain(found["CNAME"][0])
         else:
             return Answer("servfail", detail="CNAME loop")
         canonical, told = name if name != asked else None, tuple(dict.fromkeys(found.get(kind, ())))
-        exists = found or any(known.endswith("." + name) for known in self._records)
-        status: Any = found.get("status", ["ok" if told else "nodata" if exists else "nxdomain"])[0]
+        exists = any(found.values()) or any(known.endswith("." + name) for known in self._records)
+        status: Any = [*found.get("status", ()), "ok" if told else "nodata" if exists else "nxdomain"][0]
         return Answer(status, told if status == "ok" else (), TTL, canonical)
 
 

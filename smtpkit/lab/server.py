@@ -44,7 +44,7 @@ class Session(threading.Thread):
         self.facts: Facts = {"host": random.choice(mx.backends or (mx.name,)), "ip": ip, "client": client}
         self.facts |= {"random": random, "helo": "", "tls": False}
         self.lab, self.mx, self.sock, self.file, self.command = lab, mx, sock, sock.makefile("rb"), ""
-        self.extended = self.refused = False
+        self.secures = self.refused = False
         self.clear()
 
     def clear(self) -> None:
@@ -55,7 +55,6 @@ class Session(threading.Thread):
     def run(self) -> None:
         """Talk until one side leaves; how it ended is in the log."""
         try:
-            self.sock.settimeout(300)  # RFC 5321 4.5.3.2.7
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.refused = not self.answer("banner")
             while True:
@@ -73,8 +72,7 @@ class Session(threading.Thread):
         """Close so that the client can read what it was told: what it still sends must not reset us."""
         with contextlib.suppress(OSError):  # the client may be gone; all that counts was noted
             self.sock.shutdown(socket.SHUT_WR)
-            self.sock.settimeout(1)
-            while self.sock.recv(65536) and not self.lab.stopping.is_set():
+            while self.sock.recv(65536):
                 pass
 
     def line(self) -> bytes:
@@ -99,7 +97,7 @@ class Session(threading.Thread):
         return text[0] in "23"
 
     def pause(self, seconds: float) -> None:
-        if seconds and self.lab.stopping.wait(seconds):
+        if self.lab.stopping.wait(seconds):
             raise Over
 
     def answer(self, stage: str, usual: str = "", mail: Mail | None = None) -> bool:
@@ -126,25 +124,24 @@ class Session(threading.Thread):
         """One command: refused, or done by the method of its name."""
         text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
         word, _, rest = text.partition(" ")
-        self.command, word = text[:2048], word.upper()
+        self.command, word = text, word.upper()
         found = re.fullmatch(_SYNTAX.get(word, "(?s).*"), rest)
-        wrong = self.wrong(word) or ("" if found else f"501 5.5.4 Syntax error in the words after {word}")
-        if re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n", line):
-            wrong = "500 5.5.2 Error: bare <LF>, or a control character"
+        wrong = self.wrong(word, line) or f"501 5.5.4 Syntax error in the words after {word}" * (found is None)
         if word == "RSET":
             self.clear()
-        if found is None or wrong:
-            self.say(word.lower() if word in _SYNTAX else "other", wrong)
-        else:
+        if found and not wrong:
             getattr(self, word.lower())(*found.groups())
+        else:
+            self.say(word.lower() if word in _SYNTAX else "other", wrong)
 
-    def wrong(self, word: str) -> str:
+    def wrong(self, word: str, line: bytes) -> str:
         """Why this command cannot come now; "" if it can."""
-        no_tls = self.mx.tls == "none" or self.facts["tls"] or not self.extended
+        odd = re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n", line)
         checks = (
+            (odd, "500 5.5.2 Error: bare <LF>, or a control character"),
             (word not in _SYNTAX, _FIXED.get(word, "502 5.5.2 Error: command not recognized")),
             (self.refused and word != "QUIT", "503 5.5.1 This server does not talk to you; QUIT"),
-            (word == "STARTTLS" and no_tls, "503 5.5.1 STARTTLS is not offered"),
+            (word == "STARTTLS" and not self.secures, "503 5.5.1 STARTTLS is not offered"),
             (word == "MAIL" and not self.facts["helo"], "503 5.5.1 Error: send EHLO first"),
             (word == "MAIL" and self.mail_open, "503 5.5.1 Error: nested MAIL"),
             (word == "RCPT" and not self.mail_open, "503 5.5.1 Error: need MAIL command"),
@@ -154,9 +151,10 @@ class Session(threading.Thread):
 
     def ehlo(self, name: str, extended: bool = True) -> None:
         self.clear()
-        self.facts["helo"], self.extended = name, extended
-        tls = ["STARTTLS"] * (self.mx.tls != "none" and not self.facts["tls"])
-        if not self.answer("ehlo", "\n".join([self.mx.texts["ehlo"], *[*self.mx.offers, *tls] * extended])):
+        self.facts["helo"] = name
+        self.secures = extended and self.mx.tls != "none" and not self.facts["tls"]
+        offers = [*self.mx.offers, *["STARTTLS"] * self.secures] if extended else []
+        if not self.answer("ehlo", "\n".join([self.mx.texts["ehlo"], *offers])):
             self.facts["helo"] = ""
 
     helo = partialmethod(ehlo, extended=False)
@@ -167,7 +165,7 @@ class Session(threading.Thread):
             context = self.lab.contexts[self.mx.tls]
             self.sock = tls = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
             tls.do_handshake()  # self.sock is set first: a closing lab must be able to end this
-            self.file, self.extended = tls.makefile("rb"), False
+            self.file, self.secures = tls.makefile("rb"), False
             self.facts |= {"helo": "", "tls": True}
             self.clear()
 
@@ -194,7 +192,7 @@ class Session(threading.Thread):
             lines.append(line[1:] if stuffed else line)
         octets = b"".join(lines[1:])
         self.facts |= {"message": octets, "size": len(octets)}
-        bare = {octets.count(end) for end in (b"\r", b"\n")} != {octets.count(b"\r\n")}
+        bare = re.search(rb"\r(?!\n)|(?<!\r)\n", octets)
         facts = self.facts | {"recipients": tuple(self.recipients), "octets": octets}
         mail = Mail(**{name: facts[name] for name in Mail._fields})
         self.answer("body", "550 5.5.2 Error: bare <LF> or <CR> in the message" if bare else "", mail)
