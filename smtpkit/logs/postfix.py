@@ -36,6 +36,7 @@ _VIA = re.compile(r"delivery via \S+: ")
 _SERVER = ["mx_host", "mx_ip", "port"]
 _TOLD = [*_SERVER, *"stage outcome maybe_delivered code enhanced reply error".split()]
 _HEADS = "n at host pid kind key line tag text".split()
+_FIELDS = "to orig_to relay conn_use delays dsn status".split()
 _QUEUED = {
     "final": (" to=<",),
     "from": (" from=<",),
@@ -149,25 +150,29 @@ def _by_front(lines: pl.DataFrame, of: str, fronts: dict[str, tuple[str, ...]]) 
     return made | {"": lines}
 
 
-def _finals(lines: pl.DataFrame) -> pl.DataFrame:
-    """The fields of `to=` lines: plain ones by their places, others by the one expression."""
-    lines = lines.with_columns(cut(_REST, "(", "parts", "text")).unnest("_")
-    lines = lines.with_columns(pl.col("parts").str.split(","))
+def _by_place(lines: pl.DataFrame) -> pl.DataFrame:
+    """The fields of `to=` lines by their places from both ends, names and all; `whole`: no others stand between."""
     part = partial(pl.col("parts").list.get, null_on_oob=True)
     redirected, policy = part(1).str.starts_with(" orig_to="), part(-3).str.starts_with(" tls=")
     more, back = redirected.cast(pl.Int64), policy.cast(pl.Int64)
     used = part(2 + more).str.starts_with(" conn_use=")
-    fields = {"to": part(0), "relay": part(1 + more), "delays": part(-3 - back)}
-    fields |= {"dsn": part(-2), "status": part(-1)}
-    maybe = {"orig_to": pl.when(redirected).then(part(1)), "conn_use": pl.when(used).then(part(2 + more))}
+    fields = {"to": part(0), "relay": part(1 + more), "delays": part(-3 - back), "dsn": part(-2)}
+    fields |= {"orig_to": pl.when(redirected).then(part(1)), "conn_use": pl.when(used).then(part(2 + more))}
     whole = pl.col("parts").list.len() == 6 + more + back + used
-    lines = lines.with_columns(whole=whole, **fields, **maybe).drop("parts")
-    fits = [pl.col("whole"), _TEXT.is_not_null(), *(pl.col(name).str.starts_with(f" {name}=") for name in fields)]
+    return lines.with_columns(whole=whole, status=part(-1), **fields).drop("parts")
+
+
+def _finals(lines: pl.DataFrame) -> pl.DataFrame:
+    """The fields of `to=` lines: plain ones by their places, others by the one expression."""
+    lines = lines.with_columns(cut(_REST, "(", "parts", "text")).unnest("_")
+    lines = _by_place(lines.with_columns(pl.col("parts").str.split(",")))
+    fits = [pl.col(name).str.starts_with(f" {name}=") for name in ("to", "relay", "delays", "dsn", "status")]
     fits += [pl.col("to").str.contains(_PLAIN), pl.col("orig_to").str.contains(_PLAIN).fill_null(True)]
-    plain = lines.select(pl.all_horizontal(*fits, pl.col("status").str.ends_with(" ")).fill_null(False)).to_series()
-    read = lines.filter(plain).select(*_HEADS, *(pl.col(n).str.slice(len(n) + 2) for n in fields | maybe))
+    fits += [pl.col("whole"), pl.col("status").str.ends_with(" "), _TEXT.is_not_null()]
+    plain = lines.select(pl.all_horizontal(fits).fill_null(False)).to_series()
+    read = lines.filter(plain).select(*_HEADS, *(pl.col(n).str.slice(len(n) + 2) for n in _FIELDS))
     read = read.with_columns(pl.col("to", "orig_to").str.slice(1).str.head(-1), pl.col("status").str.head(-1))
-    slow = lines.filter(~plain).drop(*fields, *maybe, "text")
+    slow = lines.filter(~plain).drop(*_FIELDS, "text")
     slow = slow.filter(~_REST.str.splitn(", status=", 2).struct[0].str.contains(", mailer="))  # Sendmail's
     slow = slow.with_columns(_REST.str.extract_groups(_FINAL).alias("_")).unnest("_").select(read.columns)
     return pl.concat([read, slow]).rename({"to": "recipient", "dsn": "dsn_log"})
@@ -204,11 +209,10 @@ def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
     tries = tries.with_columns(ours=ours.fill_null(False), named=named.fill_null(False), end=kind == "final")
     ours, named, final = pl.col("ours"), pl.col("named"), pl.col("end")
     none = (pl.col("relay") == "none") & pl.col("error").is_not_null()
-    is_ = pl.when(final & pl.col("status").is_null() | ~(final | named | ours)).then(pl.lit("unread"))
-    also = (
-        is_.when(final & _HELD).then(pl.lit("suspended")).when(ours | final & ~named & ~none).then(pl.lit("local"))
-    )
-    tries = tries.with_columns(also.otherwise(kind).alias("kind"))
+    unsaid = pl.when(final & pl.col("status").is_null() | ~(final | named | ours)).then(pl.lit("unread"))
+    held = unsaid.when(final & _HELD).then(pl.lit("suspended"))
+    local = held.when(ours | final & ~named & ~none).then(pl.lit("local"))
+    tries = tries.with_columns(local.otherwise(kind).alias("kind"))
     unread = tries["kind"] == "unread"
     kept = tries.drop("line", "tag", "relay", "status", "ours", "named", *(f"{name}_told" for name in _SERVER))
     return kept.filter(tries["end"] | ~unread), tries.filter(unread)
