@@ -117,7 +117,7 @@ def read(answer: Answer, zone: dict[str, str]) -> tuple[str, str]:
 def _meaning(code: str, table: str) -> str:
     """What the catalogue's `PATTERN=meaning;...` says of a code; `bit:N` is a bit of its last number."""
     words = []
-    for pattern, _, word in (pair.strip().partition("=") for pair in table.split(";")):
+    for pattern, _, word in (pair.partition("=") for pair in table.split(";")):
         bit = int(pattern[4:]) & int(code.rpartition(".")[2]) if pattern.startswith("bit:") else 0
         words += [word] if fnmatchcase(code, pattern) or bit else []
     return ", ".join(words)
