@@ -119,6 +119,8 @@ def test_a_test_entry_may_have_any_code() -> None:
     zone = "dyna.spamrats.com"
     told = {reverse("127.0.0.2", zone): {"A": ["127.0.0.2"]}, reverse(IP, zone): {"A": ["127.0.0.36"]}}
     assert dnsbl.lookup(IP, FakeNetwork(told), [zone]).state.tolist() == ["listed"]
+    rows = dnsbl.rows(Sender("ours.example", FakeNetwork(told), IP))
+    assert [row.status for row in rows if row.subject == f"{IP} in {zone}"] == ["warn"], "a list of policy"
 
 
 def test_text_ttl_delisting_page_and_source_are_kept() -> None:
