@@ -9,7 +9,7 @@ from contextlib import closing
 from datetime import tzinfo
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -17,7 +17,9 @@ import pandas as pd
 
 from smtpkit import catalogue, counts, escape, journal, reasons, reply
 from smtpkit.errors import StoreError, of_kind, refuse
-from smtpkit.transcript import Transcript, from_replies
+
+if TYPE_CHECKING:
+    from smtpkit.transcript import Transcript
 
 _SCHEMA = catalogue.rows("columns.csv")
 COLUMNS = {row["column"]: row["dtype"] for row in _SCHEMA if row["frame"] == "attempts"}
@@ -29,19 +31,16 @@ _PLAIN = r"250 2\.0\.0 Ok: queued as [0-9A-Za-z]+"
 """What a plain Postfix says on acceptance names no back end."""
 
 
-def column(name: str, values: Any) -> pd.Series:
+def column(name: str, values: pd.Series) -> pd.Series:
     """`values` as one column of the schema, with its dtype and its full closed list.
 
     Times without a zone are read as UTC. Raises ValueError for a value outside a closed list.
     """
-    if isinstance(values, pd.Series):
-        values = values.array
-    made = pd.Series(values, name=name, dtype=None if hasattr(values, "dtype") else object)
     if name == "started_at":
-        made = counts.moments(made)
-    if name in CATEGORIES and (odd := set(made.dropna().unique()) - set(CATEGORIES[name])):
+        values = counts.moments(values)
+    if name in CATEGORIES and (odd := set(values.dropna().unique()) - set(CATEGORIES[name])):
         raise ValueError(f"{name} cannot be {sorted(map(str, odd))}; it is one of {', '.join(CATEGORIES[name])}")
-    return made.astype(_missing(name).dtype)
+    return values.astype(_missing(name).dtype)
 
 
 @cache
@@ -155,8 +154,10 @@ class Attempt:
         return replies_frame(self._stored())
 
     @property
-    def transcript(self) -> Transcript:
+    def transcript(self) -> "Transcript":
         """The dialogue in swaks' notation."""
+        from smtpkit.transcript import from_replies  # it brings TLS along: a log needs none
+
         nobody = f"{self.mx_host or self.domain}: no server asked ({self.error or self.outcome})"
         whom = f"{self.mx_host or '?'} [{self.mx_ip}]:{self.port}" if self.mx_ip else nobody
         note = f"{whom}, {self.started_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -31,8 +31,8 @@ _FAILURE = re.compile("|".join(row["words"] for row in catalogue.rows("bounce_su
 """What a bounce's Subject says."""
 _REPORT = "text/delivery-status"
 _RETURNED = ("message/rfc822", "message/global", "text/rfc822-headers")
-_OUTCOMES = {"delayed": "deferred", "delivered": "accepted", "relayed": "accepted", "expanded": "accepted"}
-"""What a report's Action means; any other: failed."""
+_OUTCOMES = dict.fromkeys(("delivered", "relayed", "expanded"), "accepted")
+"""What a report's Action means (RFC 3464 2.3.3); any other: failed."""
 _BESIDE = ("mx_ip", "mx_host", "stage", "code", "enhanced", "reply", "error")
 
 

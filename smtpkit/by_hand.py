@@ -5,14 +5,13 @@ Belongs here: the commands as people call them, DSN's typed parameters. Not here
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 
 from smtpkit import auth, escape
-from smtpkit.address import mailbox, refuse_controls, reverse_path
+from smtpkit.address import mailbox, mailbox_or_none, refuse_controls, reverse_path
 from smtpkit.campaign import Rules
 from smtpkit.errors import InvalidInput, flag, listed, one_of, quantity, refuse
 from smtpkit.hands import Answer, Hands
@@ -94,8 +93,7 @@ class Dialogue(Hands):
         self._helo = line.strip()[5:] if verb in ("EHLO", "HELO") else self._helo
         found = re.search(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"])*)>', line)
         who = found[1] if found else line[5:]
-        with suppress(InvalidInput):
-            who = mailbox(who)
+        who = mailbox_or_none(who) or who
         named = parties(self._helo, who, who)
         return {name: named[name] for name in _SAYS.get(verb, ())}
 

@@ -10,8 +10,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from smtpkit.errors import NotAllowed
@@ -58,8 +59,9 @@ class Engine:
             self._obey()
 
     def _obey(self) -> None:
-        while not self._inbox.empty():
-            self._inbox.get()()
+        with suppress(Empty):  # a thread may take what another was about to
+            while True:
+                self._inbox.get_nowait()()
 
     # the worker's side --------------------------------------------------------------------------------------------
     def begin(self, session: Session) -> None:
@@ -253,8 +255,8 @@ class Engine:
             return
         clear, ended = session.link.read()
         session.reader.feed(clear)
-        session.problem = ended or session.problem
-        session.ended = session.ended or (None if ended is None else "lost")
+        if ended is not None:
+            session.problem, session.ended = ended or session.problem, session.ended or "lost"
 
     def _push(self, session: Session) -> None:
         """Write what can be written now; the end of the connection is kept, not raised."""

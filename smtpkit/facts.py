@@ -30,6 +30,8 @@ COLUMNS = """line counted_as attempt_id started_at local_time mx_host mx_ip port
 recipient stage outcome code enhanced reply error queue_id message_id tls session vantage""".split()
 """Of attempts.csv: `counted_as` says in which figure an attempt counts, `line` where it is quoted."""
 _QUOTED = "at ip stage recipient source queue_id error tls_problem code outcome word reply".split()
+_COLUMN = {name: name for name in ("domain", "mx_ip", "backend", "sender_domain")} | {"sender_ip": "ours"}
+"""Where the attempts have what a cause names."""
 
 
 class Facts:
@@ -59,23 +61,22 @@ class Facts:
         self.quoted = self.bad.iloc[np.linspace(0, k - 1, min(LINES, k)).round().astype(int)]
 
     def _marked(self, f: pd.DataFrame) -> pd.Series:
-        """The accused's rows: as the charts mark them, or all of the domain or sender IP that is named there."""
-        if self.cause is None or f.accused.any():
+        """The accused's rows: at that receiver those of the servers, addresses and domains that are named."""
+        if self.cause is None:
             return f.accused
-        columns = {"domain": f.domain, "sender_ip": f.ours, "mx_ip": f.ip, "sender_domain": f.sender_domain}
         marked = f.theirs
         for name, values in {self.cause.dimension: self.cause.values, **self.cause.only_for}.items():
-            marked = marked & columns[name].isin(values) if name in columns else marked
+            marked = marked & f[_COLUMN[name]].isin(values) if name in _COLUMN else marked
         return marked
 
     def _siblings(self, f: pd.DataFrame, mine: pd.Series, apart: list[Cause]) -> pd.Series:
         """The rows that the accused's are compared with; who is not known, or accused beside it, is none."""
         unit = getattr(self.cause, "dimension", "")
         same = _among(f.domain, f.domain[mine]) & (_among(f.ours, f.ours[mine]) | (unit == "sender_ip"))
-        known = {"mx_ip": f.ip.ne("no address"), "backend": f.backend.notna()}.get(unit, True)
-        if unit in (units := {"mx_ip": f.ip, "backend": f.backend, "sender_ip": f.ours}):
-            known &= ~units[unit].isin([value for one in apart if one.dimension == unit for value in one.values])
-        return f.counted & ~mine & same & known & (self.cause is not None)
+        if unit in _COLUMN:
+            beside = [value for one in apart if one.dimension == unit for value in one.values]
+            same &= f[_COLUMN[unit]].notna() & ~f[_COLUMN[unit]].isin(beside)
+        return f.counted & ~mine & same & (self.cause is not None)
 
     @cached_property
     def contrast(self) -> pd.DataFrame:
@@ -181,8 +182,7 @@ def contact(hosts: Iterable[Any], domains: Iterable[Any]) -> dict[str, str]:
     """The row of data/contacts.csv for the first known host and domain; only a name's characters get through."""
     first = (next((name for name in names if pd.notna(name)), "") for names in (hosts, domains))
     host, domain = (re.sub(r"[^\w.-]", "", name).rstrip(".") for name in first)
-    for row in catalogue("contacts.csv"):  # the last is for every host
-        if f".{host.lower()}".endswith(tuple(row["mx_suffix"].strip("*").split(";"))):
-            break
+    known = ((tuple(row["mx_suffix"].strip("*").split(";")), row) for row in catalogue("contacts.csv"))
+    row = next(row for ends, row in known if f".{host.lower()}".endswith(ends))  # the last is for every host
     email = row["email"].replace("{domain}", domain or organisation(host) * ("." in host))
     return row | {"email": email if mailbox_or_none(email) else ""}

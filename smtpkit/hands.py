@@ -56,6 +56,7 @@ class Hands:
         if self.over:
             self._settle()
             return Lost(getattr(self.last, "error", "lost"), text="the session is over")
+        self._told = False
         self._run.call(lambda: self._resume(work))
         self._wait()
         self._settle()
@@ -68,7 +69,6 @@ class Hands:
         except KeyboardInterrupt:
             self._run.stop()
             self._until(lambda: self.over)
-        self._told = False
 
     def _until(self, done: Callable[[], bool]) -> None:
         """Look up now and then: a signal that another thread took wakes no lock."""

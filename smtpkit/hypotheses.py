@@ -191,8 +191,10 @@ def cuts(scale: Scale, f: Found) -> Iterator[Found]:
 
     size, price = len(rows), float(np.log(len(rows) + 1))
     i, j = at[np.argmax(score(at, size))], at[np.argmax(score(0, at + 1))] + 1
-    lo, hi = np.array([i, 0, i]), np.array([size, j, max(i, j)])
-    paid = f.ways + price + np.array([np.log(2), np.log(2), price + 1])
+    early, late = at[at < j], at[at >= i]
+    begun, ended = early[np.argmax(score(early, j))], late[np.argmax(score(i, late + 1))] + 1
+    lo, hi = np.array(sorted({(i, size), (0, j), (begun, j), (i, ended)})).T
+    paid = f.ways + price + np.where((lo > 0) & (hi < size), price + 1, np.log(2))
     scores = score(lo, hi) - paid
     for cut in np.flatnonzero((hi - lo >= 2) & (hi - lo < size)):
         yield between(f, rows, int(lo[cut]), int(hi[cut]), float(paid[cut]), float(scores[cut]))

@@ -10,7 +10,7 @@ from smtpkit.address import domain_of, mailbox_or_none, organisation
 from smtpkit.catalogue import patterns, rows
 from smtpkit.escape import decode, one_line
 from smtpkit.fields import LINE, read
-from smtpkit.parts import parsed, shown, split, text_of, texts
+from smtpkit.parts import BARE, parsed, shown, split, text_of, texts
 
 Found = tuple[str, object, str, str]
 """Check, whether it is bad, the value that was seen, and the status if it is bad."""
@@ -107,7 +107,7 @@ class Reading:
         lines = [len(line) for line in re.split(rb"\r\n|\r|\n", self.octets)]
         most = max(lines)
         yield "line_length", most > LINE, f"{most} octets in line {lines.index(most) + 1}", "fail"
-        bare = len(re.findall(rb"\r(?!\n)|(?<!\r)\n|\0", self.octets))
+        bare = len(BARE.findall(self.octets))
         yield "line_ends", bare, f"{bare} bare CR, bare LF or NUL", "fail"
         head, body = (len(half.translate(None, bytes(range(128)))) for half in (self.header, self.body))
         yield "transport", head or body, f"{head} octets above 127 in the header, {body} in the body", "warn"

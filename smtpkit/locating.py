@@ -42,9 +42,10 @@ class Tally:
         if seen is not None and len(seen):
             read = Reading(seen)
             alone = read.mute.copy()
-            alone[alone] = ~read.controlled(alone, np.zeros_like(alone)) if alone.any() else False
-            table = counts.by_ip(read.rows[~alone]).reindex(self.ips)[["failed", "n"]].fillna(0)
-            self.refused, self.asked = np.array(table.failed, np.int64), np.array(table.n, np.int64)
+            if alone.any():
+                alone[alone] = ~read.controlled(alone, np.zeros_like(alone))
+            table = counts.by_ip(read.rows[~alone]).reindex(self.ips)[["failed", "n"]]
+            self.refused, self.asked = np.array(table.fillna(0), np.int64).T
             bad = pd.Series(read.t).where((read.voice >= 0) & ~alone).groupby(read.rows.mx_ip.to_numpy()).min()
             last = [read.t[(read.voice < 0) & (read.codes["family"] == six)].max(initial=0) for six in (0, 1)]
             self.apart = np.array(bad.reindex(self.ips) < np.array(last)[self.six.astype(int)])
@@ -57,7 +58,7 @@ class Tally:
     def judge(self) -> Judgement:
         """The test's judgement; before it names one, others of its family are asked ("since": all refuse now)."""
         now = judge(self.refused, self.asked, self.shut)
-        early = now.named & ~self.apart & [self.six[~now.named].tolist().count(one) > 0 for one in self.six]
+        early = now.named & ~self.apart & np.isin(self.six, self.six[~now.named])
         if now.done != "named" or not early.any():
             return now
         out = self.shut | now.named | (self.refused > 0) & ~self.apart | ~np.isin(self.six, self.six[early])

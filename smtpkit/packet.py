@@ -220,9 +220,8 @@ def _pseudonyms(found: Any, table: pd.DataFrame, own: list[str], key: Any) -> tu
 
 def _author(facts: Facts) -> str | None:
     """Postmaster at the domain that most attempts come from, the accused ones first; None: none is known."""
-    given = (some.sender.str.extract(r"[^<>\s]@([^@<>\s]+)>?\s*$")[0] for some in (facts.mine, facts.all))
-    boxes = (f"postmaster@{domain}" for some in given for domain in some.value_counts().index)
-    return next(filter(mailbox_or_none, boxes), None)
+    domains = (domain for some in (facts.mine, facts.all) for domain in some.sender_domain.value_counts().index)
+    return next((box for domain in domains if (box := mailbox_or_none(f"postmaster@{domain}"))), None)
 
 
 def _ptr(network: Network | None, ours: pd.Series) -> str:

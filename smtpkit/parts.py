@@ -18,6 +18,8 @@ from smtpkit.errors import InvalidInput, refuse
 from smtpkit.escape import cell, decode, html, visible
 from smtpkit.fields import FOLD, LINE, check_text, codec, encode
 
+BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
+"""What is no line end on the wire, and smuggles one."""
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _HIDDEN = re.compile(r"(?is)<(style|script|title)\b(?:[^<]|<(?!/\1\b))*|<!--(?:[^-]|-(?!->))*(?:-->)?")
 _INLINE = re.compile(r"(?i)</?(?:a|b|i|u|em|strong|font|span|code|tt|wbr|sup|sub|small|big)\b[^<>]*>")
@@ -210,6 +212,6 @@ def proof(octets: bytes, names: Sequence[str], leaves: int) -> None:
         raise refuse("text", f"{decode(longest[:60])}...", why, "put blanks where it may be folded")
     read = parsed(octets)
     found = sum(not part.is_multipart() for part in read.walk())
-    if re.search(rb"\r(?!\n)|(?<!\r)\n|\0", octets) or read.keys() != list(names) or found != leaves:
+    if BARE.search(octets) or read.keys() != list(names) or found != leaves:
         said = f"{read.keys()}, {found} parts"
         raise InvalidInput(f"the message reads back as {said}; leave out what looks like a header")

@@ -41,7 +41,7 @@ class Progress:
         elif self._handle != "terminal":
             self._handle.update(self)
         if self._handle == "terminal" and (last or sys.stderr.isatty()):
-            begin, end = ("\r\x1b[K", "\n" if last else "") if sys.stderr.isatty() else ("", "\n")
+            begin, end = "\r\x1b[K" * sys.stderr.isatty(), "\n" * last
             sys.stderr.write(f"{begin}{escape.one_line(self.text)}{end}")
             sys.stderr.flush()
 
@@ -78,5 +78,4 @@ def _notebook(progress: Progress) -> Any:
     from IPython import get_ipython
     from IPython.display import display
 
-    shell, show = get_ipython(), cast("Any", display)
-    return show(progress, display_id=True) if shell is not None and hasattr(shell, "kernel") else None
+    return cast("Any", display)(progress, display_id=True) if hasattr(get_ipython(), "kernel") else None

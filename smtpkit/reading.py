@@ -104,7 +104,7 @@ class Reading:
     def _whom(self) -> None:
         """Lines that name no recipient: the one of their message there that fails next, or the only one it has."""
         keys = [pd.factorize(self.column(name))[0] for name in ("queue_id", "message_id", "vantage")]
-        to, row = pd.Series(self.codes["recipient"].astype("int64")), np.arange(len(self.t))
+        to = pd.Series(self.codes["recipient"].astype("int64"))
         mail, lone = to.groupby([*keys, self.codes["domain"]]).ngroup(), (keys[0] < 0) & (keys[1] < 0)
         if (none := (to < 0) & (keys[0] >= 0)).any():
             low, high = (to.where(to >= 0).groupby(mail).transform(which) for which in ("min", "max"))
@@ -112,7 +112,7 @@ class Reading:
             self.codes["recipient"] = to.mask(none & failing.notna(), failing).to_numpy("int64")
         copy = np.where(self.column("source").eq("send").fillna(False), self.codes["mx_ip"], -1)  # that is no retry
         draw = mail.groupby([mail, copy, self.codes["recipient"], self.codes["sender_ip"]]).ngroup()  # else by row
-        self.mail = draw.mask(lone, len(row) + row).to_numpy("int64")
+        self.mail = np.where(lone, -1 - np.arange(len(lone)), draw)
 
     def _join(self, name: str, a: str, b: str) -> None:
         """A code for each pair of two codes; missing where the second is."""

@@ -48,7 +48,7 @@ class Rows:
         made, causes = f.word.ne("withheld"), getattr(diagnosis, "causes", ())
         self.causes = [cause for cause in causes if cause.kind not in ("healthy", "inconclusive")]
         self.about = next((cause.dimension for cause in self.causes), "")  # what the title is about
-        self.title = _title(f[made], int((~made).sum()), str(getattr(diagnosis, "verdict", "") or ""))
+        self.title = _title(f[made], (~made).sum(), getattr(diagnosis, "verdict", ""))
         self.foot, self.notes = _foot(f, f[made]), list[tuple[pd.Timestamp, str]]()
         f["dated"] = f["at"].notna() | (diagnosis is None) | f["at"].isna().all()  # diagnoses leave out the others
         made &= f.dated

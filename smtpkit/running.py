@@ -8,12 +8,11 @@ import subprocess
 import sys
 from asyncio import CancelledError
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from smtpkit.catalogue import render
+from smtpkit.catalogue import data, render
 from smtpkit.errors import InvalidInput, refuse
 from smtpkit.progress import Progress
 
@@ -30,9 +29,7 @@ class Done:
 
 def shipped() -> dict[str, Path]:
     """The notebooks that come with smtpkit, by name."""
-    inside = Path(str(files("smtpkit"))) / "notebooks"
-    folder = inside if inside.is_dir() else Path(__file__).parents[1] / "notebooks"
-    return {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    return {path.stem: path for path in sorted((data().parent / "notebooks").glob("*.ipynb"))}
 
 
 def find(notebook: str) -> Path:

@@ -23,16 +23,15 @@ from smtpkit.dates import times, whole_times
 from smtpkit.errors import of_kind, path_of, refuse
 from smtpkit.escape import decode
 
-_OWN = {name.replace("_", ""): name for name in attempts.COLUMNS}
-_KNOWN = _OWN | {
-    w.replace("_", ""): r["column"] for r in catalogue.rows("table_columns.csv") for w in r["written"].split()
-}
-_VAGUE = "error event reason created createdat 등록일시 요청일시".split()
-"""Names of columns beside which others say more."""
-_ENDS = {word: row["column"] for row in catalogue.rows("table_outcomes.csv") for word in row["written"].split()}
 _SHAPES = catalogue.patterns("tables")
-_BELIED = "accepted4 accepted5 passed4 passed5 deferred2 rejected2".split()
-"""Outcomes that a code of this class belies."""
+_NAMES, _WORDS = catalogue.rows("table_columns.csv"), catalogue.rows("table_outcomes.csv")
+_OWN = {name.replace("_", ""): name for name in attempts.COLUMNS}
+_KNOWN = _OWN | {w.replace("_", ""): r["column"] for r in _NAMES for w in f"{r['written']} {r['vague']}".split()}
+_VAGUE = {word.replace("_", "") for row in _NAMES for word in row["vague"].split()}
+"""Names of columns beside which others say more."""
+_ENDS = {word: row["column"] for row in _WORDS for word in row["written"].split()}
+_BELIED = {f"{row['column']}{code}" for row in _WORDS for code in row["belied_by"].split()}
+"""Outcomes with the class of a code that belies them."""
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None, *, tz: str | None = None) -> pd.DataFrame:
@@ -170,14 +169,15 @@ def _known(name: Any) -> str | None:
 
 def _by_name(name: Any, values: pd.Series) -> str | None:
     """What the name says, if the values fit: an `error` is often a reply, a `code` a word, a `source` anything."""
-    held, own, ours = values.dropna().astype("str"), _OWN.get(_plain(name), ""), _known(name)
+    own, ours, held = _OWN.get(_plain(name)), _known(name), values.dropna().astype("str")
     if own in attempts.CATEGORIES and (not len(held) or held.isin(attempts.CATEGORIES[own]).any()):
         return own
     if ours in ("reply", "code") and own != "reply" and len(held) and held.map(_outcome).notna().all():
         return "outcome"
-    numbers = pd.to_numeric(held, errors="coerce")  # a state may be 1 or 2
-    unlike = ours == "code" and not (numbers.notna().mean() > 0.5 and numbers.between(100, 599).any())
-    unlike |= ours in ("sender_ip", "local_ip") and not held.map(_is_ip).mean() > 0.5
+    if ours == "code":  # a state may be 1 or 2
+        numbers = pd.to_numeric(held, errors="coerce")
+        return ours if numbers.notna().mean() > 0.5 and numbers.between(100, 599).any() else None
+    unlike = ours in ("sender_ip", "local_ip") and not held.map(_is_ip).mean() > 0.5
     return None if unlike else ours
 
 
@@ -188,9 +188,9 @@ def _by_content(values: pd.Series) -> str | None:
 
 def _look(value: Any) -> str:
     """The column that a value looks like; "": none."""
-    shapes = {name: getattr(_SHAPES, name) for name in ("recipient", "started_at", "reply")}
-    found = (name for name, shape in shapes.items() if shape.match(str(value)))
-    return "mx_ip" if _is_ip(value) else next(found, "")
+    named = ("recipient", "started_at", "reply")
+    found = next((name for name in named if getattr(_SHAPES, name).match(str(value))), "")
+    return "mx_ip" if _is_ip(value) else found
 
 
 def _is_ip(text: object) -> bool:
@@ -281,17 +281,18 @@ def _said(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
     if python := _SHAPES.python.search(text):
         with suppress(SyntaxError, ValueError):
             text = " ".join(filter(None, (python[1], decode(ast.literal_eval(python[2])))))
-    said = text
-    if not words.answer(text):
+    told = words.ending(text, text)
+    if "code" not in told:
         found = _SHAPES.said.search(text[:2000])  # time grows with its square
         if found and (code is None or int(code) == int(found[1])):
-            said = f"{found[1]} {text[found.end() :].partition(' (in reply to ')[0]}"
+            said = text[found.end() :].partition(" (in reply to ")[0]
+            told = words.ending(text, f"{found[1]} {said}")
         elif code is not None:
             known = None if enhanced and enhanced in text else enhanced
-            said = text = " ".join(filter(None, [str(int(code)), known, text]))
+            text = " ".join(filter(None, [str(int(code)), known, text]))
+            told = words.ending(text, text)
     if not text:
         return {}
-    told = words.ending(text, said)
     if "code" in told:
         return told | {"stage": told["stage"] if "in reply to" in text else None}
     if told["error"]:

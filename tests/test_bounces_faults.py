@@ -178,6 +178,7 @@ def test_blank_lines_make_no_recipients(text: str, read: Any) -> None:
 
 KOREAN = {
     "no charset": "",
+    "a Korean reader's name for it": "MIME-Version: 1.0\nContent-Type: text/plain; charset=ks_c_5601-1987\n",
     "a wrong one": "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n",
     "ASCII": "MIME-Version: 1.0\nContent-Type: text/plain; charset=us-ascii\n",
 }
@@ -185,8 +186,8 @@ KOREAN = {
 
 @pytest.mark.parametrize("kind", KOREAN.values(), ids=KOREAN)
 def test_korean_words_survive_what_the_letter_says_of_them(kind: str, read: Any) -> None:
-    text = f"{HEAD}{kind}\n<kim@d.example>:\n550 5.7.1 차단된 IP입니다\n".encode("euc-kr")
-    assert read(text, "reply", "reason") == [["550 5.7.1 차단된 IP입니다", "ip_blocked"]]
+    text = f"{HEAD}{kind}\n<kim@d.example>:\n550 5.7.1 차단된 IP입니다 똠\n".encode("cp949")
+    assert read(text, "reply", "reason") == [["550 5.7.1 차단된 IP입니다 똠", "ip_blocked"]]
 
 
 QMAIL = f"""{HEAD}

@@ -450,3 +450,12 @@ def test_what_is_handed_over_is_on_disk_first(writer: journal.Journal) -> None:
     writer.durable()
     assert level() == 2
     assert not writer.base.in_transaction
+
+
+def test_an_open_row_that_reads_back_as_something_else_is_damage(writer: journal.Journal) -> None:
+    writer.commit()
+    writer.base.execute("update attempts set result = '5'")
+    writer.base.close()
+    writer._lock.drop()
+    with pytest.raises(StoreError, match="damaged rows"):
+        sk.Casebook(writer.path)

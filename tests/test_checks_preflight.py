@@ -71,6 +71,17 @@ def test_dead_dns_is_unknown_everywhere_and_never_no_record(status: str) -> None
     assert checked[checked.check == "rule"].status.eq("unknown").all()
 
 
+def test_a_question_is_asked_once_and_after_the_deadline_not_at_all() -> None:
+    network = FakeNetwork({})
+    within = checks.Within(network, 0.2)
+    for name in ("a.example", "A.example."):
+        assert within.resolve(name, "A").status == "nxdomain"
+    time.sleep(0.2)
+    assert within.resolve("b.example", "A").status == "timeout"
+    within.end()
+    assert network.asked == [("a.example", "A")]
+
+
 def test_every_check_ends_within_the_deadline() -> None:
     held = threading.Event()
 

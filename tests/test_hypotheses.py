@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from smtpkit import attempts
-from smtpkit.hypotheses import Found, Scale, allowed
+from smtpkit.hypotheses import Found, Scale, allowed, cuts
 from smtpkit.reading import Reading
 from tests import frames
 
@@ -26,10 +26,10 @@ WORDS = {
 }
 
 
-def seen(says: Callable[[int, int], str], gap: float = 60, **more: Any) -> Scale:
+def seen(says: Callable[[int, int], str], gap: float = 60, rounds: int = ROUNDS, **more: Any) -> Scale:
     """Rounds over four MX IPs, each answered in some of WORDS."""
     start, rows = pd.Timestamp("2026-11-24", tz="UTC"), []
-    for n in range(SERVERS * ROUNDS):
+    for n in range(SERVERS * rounds):
         told = WORDS[says(n % SERVERS, n // SERVERS)]
         row = frames.row("good", start + pd.Timedelta(seconds=gap * n), n % SERVERS)
         facts = dict.fromkeys(frames.FACTS) | dict(zip(frames.FACTS, told, strict=False))
@@ -213,3 +213,12 @@ def test_and_as_often_as_the_others_in_the_same_time() -> None:
     assert not scored(scale, late)
     alone = seen(lambda i, r: "blocked" if r > 3 and i == 1 else "good")
     assert scored(alone, blame(alone, "mx_block", cell=late.mask, detail={"cell": mine}, onset=17))
+
+
+@pytest.mark.parametrize(("first", "stray"), [(20, 1), (14, 38)])
+def test_a_stray_failure_moves_neither_beginning_nor_end(first: int, stray: int) -> None:
+    """A server blocks in six rounds of forty, and fails once in the same words long before, or long after."""
+    rounds = range(first, first + 6)
+    scale = seen(lambda i, r: "blocked" if i == 1 and (r in rounds or r == stray) else "good", rounds=40)
+    best = max(cuts(scale, blame(scale, "mx_block")), key=lambda f: f.score)
+    assert (np.flatnonzero(best.mask) // SERVERS).tolist() == list(rounds)

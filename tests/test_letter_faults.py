@@ -76,6 +76,15 @@ def test_a_block_of_our_address_is_told_to_the_receiver_that_blocks_it() -> None
     assert made.table.counted_as.value_counts().to_dict() == {"accused, refused": 50, "sibling": 150}
 
 
+def test_attempts_from_an_address_that_is_not_known_are_no_siblings() -> None:
+    """Of three in turn one of our addresses is refused, one gets through, and one is told nowhere."""
+    f = sends(sender_ip=[(OURS[0], OURS[1], None)[n % 3] for n in range(80)])
+    f["code"] = f.sender_ip.eq(OURS[0]).map({True: 554, False: 250})
+    found = sk.Diagnosis((sk.Cause("sender_ip_block", "sender_ip", (OURS[0],), confidence=0.99),), "Refused.")
+    said = f"daum.example: 27 of 27 attempts from {OURS[0]} refused, none of 27 elsewhere"
+    assert report(found, frame=f).subject == said
+
+
 def test_charts_count_the_same_attempts_as_the_letter() -> None:
     view = Rows(f := several_receivers(), sk.diagnose(f))
     assert view.lines.set_index("sender")[["k", "n"]].to_numpy().tolist() == [[50, 50], [0, 50], [0, 50], [0, 50]]

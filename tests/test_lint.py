@@ -238,6 +238,13 @@ CASES = [
     ),
     pytest.param("advertisement", changed((b"Hello\r", b"(AD) sale\r")), "fail", "(AD)", id="AD"),
     pytest.param(
+        "advertisement",
+        changed((b"Hello\r", b"(AD) sale\r"), body="<p>수신 거부</p>".encode()),
+        "fail",
+        "(AD)",
+        id="AD that can be refused",
+    ),
+    pytest.param(
         "advertisement", changed((b"Hello\r", "광고 문의\r".encode())), "fail", "광고 문의", id="no brackets"
     ),
     pytest.param(

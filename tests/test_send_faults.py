@@ -145,6 +145,15 @@ def test_each_recipient_has_a_row_where_there_is_no_address(
     assert set(frame.stage) == {"dns"}
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_a_host_without_an_address_is_named(live: bool, net: Callable[..., Any]) -> None:
+    dead = MxRoute("rcv.example", "mx", (MxHost("mx1.rcv.example", 10, (), "dns_timeout", detail="slow"),))
+    frame = sk.send(mail([A, B]), live=live, domain=dead, network=net())
+    assert list(frame.mx_host) == ["mx1.rcv.example"] * 2
+    assert list(frame.error) == ["dns_timeout"] * 2
+    assert list(frame.why) == ["slow"] * 2
+
+
 def test_an_address_we_may_not_ask_does_not_end_the_search(net: Callable[..., Any]) -> None:
     with FaultServer({}) as server:
         frame = sk.send(mail(), live=True, domain=route("10.0.0.1", IPS[0]), network=net(server))

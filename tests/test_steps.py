@@ -195,6 +195,13 @@ DIALOGUES = {
         "rejected rcpt 550 -\npassed rcpt 250 -",
         {"until": "rcpt", "envelope": TWO},
     ),
+    "a probe of two recipients: each its own answer": Dialogue(
+        OPEN + "250 ok\n250 ok\n251 forwarded\n221 bye",
+        """EHLO c.example\nMAIL FROM:<me@ours.example>\nRCPT TO:<r@daum.example>
+        RCPT TO:<b@daum.example>\nQUIT""",
+        "passed rcpt 250 -\npassed rcpt 251 -",
+        {"until": "rcpt", "envelope": TWO},
+    ),
     "a probe to MAIL": Dialogue(
         OPEN + "250 ok\n221 bye",
         "EHLO c.example\nMAIL FROM:<me@ours.example>\nQUIT",
@@ -281,6 +288,12 @@ DIALOGUES = {
     "pipelining, MAIL refused": Dialogue(
         "220 mx\n250-mx\n250 PIPELINING\n550 5.7.1 you\n503 what\n503 what\n221 bye",
         f"EHLO c.example\n{MAIL_TO_DATA}QUIT",
+        "rejected mail 550 -",
+        {"pipeline": True},
+    ),
+    "pipelining, MAIL refused and all else taken: a lone dot": Dialogue(
+        "220 mx\n250-mx\n250 PIPELINING\n550 5.7.1 you\n250 ok\n354 go\n554 nobody\n221 bye",
+        f"EHLO c.example\n{MAIL_TO_DATA}.\nQUIT",
         "rejected mail 550 -",
         {"pipeline": True},
     ),

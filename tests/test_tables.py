@@ -262,6 +262,7 @@ def test_a_report_has_a_row_per_recipient(tmp_path: Path) -> None:
         "deferred",
     )
     assert (lee["domain"], str(lee["started_at"])) == ("daum.example", "2026-03-02 00:20:00+00:00")
+    assert lee["mx_host"] == "mx.daum.example"
     assert (str(kim["started_at"]), kim["dsn_log"], lee["dsn_log"]) == (
         "2026-03-02 00:14:05+00:00",
         "5.1.1",

@@ -35,6 +35,6 @@ def test_small_functions_say_what_they_are_for() -> None:
     voice, table = voices.hear(pd.DataFrame({"code": [550, 250, 550], "reply": ["no a@x", "ok", "no b@x"]}))
     assert (voice.tolist(), table.n.tolist()) == ([0, -1, 0], [2])
     assert suspicion.judge([0, 0, 0, 5], [2, 2, 2, 5]).named.tolist() == [False, False, False, True]
-    assert attempts.column("outcome", ["accepted", None]).dtype.name == "category"
+    assert attempts.column("outcome", pd.Series(["accepted", None])).dtype.name == "category"
     assert attempts.zone("Asia/Seoul") == "Asia/Seoul"
     assert list(attempts.classified(attempts.frame()).columns) == list(COLUMNS)

@@ -121,8 +121,7 @@ def tree(domain: str, ip: str | None = None, network: Any = None) -> pd.DataFram
     for row in rows:
         row["result"] = said.get((row["depth"], row["domain"], row["term"]), "")
     rows[0]["result"] = made.result if made else ""
-    names = ["depth", "domain", "term", "total", "result", "note"]
-    return pd.DataFrame(rows, columns=names).astype({"result": "str", "note": "str"})
+    return pd.DataFrame(rows).astype({"result": "str", "note": "str"})
 
 
 def _walk(domain: str, depth: int, above: tuple[str, ...], network: Any, left: list[int]) -> Rows:
@@ -130,7 +129,7 @@ def _walk(domain: str, depth: int, above: tuple[str, ...], network: Any, left: l
     left[0] -= 1
     stop = "a loop" if domain in above else "not read: too many records" if left[0] < 0 else ""
     terms, note, _ = ([], stop, "") if stop else _terms(domain, network)
-    made: Rows = [{"depth": depth, "domain": domain, "term": "v=spf1", "total": 0, "note": note}]
+    made: Rows = [{"depth": depth, "domain": domain, "term": "v=spf1", "total": 0, "result": "", "note": note}]
     for term in terms:
         row = made[0] | {"depth": depth + 1, "term": term.raw, "total": 0, "note": ""}
         below: Rows = [{"total": 0, "note": _VARIES if "%" in (term.arg or "") else ""}]
@@ -176,12 +175,13 @@ def rows(who: Sender) -> Iterator[Row]:
 
 def _record(domain: str, network: Any) -> Row:
     cost, (terms, _, text) = tree(domain, network=network), _terms(domain, network)
-    head, total, notes = cost.note[0], cost.total[0], cost[cost.note != ""]
-    says = [f"{total} of {MOST_TERMS} DNS terms: {text}", *(notes.term + ": " + notes.note)]
+    head, total, notes = cost.note[0], cost.total[0], [*filter(None, cost.note)]
+    says = [f"{total} of {MOST_TERMS} DNS terms: {text}"]
+    says += [f"{term}: {note}" for term, note in zip(cost.term, cost.note, strict=True) if note]
     ends = {f"IPv{as_ip(ip).version}": check_host(ip, f"a@{domain}", "", network) for ip in _NOBODY}
     passing = [f"anybody passes by {made.term}" for made in ends.values() if made.result == "pass"]
-    by_chance = (cost.note == _VARIES) | cost.term.str.match("(?i)[-+~?]?ptr")  # by whose address is asked
-    judged = not by_chance.any() or (notes.note != _VARIES).any()
+    by_chance = _VARIES in notes or any(re.match("(?i)[-+~?]?ptr", term) for term in cost.term)  # of the address
+    judged = not by_chance or any(note != _VARIES for note in notes)
     lost = {by: made.term for by, made in ends.items() if judged and made.result == "permerror"}
     says += passing[:1] + [f"a permerror for others by {' and '.join(lost)}: {why}" for why in [*lost.values()][:1]]
     says += [f"never read, as it stands behind all: {rest}" for rest in re.findall(_BEHIND, text)]
@@ -190,7 +190,7 @@ def _record(domain: str, network: Any) -> Row:
         "broken": bool(head),
         "too_many": total > MOST_TERMS,
         "everybody": passing,
-        "unread": notes.note.str.startswith("DNS ").any(),
+        "unread": any(note.startswith("DNS ") for note in notes),
         "limits": len(lost) == len(ends),
         "ptr": any(term.name == "ptr" for term in terms),
         "open_end": not any(f"{term.qualifier}{term.name}" in ("-all", "~all", "+redirect") for term in terms),

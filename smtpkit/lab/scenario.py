@@ -8,7 +8,6 @@ import fnmatch
 import re
 import tomllib
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +19,9 @@ CONTROL = "control.example"
 """A second, healthy receiver in every lab: whoami needs one before anybody is blamed."""
 _CONTROL_MX = {"name": f"mx.{CONTROL}", "ips": ["203.0.113.25", "2001:db8:c::25"], "domains": [CONTROL]}
 _TABLES = ("mx", "rule", "dnsbl", "truth")
-
-
-@cache
-def keys() -> dict[str, Any]:
-    """What stands in data/scenario_keys.toml."""
-    return tomllib.loads(data("scenario_keys.toml").read_text("utf-8"))
+_KEYS: dict[str, Any] = tomllib.loads(data("scenario_keys.toml").read_text("utf-8"))
+documentation = re.compile(next(one["text"] for one in _KEYS["check"] if "ips" in one["keys"])).fullmatch
+"""Is this one of the addresses that only documents and labs use (RFC 5737, RFC 3849)?"""
 
 
 def names() -> list[str]:
@@ -56,7 +52,7 @@ def load(scenario: str | Path | Mapping[str, Any], **instead: Any) -> SimpleName
 
 
 def _whole(raw: dict[str, Any], where: str) -> SimpleNamespace:
-    lab, usual = _fill("scenario", raw, where), keys()["texts"]
+    lab, usual = _fill("scenario", raw, where), _KEYS["texts"]
     if not any(CONTROL in row.get("domains", ()) for row in lab.mx):
         lab.mx += (_CONTROL_MX | {"texts": usual},)
     for kind in _TABLES:
@@ -78,15 +74,12 @@ def _whole(raw: dict[str, Any], where: str) -> SimpleNamespace:
 
 
 def _zone(name: str, table: Any, where: str) -> dict[str, tuple[str, ...]]:
-    made = {kind: _value(kind, values, [], where) for kind, values in _value(name, table, {}, where).items()}
-    if odd := [text for text in made.get("MX", ()) if not re.fullmatch(r"\d{1,5} \S+", text)]:
-        raise _bad(where, "MX", odd[0], "is no MX record; write preference and host, such as '10 mx1.daum.example'")
-    return made
+    return {kind: _value(kind, values, [], where) for kind, values in _value(name, table, {}, where).items()}
 
 
 def _fill(kind: str, table: dict[str, Any], where: str) -> SimpleNamespace:
     """`table` with the defaults of its kind; every key and value checked."""
-    known = keys()[kind]
+    known = _KEYS[kind]
     if odd := sorted(set(table) - set(known)):
         raise _bad(where, odd[0], table[odd[0]], f"is no key here; there are: {', '.join(known)}")
     return SimpleNamespace(**{key: _value(key, (known | table)[key], known[key], where) for key in known})
@@ -105,17 +98,11 @@ def _value(key: str, value: Any, default: Any, where: str) -> Any:
     if key == "texts":
         _fill(key, value, where)
     for text in (value or ("",)) if isinstance(value, tuple) else (value,):
-        for check in keys()["check"]:
+        for check in _KEYS["check"]:
             if key in check["keys"] and not re.fullmatch(check["text"], str(text)):
                 choices = f"is none of: {', '.join(filter(None, check['text'].split('|')))}"
                 raise _bad(where, key, text, check.get("says", choices) if text != "" else "is missing")
     return value
-
-
-def documentation(ip: str) -> bool:
-    """Is this one of the addresses that only documents and labs use (RFC 5737, RFC 3849)?"""
-    (check,) = (one for one in keys()["check"] if "ips" in one["keys"])
-    return bool(re.fullmatch(check["text"], ip))
 
 
 def _bad(where: str, key: str, value: Any, why: str) -> InvalidInput:

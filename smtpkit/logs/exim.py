@@ -142,26 +142,26 @@ class Reader(Bare):
             self._close(qid)
         return super().end()
 
-    def _row(self, head: Head, qid: str, facts: dict[str, Any], told: dict[str, Any]) -> Any:
-        """The last H= line with these words that is nobody's yet, or that another recipient there has taken."""
+    def _same(self, head: Head, qid: str, whom: tuple[str, str | None], told: dict[str, Any]) -> dict[str, Any]:
+        """What a final line for this domain, and address, takes over from the H= line that it repeats.
+
+        That is the last one with these words that is nobody's yet, or that another recipient there has taken.
+        """
+        domain, ip = whom
         fits = [
             row
             for row in self._early.get(qid, [])[-500:]  # of all of them time would grow with the square
             if head[1] - row["started_at"] < _RUN
             and (row.get("code"), row.get("error")) == (told.get("code"), told.get("error"))
-            and facts.get("mx_ip") in (None, row["mx_ip"])
-            and (not row.get("gone") or row["domain"] == facts["domain"])
+            and ip in (None, row["mx_ip"])
+            and (not row.get("gone") or row["domain"] == domain)
         ]
-        own = f".{facts['domain']}"
-        return max(fits, key=lambda row: (f".{row['mx_host']}".endswith(own), row["n"]), default=None)
-
-    def _same(self, head: Head, qid: str, facts: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
-        """What a final line takes over from the H= line that it repeats."""
-        if not (row := self._row(head, qid, facts, told)):
+        if not fits:
             return {}
-        row |= {"gone": True, "open": False, "domain": facts["domain"]}
+        row = max(fits, key=lambda row: (f".{row['mx_host']}".endswith(f".{domain}"), row["n"]))
+        row |= {"gone": True, "open": False, "domain": domain}
         names = ("mx_host", "mx_ip", "port", "session", *_LINK, *(() if "code" in told else _TOLD))
-        if "mx_ip" not in facts and (row["n"] ^ head[0]) >> SHIFT:  # the next file's reader cannot know the host
+        if ip is None and (row["n"] ^ head[0]) >> SHIFT:  # the next file's reader cannot know the host
             names += ("n", "started_at")
         return {name: row[name] for name in names if row.get(name) is not None}
 
@@ -169,15 +169,14 @@ class Reader(Bare):
         mark, recipient, original, text = m.groups("")
         host, good, held = _HOST.search(text), mark in ("=>", "->", ">>"), _HELD.search(text)
         whom, same = recipient if "@" in recipient else original or recipient, dict[str, Any]()
+        domain = whom.rpartition("@")[2].lower()
         self._odd += [(head[0], head[4])] * (not host and " H=" in text)
-        facts: dict[str, Any] = {"kind": "final", "recipient": whom, "orig_to": original or None}
-        facts |= {"domain": whom.rpartition("@")[2].lower()} | (_server(host) if host else {})
+        facts = {"kind": "final", "recipient": whom, "orig_to": original or None, **(_server(host) if host else {})}
         words = text[host.end() :] if host else _FRONT.sub("", text)
         told = _success(text) if good else self._told(head, qid, host, words)
         if (transport := _TRANSPORT.search(text)) and (host or not good):
-            self._domains.setdefault(qid, set()).add(facts["domain"])
-            same = {} if good or held else self._same(head, qid, facts, told)
-        del facts["domain"]  # rows.complete knows names outside ASCII
+            self._domains.setdefault(qid, set()).add(domain)
+            same = {} if good or held else self._same(head, qid, (domain, facts.get("mx_ip")), told)
         if held or not (host or same) or mark == "*>" or (transport and "lmtp" in transport[1].lower()):
             dns = told if not held and told.get("stage") == "dns" else {"kind": "suspended" if held else "local"}
             self.add(head, qid, **facts | dns)

@@ -17,10 +17,12 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from smtpkit.catalogue import patterns
 from smtpkit.errors import InvalidInput, listed, path_of, refuse
@@ -28,7 +30,8 @@ from smtpkit.escape import decode
 
 BLOCK, PIECE = 16 << 20, 1 << 16
 """Octets that are parsed at once, which bounds the memory, and read at once."""
-_PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
+_ZSTD = partial(pa.CompressedInputStream, compression="zstd")
+_PACKED = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ": lzma.open, b"\x28\xb5\x2f\xfd": _ZSTD, b"BZh": bz2.open}
 _CONTROLS = bytes({*range(32)} - {9, 10, 11, 12, 13, 27})
 _SHAPES = patterns("files")
 
@@ -67,14 +70,8 @@ def written(path: str) -> datetime:
 
 def _unpacked(raw: Any) -> Any:
     """The octets of a packed or plain file, told apart by its first ones; with `read1`."""
-    head = raw.peek(6)
-    kind = next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
-    if kind == "zstd":
-        import pyarrow as pa
-
-        return pa.CompressedInputStream(raw, "zstd")
-    unpack: Any = {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}.get(kind, lambda same: same)
-    return unpack(raw)
+    unpack: Any = next((how for magic, how in _PACKED.items() if raw.peek(6).startswith(magic)), None)
+    return unpack(raw) if unpack else raw
 
 
 def blocks(path: str, problems: list[tuple[str, int, str]]) -> Iterator[bytes]:

@@ -135,7 +135,7 @@ def _heads(
 
 def _note(told: Told, odd: dict[str, pl.DataFrame]) -> None:
     for why, bad in odd.items():
-        placed = bad.with_columns(file=pl.col("n") // (1 << rows.SHIFT))
+        placed = bad.sort("n").with_columns(file=pl.col("n") // (1 << rows.SHIFT))
         for part in placed.partition_by("file") if len(bad) else []:
             path = told.names[part["file"][0]]
             for n, line in part.head(_MOST).select("n", "line").iter_rows():
@@ -157,7 +157,7 @@ def _mtas(block: bytes, told: Told, readers: Readers) -> list[str]:
 
 def _rows(made: pl.DataFrame, mta: str, told: Told) -> pl.DataFrame:
     is_try, at = pl.col("kind").is_in(TRIES), pl.col("started_at")
-    others = made.filter(~is_try).group_by("kind")
+    others = made.filter(~is_try).group_by("kind", maintain_order=True)
     told.leave(others.agg(pl.len(), at.min(), at.max().alias("last")).iter_rows())
     source = mta if mta in attempts.CATEGORIES["source"] else "other"
     made = made.filter(is_try).with_columns(source=pl.lit(source))

@@ -5,8 +5,9 @@ Belongs here: what each kind of line says, and which lines are one try. Not here
 
 import re
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from itertools import chain
+from operator import or_
 from typing import Any, ClassVar
 
 import polars as pl
@@ -32,11 +33,8 @@ _AT = re.compile(
     r"(\S+?)\[([^\]\s]+)\](?::(\d{1,5})\b)?"
 )
 _VIA = re.compile(r"delivery via \S+: ")
-_KEPT = """recipient orig_to conn_use queue_s connect_s body_s dsn_log lossy mx_host mx_ip port sender size_bytes
-message_id session domain tls tls_cipher tls_trust tls_verified stage outcome maybe_delivered code enhanced reply
-error""".split()
 _SERVER = ["mx_host", "mx_ip", "port"]
-_TOLD = {name: SCHEMA[name] for name in [*_SERVER, *_KEPT[-7:]]}
+_TOLD = [*_SERVER, *"stage outcome maybe_delivered code enhanced reply error".split()]
 _HEADS = "n at host pid kind key line tag text".split()
 _QUEUED = {
     "final": (" to=<",),
@@ -60,7 +58,7 @@ _H = pl.struct("host", "key").hash().alias("h")
 _PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
 _INFO = "n at host key kind".split()
 _TLS_KEPT = "n at host pid mx_host mx_ip session tls tls_cipher tls_trust".split()
-_HELD = pl.col("text").str.starts_with("delivery temporarily suspended")
+_HELD = _TEXT.str.starts_with("delivery temporarily suspended")
 _HOUR = 3_600_000_000
 
 
@@ -97,8 +95,8 @@ class Reader:
         heads, problems = split(lines, clock)
         seen = heads.with_columns(pl.col("host").fill_null(""), cut(MSG, ":", "key", "rest")).unnest("_")
         queued = seen["key"].str.contains("^[0-9A-Za-z]{5,24}$").fill_null(False)
-        kinds = _by_front(seen.filter(queued), _REST, _QUEUED)
-        bare = _by_front(seen.filter(~queued), MSG, _BARE)
+        kinds = _by_front(seen.filter(queued), "rest", _QUEUED)
+        bare = _by_front(seen.filter(~queued), "msg", _BARE)
         lost = pl.concat([kinds.pop(""), bare.pop("")]).filter(MSG.str.contains("to=<.*, status="))
         lost = lost.join(pl.concat([problems[STRANGE], problems[UNREAD]]), on="n", how="anti")
         problems |= {"a recipient and a status in a line that cannot be read": lost}
@@ -122,14 +120,14 @@ class Reader:
         waits = tries["kind"].is_in(["intermediate", "connect_fail"])
         early, tries = pl.concat([self._early, tries.filter(waits)], how="diagonal"), tries.filter(~waits)
         over, self._early = _next_final(early, tries, last)
-        tries = tries.filter(pl.col("kind") != "unread") if len(unread) else tries
+        tries = tries.filter(tries["kind"] != "unread")
         rows = pl.concat([tries, over], how="diagonal").sort("n").with_columns(_H, _PEER)
         rows = _with_tls(_with_message(rows, infos), tls)
         kept = self._early, _unremoved(infos, self._early), _unused(tls, rows, self._early)
         self._early, self._infos, self._tls = map(compact, kept)
         rows = pl.concat([rows, infos.filter(pl.col("kind") == "expired")], how="diagonal")
         rows = rows.rename({"at": "started_at", "key": "queue_id"})
-        rows = rows.select("n", "kind", "started_at", "queue_id", *_KEPT, _VANTAGE)
+        rows = rows.select("n", _VANTAGE, *(name for name in SCHEMA if name in rows.columns))
         return rows, {"a line of a try that cannot be read": unread}
 
     def end(self) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
@@ -142,40 +140,37 @@ class Reader:
         return self._infos.with_columns(_VANTAGE).rename({"key": "queue_id"}).select(KNOWN.columns)
 
 
-def _by_front(lines: pl.DataFrame, of: pl.Expr, fronts: dict[str, tuple[str, ...]]) -> dict[str, pl.DataFrame]:
-    """Lines by their kind, which is how `of` begins; the others as ""."""
-    tests = {kind: pl.any_horizontal(of.str.starts_with(one) for one in ones) for kind, ones in fronts.items()}
-    made = {kind: lines.filter(test).with_columns(kind=pl.lit(kind)) for kind, test in tests.items()}
-    return made | {"": lines.filter(~pl.any_horizontal(tests.values()).fill_null(False))}
+def _by_front(lines: pl.DataFrame, of: str, fronts: dict[str, tuple[str, ...]]) -> dict[str, pl.DataFrame]:
+    """Lines by their kind, which is how the column `of` begins; the others as ""."""
+    made = {}
+    for kind, ones in fronts.items():
+        fits = reduce(or_, (lines[of].str.starts_with(one) for one in ones)).fill_null(False)
+        made[kind], lines = lines.filter(fits).with_columns(kind=pl.lit(kind)), lines.filter(~fits)
+    return made | {"": lines}
 
 
 def _finals(lines: pl.DataFrame) -> pl.DataFrame:
     """The fields of `to=` lines: plain ones by their places, others by the one expression."""
-    lines = (
-        lines.with_columns(cut(_REST, "(", "parts", "text"))
-        .unnest("_")
-        .with_columns(pl.col("parts").str.split(","))
-    )
+    lines = lines.with_columns(cut(_REST, "(", "parts", "text")).unnest("_")
+    lines = lines.with_columns(pl.col("parts").str.split(","))
     part = partial(pl.col("parts").list.get, null_on_oob=True)
     redirected, policy = part(1).str.starts_with(" orig_to="), part(-3).str.starts_with(" tls=")
     more, back = redirected.cast(pl.Int64), policy.cast(pl.Int64)
-    fields = {"to": part(0), "orig_to": part(1), "relay": part(1 + more), "conn_use": part(2 + more)}
-    fields |= {"delays": part(-3 - back), "dsn": part(-2), "status": part(-1)}
-    count = pl.col("parts").list.len() - more - back
-    lines = lines.with_columns(count=count, **fields).drop("parts")
-    has = {name: pl.col(name).str.starts_with(f" {name}=") for name in fields}
-    maybe = {name: pl.when(has.pop(name)).then(name) for name in ("orig_to", "conn_use")}
-    lines = lines.with_columns(**maybe)
-    fits = [*has.values(), pl.col("status").str.ends_with(" "), _TEXT.is_not_null()]
-    fits += [pl.col("count") == 6 + pl.col("conn_use").is_not_null().cast(pl.Int64)]
+    used = part(2 + more).str.starts_with(" conn_use=")
+    fields = {"to": part(0), "relay": part(1 + more), "delays": part(-3 - back)}
+    fields |= {"dsn": part(-2), "status": part(-1)}
+    maybe = {"orig_to": pl.when(redirected).then(part(1)), "conn_use": pl.when(used).then(part(2 + more))}
+    whole = pl.col("parts").list.len() == 6 + more + back + used
+    lines = lines.with_columns(whole=whole, **fields, **maybe).drop("parts")
+    fits = [pl.col("whole"), _TEXT.is_not_null(), *(pl.col(name).str.starts_with(f" {name}=") for name in fields)]
     fits += [pl.col("to").str.contains(_PLAIN), pl.col("orig_to").str.contains(_PLAIN).fill_null(True)]
-    plain = lines.select(pl.all_horizontal(fits).fill_null(False)).to_series()
-    read, slow = lines.filter(plain), lines.filter(~plain)
-    read = read.select(*_HEADS, *(pl.col(name).str.slice(len(name) + 2) for name in fields))
+    plain = lines.select(pl.all_horizontal(*fits, pl.col("status").str.ends_with(" ")).fill_null(False)).to_series()
+    read = lines.filter(plain).select(*_HEADS, *(pl.col(n).str.slice(len(n) + 2) for n in fields | maybe))
     read = read.with_columns(pl.col("to", "orig_to").str.slice(1).str.head(-1), pl.col("status").str.head(-1))
-    ours = _REST.str.splitn(", status=", 2).struct[0].str.contains(", mailer=", literal=True)  # Sendmail's
-    slow = slow.filter(~ours).drop(*fields, "text").with_columns(_REST.str.extract_groups(_FINAL).alias("_"))
-    return pl.concat([read, slow.unnest("_").select(read.columns)]).rename({"to": "recipient", "dsn": "dsn_log"})
+    slow = lines.filter(~plain).drop(*fields, *maybe, "text")
+    slow = slow.filter(~_REST.str.splitn(", status=", 2).struct[0].str.contains(", mailer="))  # Sendmail's
+    slow = slow.with_columns(_REST.str.extract_groups(_FINAL).alias("_")).unnest("_").select(read.columns)
+    return pl.concat([read, slow]).rename({"to": "recipient", "dsn": "dsn_log"})
 
 
 def _tries(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
@@ -191,45 +186,45 @@ def _tries(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
         pl.col("queue_s", "connect_s", "body_s").cast(pl.Float64, strict=False),
         pl.col("port").str.slice(1).cast(pl.Int32, strict=False),
     ).drop("delays", "_a", "_ip")
-    others = (
-        kinds["intermediate"].with_columns(text=_REST.str.slice(1)),
-        kinds["connect_fail"].with_columns(text=MSG),
-    )
-    return pl.concat([finals.collect(), pl.concat(others).with_columns(_PID).select(_HEADS)], how="diagonal")
+    early = pl.concat([kinds["intermediate"].with_columns(msg=_REST.str.slice(1)), kinds["connect_fail"]])
+    return pl.concat([finals.collect(), early.with_columns(_PID, text=MSG).select(_HEADS)], how="diagonal")
 
 
 def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Tries with what they say; unread ones, a final one ends what came before. LMTP and amavis are ours."""
     tries = _named_by_tls(_explained(tries), tls)
-    ip, host, tag = pl.col("mx_ip"), pl.col("mx_host"), pl.col("tag")
+    ip, host, tag, kind = (pl.col(name) for name in ("mx_ip", "mx_host", "tag", "kind"))
     ours = (ip.str.starts_with("127.") | (ip == "::1")) & ((host == ip) | host.str.starts_with("localhost"))
     ours |= ip.str.contains("/", literal=True) | pl.col("port").is_in([24, 7025, 10024, 10025, 10026])
     ours |= tag.str.contains("/lmtp[", literal=True) | tag.str.ends_with("/lmtp:")
-    named = pl.col("mx_ip").str.contains(r"^[0-9A-Fa-f.:]+(?:%[\w.-]+)?$").fill_null(False)
-    tries = tries.with_columns(ours=ours.fill_null(False), named=named, end=pl.col("kind") == "final")
+    named = ip.str.contains(r"^[0-9A-Fa-f.:]+(?:%[\w.-]+)?$")
+    tries = tries.with_columns(ours=ours.fill_null(False), named=named.fill_null(False), end=kind == "final")
     ours, named, final = pl.col("ours"), pl.col("named"), pl.col("end")
     none = (pl.col("relay") == "none") & pl.col("error").is_not_null()
-    tries = tries.with_columns(bad=pl.when(final).then(pl.col("status").is_null()).otherwise(~named & ~ours))
-    kind = pl.when("bad").then(pl.lit("unread")).when(final & _HELD).then(pl.lit("suspended"))
-    kind = kind.when(ours | (final & ~named & ~none)).then(pl.lit("local"))
-    unread = tries.filter("bad")
-    kept = ("n", "at", "host", "pid", "key", "text", "end", *(n for n in _KEPT if n in tries.columns))
-    tries = tries.filter(final | ~pl.col("bad")) if len(unread) else tries
-    return tries.select(*kept, kind.otherwise("kind").alias("kind")), unread
+    is_ = pl.when(final & pl.col("status").is_null() | ~(final | named | ours)).then(pl.lit("unread"))
+    also = (
+        is_.when(final & _HELD).then(pl.lit("suspended")).when(ours | final & ~named & ~none).then(pl.lit("local"))
+    )
+    tries = tries.with_columns(also.otherwise(kind).alias("kind"))
+    unread = tries["kind"] == "unread"
+    kept = tries.drop("line", "tag", "relay", "status", "ours", "named", *(f"{name}_told" for name in _SERVER))
+    return kept.filter(tries["end"] | ~unread), tries.filter(unread)
 
 
 def _explained(tries: pl.DataFrame) -> pl.DataFrame:
     """`explain` for each text; plain acceptances are read at once."""
-    accepted = (pl.col("status") == "sent") & pl.col("text").str.contains("^2[0-9]{2} ")
+    accepted = (pl.col("status") == "sent") & _TEXT.str.contains("^2[0-9]{2} ")
     plain = tries.select(accepted.fill_null(False)).to_series()
     sent, rest = tries.filter(plain), tries.filter(~plain)
     sent = sent.with_columns(
         stage=pl.lit("body"), outcome=pl.lit("accepted"), maybe_delivered=pl.lit(True), reply="text",
-        code=pl.col("text").str.slice(0, 3).cast(pl.Int16),
-        enhanced=pl.col("text").str.extract(r"^[0-9]{3} (2\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.\w]|$)"),
+        code=_TEXT.str.slice(0, 3).cast(pl.Int16),
+        enhanced=_TEXT.str.extract(r"^[0-9]{3} (2\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.\w]|$)"),
     )  # fmt: skip
     texts = rest["text"].unique().drop_nulls()
-    told = pl.DataFrame([{"text": text, **explain(text)} for text in texts], {"text": pl.String, **_TOLD})
+    told = pl.DataFrame(
+        [{"text": text, **explain(text)} for text in texts], {"text": pl.String} | {n: SCHEMA[n] for n in _TOLD}
+    )
     rest = rest.join(told, on="text", how="left", suffix="_told")
     elsewhere = pl.when((pl.col("relay").fill_null("none") == "none") & ~_HELD.fill_null(False))
     rest = rest.with_columns(elsewhere.then(f"{name}_told").otherwise(name).alias(name) for name in _SERVER)
@@ -241,7 +236,7 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
 
 def _named_by_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
     """A certificate is refused without naming the server: it is that of the process's last TLS line."""
-    bare = pl.col("text").str.starts_with("Server certificate not ") & (pl.col("pid") != "")
+    bare = _TEXT.str.starts_with("Server certificate not ") & (pl.col("pid") != "")
     bare &= (pl.col("kind") == "intermediate") & pl.col("mx_ip").is_null()
     refused, lines = tries.filter(bare).sort("n"), tls.filter(pl.col("session").is_null()).sort("n")
     if not len(refused):

@@ -15,8 +15,7 @@ from smtpkit.logs.rows import SHIFT
 from smtpkit.words import answer, ending, stage
 
 _KUMO = {"Delivery": "accepted", "Bounce": "rejected", "TransientFailure": "deferred"}
-_KUMO_FIELDS = {"session": "session_id", "tls": "tls_protocol_version"}
-_KUMO_FIELDS |= {"sender": "sender", "tls_cipher": "tls_cipher"}
+_FIELDS = {"session": "session_id", "sender": "sender", "tls": "tls_protocol_version", "tls_cipher": "tls_cipher"}
 _CONNECT = re.compile(
     r"connect to (?:(?P<mx_host>[^\s/]+?)\.?/)?\[?(?P<mx_ip>[0-9A-Fa-f.:]+?)\]?:(?P<port>\d{1,5}) "
     r".*?(?=connect to |$)",
@@ -59,7 +58,7 @@ def _kumo(record: dict[str, Any]) -> list[dict[str, Any]]:
     if max(tries, int(size or 0)) >= 1 << 31:
         raise OverflowError("no size and no count is so large")
     ours = str(ours.get("address") if isinstance(ours, dict) else ours)
-    facts = {name: _text(record.get(theirs)) for name, theirs in _KUMO_FIELDS.items()} | {
+    facts = {name: _text(record.get(theirs)) for name, theirs in _FIELDS.items()} | {
         "started_at": at, "size_bytes": None if size is None else int(size),
         "message_id": str(headers.get("Message-ID", "")).strip("<>") or None,
         "sender_ip": ours.rpartition(":")[0].strip("[]") or None,

@@ -4,13 +4,14 @@ Belongs here: dtypes, what follows from other columns (domains, sessions, ids), 
 lines (one module per MTA), files.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from zlib import crc32
 
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 
 from smtpkit import attempts
 from smtpkit.address import host_or_none, ip_or_none, sending_ip
@@ -44,7 +45,7 @@ def fill(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Rows without sender, with what earlier files know of their queue id."""
     envelope = pl.col("source").cast(pl.String) == "opensmtpd"  # its id begins with the message's
     key = pl.when(envelope).then(pl.col("queue_id").str.head(8)).otherwise("queue_id").alias("queue_id")
-    asked = whole(rows, ["source"]).select("vantage", key)
+    asked = whole(rows).select("vantage", key)
     more = asked.join(known, on=["vantage", "queue_id"], how="left", nulls_equal=True, maintain_order="left")
     names = ("sender", "size_bytes", "message_id")
     rows = rows.with_columns(pl.coalesce(rows[name], more[name]).alias(name) for name in names)
@@ -62,7 +63,7 @@ def copied(rows: pl.DataFrame) -> pl.Series:
 
 def numbered(rows: pl.DataFrame) -> pl.DataFrame:
     """try_number of each recipient of each message that has a name, by order of time."""
-    rows = whole(rows, ["recipient", "try_number"])
+    rows = whole(rows)
     same = rows.select(pl.struct(MESSAGE).hash().alias("same"))
     often = same["same"].is_duplicated()
     counts = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("same")
@@ -77,19 +78,18 @@ def numbered(rows: pl.DataFrame) -> pl.DataFrame:
 _FEW = """domain mx_host mx_ip recipient_domain stage outcome error enhanced tls tls_cipher source
 kind file dsn_log tls_trust""".split()
 """Columns of few different texts: kept as numbers while reading."""
-_NEEDED = """started_at vantage queue_id message_id sender size_bytes recipient mx_host mx_ip reply domain session
-try_number""".split()
+_MEANING = "code enhanced reply stage mx_host outcome error dsn_log reason scope rule reply_host".split()
+"""What replies are read from, and what is read."""
 
 
-def whole(rows: pl.DataFrame, names: Iterable[str] = SCHEMA) -> pl.DataFrame:
-    """The rows with these columns of SCHEMA added where they lack."""
-    return rows.with_columns(pl.lit(None, SCHEMA[n]).alias(n) for n in names if n not in rows.columns)
+def whole(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the columns of SCHEMA added where they lack."""
+    return rows.with_columns(pl.lit(None, kind).alias(n) for n, kind in SCHEMA.items() if n not in rows.columns)
 
 
 def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
     """Rows in order of the lines, with file, domains, session and ids from what is known; no empty columns."""
-    rows = whole(rows.select(c for c in rows if c.null_count() < len(rows) or c.name == "n"), _NEEDED)
-    rows = rows if rows["n"].is_sorted() else rows.sort("n", maintain_order=True)
+    rows = whole(rows if rows["n"].is_sorted() else rows.sort("n", maintain_order=True))
     numbers, ips = pl.col("n") // (1 << SHIFT), rows["mx_ip"].unique().drop_nulls()
     rows = rows.with_columns(
         file=numbers.replace_strict(files, default=None, return_dtype=pl.String),
@@ -99,13 +99,11 @@ def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
         mx_host=pl.col("mx_host").str.to_lowercase().str.strip_suffix("."),
         mx_ip=pl.col("mx_ip").replace({ip: str(sending_ip(ip)) for ip in ips if ":" in ip and ip_or_none(ip)}),
     )
-    hidden = rows["reply"].str.contains(_HIDDEN).fill_null(False)
-    if hidden.any():
-        shown = pl.col("reply").map_elements(visible, return_dtype=pl.String)
-        rows = rows.with_columns(pl.when(hidden).then(shown).otherwise("reply").alias("reply"))
+    if rows["reply"].str.contains(_HIDDEN).any():
+        rows = rows.with_columns(pl.col("reply").map_elements(visible, return_dtype=pl.String))
     begun = pl.col("started_at").cast(pl.Int64).fill_null(0)
-    again = pl.struct("line", "file").cum_count().over("n") if rows["n"].is_duplicated().any() else pl.lit(1)
-    if "source" in rows.columns and rows["source"][0] == "exim":  # two blocks' rows may have the line of one host
+    again = pl.col("n").cum_count().over("n") if rows["n"].is_duplicated().any() else pl.lit(1)
+    if (rows["source"] == "exim").any():  # two blocks' rows may have the line of one host
         again = pl.format("{}.{}", again, pl.col("recipient").fill_null("").hash())
     sources = rows.select(pl.concat_str("file", pl.col("vantage").fill_null(""), separator="\0")).to_series()
     sums = sources.replace_strict({name: f"{crc32(name.encode()):08x}" for name in sources.unique()})
@@ -114,8 +112,8 @@ def complete(rows: pl.DataFrame, files: Mapping[int, str]) -> pl.DataFrame:
         session=pl.coalesce("session", pl.format("log-{}", "n")),
         attempt_id=pl.format("log-{}-{}-{}-{}", begun, sums, "line", again),
     )
-    few = [pl.col(n).cast(pl.Categorical) for n in _FEW if n in made.columns]
-    return made.select(name for name in SCHEMA if name in made.columns).with_columns(few)
+    made = made.select(list(SCHEMA)).with_columns(pl.col(_FEW).cast(pl.Categorical))
+    return made.select(c for c in made if c.null_count() < max(len(made), 1))
 
 
 def _domain(addresses: pl.Series) -> pl.Series:
@@ -128,15 +126,16 @@ def _domain(addresses: pl.Series) -> pl.Series:
 def to_pandas(rows: pl.DataFrame) -> pd.DataFrame:
     """The attempts frame: pandas dtypes, closed lists, reasons and back ends' names."""
     rows = whole(rows)
-    with ThreadPoolExecutor(2) as threads:
-        table = dict(zip(SCHEMA, threads.map(_column, map(rows.drop_in_place, SCHEMA)), strict=True))
-    return attempts.classified(pd.DataFrame(table, copy=False))
+    meaning = pd.DataFrame({name: _column(rows.drop_in_place(name)) for name in _MEANING})
+    others = rows.columns
+    with ThreadPoolExecutor(1) as thread:  # meanwhile the replies are read
+        made = thread.map(_column, map(rows.drop_in_place, others))
+        table = dict(attempts.classified(meaning)) | dict(zip(others, made, strict=True))
+    return pd.DataFrame({name: table[name] for name in SCHEMA}, copy=False)
 
 
 def _column(values: pl.Series) -> pd.Series:
     """One column with the schema's dtype, its texts shared with Arrow."""
-    import pyarrow as pa
-
     values = values.cast(SCHEMA[values.name])
     if values.name in attempts.CATEGORIES:
         words = list(attempts.CATEGORIES[values.name])
@@ -144,5 +143,4 @@ def _column(values: pl.Series) -> pd.Series:
         return pd.Series(pd.Categorical.from_codes(codes, categories=words))
     types = {pa.from_numpy_dtype(kind.numpy_dtype): kind for kind in _NULLABLE} | {pa.bool_(): pd.BooleanDtype()}
     types |= {pa.large_string(): pd.StringDtype(na_value=float("nan"))}
-    made: pd.Series = values.to_arrow().to_pandas(types_mapper=types.get)
-    return made
+    return values.to_arrow().to_pandas(types_mapper=types.get)
