@@ -102,6 +102,10 @@ class Dialogue(Hands):
         """EHLO, with another name if given; what is offered is in `offers`."""
         return self._say("EHLO", self._helo if name is None else name)
 
+    def helo(self, name: str | None = None) -> Answer:
+        """HELO, for a server that knows no EHLO."""
+        return self._say("HELO", self._helo if name is None else name)
+
     def starttls(self) -> Answer:
         """STARTTLS and the handshake, offered or not; what was offered in clear is forgotten."""
         if self._tls_from is not None:
