@@ -727,7 +727,7 @@ def artefacts(talk: sk.Dialogue, folder: Path) -> dict[str, bytes]:
     frame = talk.frame()
     texts = {
         "repr": repr(talk) + repr(talk.last) + repr(vars(talk)),
-        "transcript": str(talk.transcript) + repr(talk.transcript.rows) + talk._repr_html_(),
+        "transcript": str(talk.transcript) + talk.transcript.jsonl() + talk._repr_html_(),
         "frame": frame.to_csv() + sk.Casebook(folder / "by_hand.sqlite").replies().to_csv(),
     }
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
