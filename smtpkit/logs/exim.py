@@ -141,12 +141,11 @@ class Reader(Bare):
             self._close(qid)
         return super().end()
 
-    def _same(self, head: Head, qid: str, whom: tuple[str, str | None], told: dict[str, Any]) -> dict[str, Any]:
+    def _same(self, head: Head, qid: str, domain: str, ip: Any, told: dict[str, Any]) -> dict[str, Any]:
         """What a final line for this domain, and address, takes over from the H= line that it repeats.
 
         That is the last one with these words that is nobody's yet, or that another recipient there has taken.
         """
-        domain, ip = whom
         fits = [
             row
             for row in self._early.get(qid, [])[-500:]  # of all of them time would grow with the square
@@ -175,7 +174,7 @@ class Reader(Bare):
         told = _success(text) if good else self._told(head, qid, host, words)
         if (transport := _TRANSPORT.search(text)) and (host or not good):
             self._domains.setdefault(qid, set()).add(domain)
-            same = {} if good or held else self._same(head, qid, (domain, facts.get("mx_ip")), told)
+            same = {} if good or held else self._same(head, qid, domain, facts.get("mx_ip"), told)
         if held or not (host or same) or mark == "*>" or (transport and "lmtp" in transport[1].lower()):
             dns = told if not held and told.get("stage") == "dns" else {"kind": "suspended" if held else "local"}
             self.add(head, qid, **facts | dns)
