@@ -240,3 +240,9 @@ def test_a_table_without_stages_or_hosts_tells_who_was_not_reached_and_from_wher
     read = Reading(pd.DataFrame(table | {"started_at": pd.date_range("2026-11-24", periods=3, tz="UTC")}))
     assert read.mute.tolist() == [False, True, False]
     assert (read.road == read.road[0]).tolist() == [True, True, False]
+
+
+def test_a_line_that_names_no_recipient_has_its_mail_s_only_one() -> None:
+    table = {"mx_ip": "192.0.2.11", "code": [421, 250], "queue_id": "A1", "recipient": [None, "r@daum.example"]}
+    read = Reading(pd.DataFrame(table | {"started_at": pd.date_range("2026-11-24", periods=2, tz="UTC")}))
+    assert read.codes["recipient"].tolist() == [0, 0]
