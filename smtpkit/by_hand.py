@@ -58,9 +58,10 @@ class Dialogue(Hands):
         self._sender = None if sender is None else reverse_path(sender)
         host, ip = next(iter(route), (None, None))
         self.name = f"{host.name if host else route.domain} [{ip}]:{aim.port}"
-        row = aim.row(route, host, ip, ours := parties(aim.helo))
-        dead = aim.dead_ends(route, ours)
-        jobs = [aim.job(self._step(), host, ip, [row], live=live, named=None)] if host and ip else dead
+        ours = parties(aim.helo)
+        row, jobs = aim.row(route, host, ip, ours), aim.dead_ends(route, ours)
+        if host and ip:
+            jobs = [aim.job(self._step(), host, ip, [row], live=live, named=None)]
         super().__init__(row, jobs, net, Rules.of(net, **rules))
         if connect:
             self.connect()

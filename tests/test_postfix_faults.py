@@ -475,3 +475,20 @@ def test_docker_s_own_records(tmp_path: Path) -> None:
     made = read(tmp_path, record.replace("<", "\\u003c") + "\n" + record + "\n" + record[:200] + "\n")
     assert values(made, "recipient", "vantage") == [["k@example.net", "relay1"]] * 2
     assert problems(made) == 1
+
+
+def test_a_client_s_tls_is_no_server_s(tmp_path: Path) -> None:
+    """smtpd's handshake with the same address, under the same process number, is not that of our connection."""
+    ours = "TLS connection established to {}: TLSv1.3 with cipher OURS (256/256 bits)"
+    theirs = "Anonymous TLS connection established from {}: TLSv1.2 with cipher THEIRS (256/256 bits)"
+    inbound = H.replace("smtp[", "smtpd[") + theirs.format("mx.example.net[192.0.2.25]") + "\n"
+    assert read(tmp_path, inbound + final(OK)).tls.isna().all()
+    for trust in ("Anonymous", "Untrusted", "Trusted", "Verified"):
+        made = read(tmp_path, f"{H}{trust} {ours.format(MX)}\n{inbound}{final(OK)}")
+        assert values(made, "tls", "tls_cipher", "tls_trust") == [["TLSv1.3", "OURS", trust]]
+
+
+def test_lines_with_a_problem_are_named_in_their_order(tmp_path: Path) -> None:
+    odd = [final(OK, x="odd=7, "), f"{H}{QID}: host mx.example.net said: 450 no\n", final(OK, t="odd=7, ")]
+    (problem,) = read(tmp_path, final(OK) + "".join(odd)).attrs["problems"]
+    assert (problem["count"], problem["lines"]) == (3, [2, 3, 4])

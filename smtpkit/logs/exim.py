@@ -124,9 +124,8 @@ class Reader(Bare):
     def _told(self, head: Head, qid: str, host: re.Match[str] | None, text: str) -> dict[str, Any]:
         """How it ended. Exim 4.96 sends a text on through the TLS that the server before has cut: our own fault."""
         told, torn = _ending(text), self._torn.get(qid)
-        if torn and host and torn[1] != host[2] and head[1] - torn[0] < _RUN and "sending data block" in text:
-            told |= {"error": "interrupted"} if told.get("error") == "lost" else {}
-        return told
+        cut = torn and host and torn[1] != host[2] and head[1] - torn[0] < _RUN and "sending data block" in text
+        return told | ({"error": "interrupted"} if cut and told.get("error") == "lost" else {})
 
     def _close(self, qid: str) -> None:
         """What is early for this message was a try of its own; its domain is known if the message has but one."""

@@ -56,7 +56,7 @@ _REST, _TEXT, _PID = pl.col("rest"), pl.col("text"), PID.fill_null("")
 _VANTAGE = pl.col("host").replace({"": None, "-": None}).alias("vantage")
 _H = pl.struct("host", "key").hash().alias("h")
 _PEER = pl.struct("host", "pid", "mx_ip").hash().alias("peer")
-_INFO = "n at host key kind".split()
+_INFO = "n at host key kind sender size_bytes message_id".split()
 _TLS_KEPT = "n at host pid mx_host mx_ip session tls tls_cipher tls_trust".split()
 _HELD = _TEXT.str.starts_with("delivery temporarily suspended")
 _HOUR = 3_600_000_000
@@ -175,19 +175,22 @@ def _finals(lines: pl.DataFrame) -> pl.DataFrame:
 
 def _tries(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Final, intermediate and connect lines: their fields, and the text that says how the try ended."""
-    finals = _finals(kinds["final"].with_columns(_PID)).lazy().with_columns(
-        cut(pl.col("delays"), "/", "_a", "queue_s", "connect_s", "body_s"),
-        cut(pl.col("relay"), "[", "mx_host", "_ip").alias("_relay"),
+    finals = _finals(kinds["final"].with_columns(_PID)).with_columns(
+        cut(pl.col("delays"), "/", "_before_queue", "queue_s", "connect_s", "body_s"),
         pl.col("conn_use").cast(pl.Int32, strict=False),
         _TEXT.str.strip_suffix(")"), lossy=~_TEXT.str.ends_with(")"),
-    ).unnest("_", "_relay")  # fmt: skip
-    finals = finals.with_columns(cut(pl.col("_ip"), "]", "mx_ip", "port")).unnest("_")
-    finals = finals.with_columns(
-        pl.col("queue_s", "connect_s", "body_s").cast(pl.Float64, strict=False),
-        pl.col("port").str.slice(1).cast(pl.Int32, strict=False),
-    ).drop("delays", "_a", "_ip")
+    ).unnest("_").drop("delays", "_before_queue")  # fmt: skip
+    seconds = pl.col("queue_s", "connect_s", "body_s").cast(pl.Float64, strict=False)
+    finals = _address(finals.with_columns(seconds), "relay")
     early = pl.concat([kinds["intermediate"].with_columns(msg=_REST.str.slice(1)), kinds["connect_fail"]])
-    return pl.concat([finals.collect(), early.with_columns(_PID, text=MSG).select(_HEADS)], how="diagonal")
+    return pl.concat([finals, early.with_columns(_PID, text=MSG).select(_HEADS)], how="diagonal")
+
+
+def _address(lines: pl.DataFrame, of: str) -> pl.DataFrame:
+    """Lines with the parts of a column that holds HOST[IP]:PORT."""
+    lines = lines.with_columns(cut(pl.col(of), "[", "mx_host", "_ip")).unnest("_")
+    lines = lines.with_columns(cut(pl.col("_ip"), "]", "mx_ip", "port")).unnest("_").drop("_ip")
+    return lines.with_columns(pl.col("port").str.slice(1).cast(pl.Int32, strict=False))
 
 
 def _told(tries: pl.DataFrame, tls: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -238,13 +241,13 @@ def _named_by_tls(tries: pl.DataFrame, tls: pl.DataFrame) -> pl.DataFrame:
     """A certificate is refused without naming the server: it is that of the process's last TLS line."""
     bare = _TEXT.str.starts_with("Server certificate not ") & (pl.col("pid") != "")
     bare &= (pl.col("kind") == "intermediate") & pl.col("mx_ip").is_null()
-    refused, lines = tries.filter(bare).sort("n"), tls.filter(pl.col("session").is_null()).sort("n")
-    if not len(refused):
+    mask = tries.select(bare.fill_null(False)).to_series()
+    if not mask.any():
         return tries
-    lines = lines.select("n", "host", "pid", "mx_host", "mx_ip")
-    how: Any = {"on": "n", "by": ["host", "pid"], "check_sortedness": False}
-    found = refused.drop("mx_host", "mx_ip").join_asof(lines, **how)
-    return pl.concat([tries.filter(~bare.fill_null(False)), found], how="diagonal")
+    lines = tls.filter(pl.col("session").is_null()).select("n", "host", "pid", "mx_host", "mx_ip").sort("n")
+    refused = tries.filter(mask).drop("mx_host", "mx_ip").sort("n")
+    found = refused.join_asof(lines, on="n", by=["host", "pid"], check_sortedness=False)
+    return pl.concat([tries.filter(~mask), found], how="diagonal")
 
 
 def _infos(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
@@ -256,17 +259,14 @@ def _infos(kinds: dict[str, pl.DataFrame]) -> pl.DataFrame:
     size = pl.col("size_bytes").cast(pl.Int64, strict=False)
     said = said.with_columns(plain.then("sender").alias("sender"), plain.then(size).alias("size_bytes"), kind=kind)
     ids = kinds["id"].with_columns(message_id=_REST.str.splitn("message-id=<", 2).struct[1].str.strip_suffix(">"))
-    return pl.concat([said, ids, kinds["removed"]], how="diagonal").select(
-        *_INFO, "sender", "size_bytes", "message_id"
-    )
+    return pl.concat([said, ids, kinds["removed"]], how="diagonal").select(_INFO)
 
 
 def _tls(lines: pl.DataFrame) -> pl.DataFrame:
     """`Trusted TLS connection established to HOST[IP]:PORT: TLSv1.3 with cipher NAME (256/256 bits)`."""
     names = "tls_trust _tls _connection _established to server tls _with _cipher tls_cipher _bits".split()
     lines = lines.with_columns(_PID, cut(MSG, " ", *names)).unnest("_").filter(pl.col("to") == "to")
-    lines = lines.with_columns(cut(pl.col("server"), "[", "mx_host", "_ip")).unnest("_")
-    lines = lines.with_columns(cut(pl.col("_ip"), "]", "mx_ip", "_port")).unnest("_")
+    lines = _address(lines, "server")
     return lines.with_columns(session=pl.lit(None, pl.String)).select(_TLS_KEPT)
 
 
