@@ -36,11 +36,14 @@ def column(name: str, values: pd.Series) -> pd.Series:
 
     Times without a zone are read as UTC. Raises ValueError for a value outside a closed list.
     """
+    kind = _missing(name).dtype
+    if values.dtype == kind:
+        return values
     if name == "started_at":
         values = counts.moments(values)
     if name in CATEGORIES and (odd := set(values.dropna().unique()) - set(CATEGORIES[name])):
         raise ValueError(f"{name} cannot be {sorted(map(str, odd))}; it is one of {', '.join(CATEGORIES[name])}")
-    return values.astype(_missing(name).dtype)
+    return values.astype(kind)
 
 
 @cache

@@ -58,9 +58,10 @@ class Dialogue(Hands):
         self._sender = None if sender is None else reverse_path(sender)
         host, ip = next(iter(route), (None, None))
         self.name = f"{host.name if host else route.domain} [{ip}]:{aim.port}"
-        row = aim.row(route, host, ip, ours := parties(aim.helo))
-        dead = aim.dead_ends(route, ours)
-        jobs = [aim.job(self._step(), host, ip, [row], live=live, named=None)] if host and ip else dead
+        ours = parties(aim.helo)
+        row, jobs = aim.row(route, host, ip, ours), aim.dead_ends(route, ours)
+        if host and ip:
+            jobs = [aim.job(self._step(), host, ip, [row], live=live, named=None)]
         super().__init__(row, jobs, net, Rules.of(net, **rules))
         if connect:
             self.connect()
@@ -100,6 +101,10 @@ class Dialogue(Hands):
     def ehlo(self, name: str | None = None) -> Answer:
         """EHLO, with another name if given; what is offered is in `offers`."""
         return self._say("EHLO", self._helo if name is None else name)
+
+    def helo(self, name: str | None = None) -> Answer:
+        """HELO, for a server that knows no EHLO."""
+        return self._say("HELO", self._helo if name is None else name)
 
     def starttls(self) -> Answer:
         """STARTTLS and the handshake, offered or not; what was offered in clear is forgotten."""

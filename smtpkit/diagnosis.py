@@ -22,10 +22,8 @@ SITES, MOST, NAMED, SPARE, SECOND, SECOND_SERVER, CAP = 12, 6, 0.65, 1.5, 6.0, 1
 that a server more must bring, that a further cause needs, and one that accuses a server; the most we believe where
 nobody shows our own path open, or the sign is too weak."""
 _SERVERS, _WIDE = ("mx_ip", "backend", "pair"), ("dnsbl", "recipient_bad")
-_CARRIED = ("sender_ip", "size", "body")
 _PEOPLE = ("recipient_bad", "greylisting", "inconclusive")
-"""Dimensions that accuse a server; kinds that several receivers may share; what all tries of a mail share; kinds
-that are no fault of a server or a receiver."""
+"""Dimensions that accuse a server; kinds that several receivers may share; kinds that are nobody's fault there."""
 _SHOWN = ("n", "failed", "as_cause", "rate", "low", "high", "accused")
 
 
@@ -253,7 +251,7 @@ def _path(read: Reading, f: Found) -> str:
 
 def _confirmed(read: Reading, f: Found) -> bool:
     """A one-sided exact test corrected for how many there are; retries are no fresh draws."""
-    if f.dimension not in (*_SERVERS, *_CARRIED) or f.kind == "delist_propagation":
+    if f.dimension not in (*_SERVERS, "sender_ip", "size", "body") or f.kind == "delist_propagation":
         return True
     here, so = np.isin(read.site, read.site[f.mask]), np.isin(read.said(f), f.voices)
     order = np.lexsort((~so, ~here))  # of each try's retries one row: at this receiver, that failed so, if any
@@ -287,10 +285,10 @@ def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
 def _explained(read: Reading, rows: Array, slow: bool, alone: bool) -> tuple[list[Found], int]:
     """The explanations of one receiver's rows; where nothing has changed for it, those of the last time."""
     key = (slow, alone, rows.tobytes())
-    if key not in read.told:
+    if key not in read.weighed:
         made, count = explain(read.scale(rows, slow), slow, alone)
-        read.told[key] = [_widen(f, rows, read) for f in made], count
-    return read.told[key]
+        read.weighed[key] = [_widen(f, rows, read) for f in made], count
+    return read.weighed[key]
 
 
 def _widen(f: Found, rows: Array, read: Reading) -> Found:

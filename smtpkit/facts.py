@@ -29,6 +29,7 @@ LINES, NEAR = 5, pd.Timedelta("15min")
 COLUMNS = """line counted_as attempt_id started_at local_time mx_host mx_ip port backend sender_ip helo sender
 recipient stage outcome code enhanced reply error queue_id message_id tls session vantage""".split()
 """Of attempts.csv: `counted_as` says in which figure an attempt counts, `line` where it is quoted."""
+_QUOTED = "at ip stage recipient source queue_id error tls_problem code outcome word reply".split()
 _COLUMN = {name: name for name in ("domain", "mx_ip", "backend", "sender_domain")} | {"sender_ip": "ours"}
 """Where the attempts have what a cause names."""
 
@@ -148,8 +149,8 @@ def _among(column: pd.Series, known: pd.Series) -> pd.Series:
 
 def _quote(letter: str, attempts: pd.DataFrame, ours: str, theirs: str) -> str:
     """Attempts verbatim; a log has our queue id (`ours`), a reply theirs."""
-    lines = list[str]()
-    for number, row in enumerate(attempts.astype("object").where(attempts.notna(), None).itertuples(), 1):
+    shown, lines = attempts[_QUOTED].astype("object"), list[str]()
+    for number, row in enumerate(shown.where(shown.notna(), None).itertuples(), 1):
         at = row.at and f"{row.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
         head = [f"{letter}{number}", at, row.ip, row.stage and row.stage.upper(), row.recipient]
         queue = theirs if row.source in ("probe", "send", "dialogue") else ours

@@ -30,6 +30,7 @@ from smtpkit.limits import DAY, Pace, Visit
 VERSION = "1"
 """What data/casebook.sql makes."""
 _PUT = "insert or replace into attempts values (?, ?, ?, ?, ?, ?, ?)"
+_OPEN = "from attempts where state in ('begun', 'dot')"
 Row = Mapping[str, Any]
 _last = [0]
 
@@ -273,22 +274,26 @@ class Journal:
 
 def recover(base: sqlite3.Connection, path: Path) -> None:
     """End what killed runs left open: begun becomes failed, dot unknown; runs whose lock is held are left alone."""
-    opened = "from attempts where state in ('begun', 'dot')"
-    for (run,) in base.execute(f"select distinct run {opened}").fetchall():
+    for (run,) in base.execute(f"select distinct run {_OPEN}").fetchall():
         lock = Lock(path, run)
-        if not lock.take():
-            continue
-        base.execute("begin immediate")
-        columns = "attempt_id, session, state, planned, iif(json_valid(result), result, '{}')"
-        found = base.execute(f"select {columns} {opened} and run = ?", (run,)).fetchall()
-        for attempt_id, session, state, planned, result in found:
-            dot = state == "dot"
-            end = {"stage": "body", "outcome": "unknown"} if dot else {"stage": "connect", "outcome": "failed"}
-            end |= {"error": "interrupted", "maybe_delivered": dot}
-            result = plain(json.loads(result) | end)
-            base.execute(_PUT, sealed(attempt_id, run, session, "final", planned, result))
-        base.execute("commit")
-        lock.drop()
+        if lock.take():
+            try:
+                _end_run(base, run)
+            finally:
+                lock.drop()
+
+
+def _end_run(base: sqlite3.Connection, run: str) -> None:
+    base.execute("begin immediate")
+    columns = "attempt_id, session, state, planned, iif(json_valid(result), result, '{}')"
+    found = base.execute(f"select {columns} {_OPEN} and run = ?", (run,)).fetchall()
+    for attempt_id, session, state, planned, result in found:
+        dot = state == "dot"
+        end = {"stage": "body", "outcome": "unknown"} if dot else {"stage": "connect", "outcome": "failed"}
+        end |= {"error": "interrupted", "maybe_delivered": dot}
+        result = plain(json.loads(result) | end)
+        base.execute(_PUT, sealed(attempt_id, run, session, "final", planned, result))
+    base.execute("commit")
 
 
 _TOLD = (False, True, None)

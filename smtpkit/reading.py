@@ -84,7 +84,7 @@ class Reading:
         self.site, self.depth = self._sites(), counts.depths(self.column("stage"))
         self.slow, self.codes["family"] = self._slow(), self.road % 2
         self._code("backend", self._backends())
-        self.told: dict[tuple[bool, bool, bytes], tuple[list[Found], int]] = {}  # weighed so far
+        self.weighed: dict[tuple[bool, bool, bytes], tuple[list[Found], int]] = {}
 
     def column(self, *names: str) -> pd.Series:
         """The first of these columns as texts, its gaps filled from the next."""

@@ -18,16 +18,25 @@ BROKEN = frozenset({"garbage", "too_long", "mixed_codes", "bad_code"})
 """Anomalies after which a reply decides nothing and the connection is closed."""
 
 
-def enhanced_code(text: str, code: int | None) -> str | None:
-    """The enhanced code at the start of `text`, if its class is the first digit of `code` (RFC 2034).
+class EnhancedCode(str):
+    """RFC 3463: class, subject and detail, as text.
 
-    >>> enhanced_code("5.7.1 blocked", 550), enhanced_code("4.7.1 odd", 550)
+    >>> EnhancedCode.read("5.7.1 blocked", 550), EnhancedCode.read("4.7.1 odd", 550)
     ('5.7.1', None)
     """
-    match = _ENHANCED.match(text)
-    if match is None or match[1] != str(code)[0]:
-        return None
-    return ".".join(str(int(number)) for number in match.groups())
+
+    __slots__ = ()
+    class_ = property(lambda self: int(self.split(".")[0]))
+    subject = property(lambda self: int(self.split(".")[1]))
+    detail = property(lambda self: int(self.split(".")[2]))
+
+    @classmethod
+    def read(cls, text: str, code: int | None) -> "EnhancedCode | None":
+        """The enhanced code at the start of `text`, if its class is the first digit of `code` (RFC 2034)."""
+        match = _ENHANCED.match(text)
+        if match is None or match[1] != str(code)[0]:
+            return None
+        return cls(".".join(str(int(number)) for number in match.groups()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +71,9 @@ class Reply:
         return decode(self.raw.replace(b"\r\n", b"\n").removesuffix(b"\n"))
 
     @property
-    def enhanced(self) -> str | None:
+    def enhanced(self) -> EnhancedCode | None:
         """The first line's enhanced code whose class fits the code; None if no line has one."""
-        return next((one for line in self.lines if (one := enhanced_code(line, self.code))), None)
+        return next((one for line in self.lines if (one := EnhancedCode.read(line, self.code))), None)
 
     def _repr_html_(self) -> str | None:
         odd = f"\n({', '.join(self.anomalies)})" if self.anomalies else ""

@@ -302,9 +302,9 @@ def _said(reply: str | None, code: int | None, enhanced: str | None) -> dict[str
 
 
 def _joined(named: pd.DataFrame) -> pd.DataFrame:
-    """Domains from addresses, a host from other rows of its IP."""
+    """Domains from addresses (or domains in their place), a host from other rows of its IP."""
     for address in {"recipient", "sender"} & set(named):
-        domain = named[address].astype("str").str.extract(r"@([^@<>\s]+)>?\s*$")[0]
+        domain = named[address].astype("str").str.extract(r"(?:@|^(?=[^@]+\.))([^@<>\s]+)>?\s*$")[0]
         named[f"{address}_domain"] = domain.str.lower()
     if "domain" not in named and "recipient_domain" in named:
         named["domain"] = named["recipient_domain"]

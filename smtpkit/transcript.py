@@ -1,8 +1,9 @@
-"""transcript: a dialogue as people read it, in swaks' marks; swaks' own output; a probe for swaks as a script.
+"""transcript: a dialogue as people read it (swaks' marks) and as machines keep it (JSON lines).
 
-Not here: the dialogue as machines keep it (casebook).
+Belongs here: Transcript, its notations, reading swaks' own output, replaying. Not here: the store (casebook).
 """
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,16 +62,51 @@ class Transcript(Sequence[Heard]):
         head = f"<details open><summary>SMTP dialogue, {len(self)} replies</summary>"
         return f"{head}{escape.pre(self)}</details>" if escape.options.html else None
 
+    def jsonl(self) -> str:
+        """One JSON object a line: stage, command, code, raw (latin-1), anomalies, sent_at, latency_s."""
+        return "".join(json.dumps(_as_json(line), ensure_ascii=False) + "\n" for line in self.rows)
+
+    @classmethod
+    def from_jsonl(cls, text: str) -> "Transcript":
+        """What `jsonl` wrote; InvalidInput names the line that cannot be read."""
+        return cls(tuple(_from_json(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()))
+
+    def replay(self) -> list[tuple[str, bytes]]:
+        """The server's part as a script: (stage, octets) in order, for a scripted server.
+
+        >>> Transcript((Heard("banner", "", Reply(220, b"220 hi\\r\\n")),)).replay()
+        [('banner', b'220 hi\\r\\n')]
+        """
+        return [(line.stage, line.reply.raw) for line in self.rows]
+
+
+def _as_json(line: Heard) -> dict[str, object]:
+    at = line.sent_at.isoformat() if line.sent_at else None
+    raw = line.reply.raw.decode("latin-1")
+    facts = {"stage": line.stage, "command": line.command, "code": line.reply.code, "raw": raw}
+    return facts | {"anomalies": list(line.reply.anomalies), "sent_at": at, "latency_s": line.latency_s}
+
+
+def _from_json(number: int, text: str) -> Heard:
+    try:
+        row = json.loads(text)
+        raw, odd = row["raw"].encode("latin-1"), ",".join(row["anomalies"])
+        return _line(row["stage"], row["command"], row["code"], raw, odd, row["sent_at"], row["latency_s"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidInput(f"line {number} of the transcript is not one of jsonl()'s: {error!r}") from None
+
+
+def _line(stage: str, command: str, code: int | None, raw: bytes, odd: str, at: str | None, took: Any) -> Heard:
+    reply = Reply(code, raw, tuple(filter(None, odd.split(","))))
+    return Heard(stage, command, reply, datetime.fromisoformat(at) if at else None, took)
+
 
 def from_replies(rows: Iterable[Sequence[Any]], note: str = "", *, implicit: bool = False) -> Transcript:
     """A transcript from rows of the store's replies: session, seq, stage, command, code, raw, anomalies, ...
 
     `implicit`: TLS from the first octet on.
     """
-    lines = list[Heard]()
-    for _, _, stage, command, code, raw, odd, at, took in rows:
-        reply = Reply(code, raw, tuple(filter(None, odd.split(","))))
-        lines.append(Heard(stage, command, reply, datetime.fromisoformat(at), took))
+    lines = [_line(*row[2:]) for row in rows]
     shook = (n for n, line in enumerate(lines, 1) if line.stage == "starttls" and line.expected)
     begun = 0 if implicit else next(shook, len(lines))
     return Transcript(tuple(lines), note, begun if begun < len(lines) else None)
@@ -82,7 +118,7 @@ _VERBS |= {"HELO": "ehlo", ".": "body"}
 
 
 def read_transcripts(text: str) -> list[Transcript]:
-    """The sessions in swaks' own output, of one or several runs.
+    """The sessions in swaks' own output (of one or several runs), ready for `.jsonl()` and `.replay()`.
 
     Message lines between DATA and the dot are left out, and what AUTH sent is made ***. Raises InvalidInput if
     no line has swaks' marks.
@@ -162,13 +198,10 @@ def swaks_script(
     of_kind("route", route, MxRoute, "give what lookup_mx gave")
     rounds, pace = quantity("rounds", rounds, 1, 1000, whole=True), or_usual("pace", pace, Pace())
     sender_ips = [str(as_ip(ip, "sender_ips")) for ip in listed("sender_ips", sender_ips)]
-    known = {
-        "--port": str(quantity("port", port, 1, 65535, whole=True)),
-        "--from": mailbox(sender, "sender"),
-        "--helo": "" if helo is None else helo_name(helo),
-        "--to": mailbox(sender if recipient is None else recipient, "recipient"),
-        "--quit-after": "RCPT" if recipient else "EHLO",
-    }
+    known = {"--port": str(quantity("port", port, 1, 65535, whole=True)), "--from": mailbox(sender, "sender")}
+    known |= {} if helo is None else {"--helo": helo_name(helo)}
+    known["--to"] = mailbox(sender if recipient is None else recipient, "recipient")
+    known["--quit-after"] = "RCPT" if recipient else "EHLO"
     told = [*(f"{name} {quote(value)}" for name, value in known.items() if value), _TLS[tls]]
     sessions, now, seen = list[tuple[int, str]](), 0, dict[str, list[Visit]]()
     for _, ours, (host, ip) in product(range(rounds), sender_ips or [""], list(route)):

@@ -32,7 +32,7 @@ def say(
     nameless = failed & (read.codes["mx_ip"] < 0)
     codes = [read.codes["domain"][np.argmax(read.site == site)] for site in untold]
     names = [read.names["domain"][code] for code in codes if code >= 0]
-    short = set(read.column("asked")) <= EHLO and (read.voice < 0).any()
+    short = set(read.column("asked").unique()) <= EHLO and (read.voice < 0).any()
     words: dict[str, Any] = {
         "causes": [_figures(read, f) | {"sure": c >= SURE} for f, c in chosen if len(failed)],
         "n": len(failed), "failed": int(failed.sum()), "errors": _errors(read), "unit": _unit(read),

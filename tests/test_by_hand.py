@@ -610,6 +610,14 @@ def test_from_the_address_that_the_network_names(ip: str, tmp_path: Path) -> Non
     assert row.helo == "client.example"
 
 
+def test_helo_is_said_by_its_own_name(tmp_path: Path) -> None:
+    with FaultServer({}) as server, talk_to(server, tmp_path) as talk:
+        assert talk.helo().code == 250
+        assert talk.helo("other.example").code == 250
+        talk.quit()
+        assert bytes(server.settled()[0].clear) == b"HELO client.example\r\nHELO other.example\r\nQUIT\r\n"
+
+
 # ---- TLS
 
 
@@ -719,7 +727,7 @@ def artefacts(talk: sk.Dialogue, folder: Path) -> dict[str, bytes]:
     frame = talk.frame()
     texts = {
         "repr": repr(talk) + repr(talk.last) + repr(vars(talk)),
-        "transcript": str(talk.transcript) + repr(talk.transcript.rows) + talk._repr_html_(),
+        "transcript": str(talk.transcript) + talk.transcript.jsonl() + talk._repr_html_(),
         "frame": frame.to_csv() + sk.Casebook(folder / "by_hand.sqlite").replies().to_csv(),
     }
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

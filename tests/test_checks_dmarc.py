@@ -184,6 +184,8 @@ def test_half_a_walk_gives_the_own_policy_but_no_organisation() -> None:
     other = dmarc.verdict("ours.example", ("pass", "b.ours.example"), [], network)
     assert (own[0], other[0]) == ("pass", "unknown")
     assert "alignment unknown (_dmarc.example" in other[2]
+    below = zone(ours_example="p=reject", a_ours_example="", example="servfail")
+    assert dmarc.policy("a.ours.example", below)[1:3] == ("none", ""), "whose it would be is not known"
 
 
 def test_a_message_is_judged_by_its_from() -> None:

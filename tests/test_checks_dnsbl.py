@@ -115,6 +115,14 @@ def test_a_zone_must_have_the_right_test_entries() -> None:
     assert dnsbl.lookup("ours.example", names, ["dbl.spamhaus.org"]).state[0] == "dead"
 
 
+def test_a_test_entry_may_have_any_code() -> None:
+    zone = "dyna.spamrats.com"
+    told = {reverse("127.0.0.2", zone): {"A": ["127.0.0.2"]}, reverse(IP, zone): {"A": ["127.0.0.36"]}}
+    assert dnsbl.lookup(IP, FakeNetwork(told), [zone]).state.tolist() == ["listed"]
+    rows = dnsbl.rows(Sender("ours.example", FakeNetwork(told), IP))
+    assert [row.status for row in rows if row.subject == f"{IP} in {zone}"] == ["warn"], "a list of policy"
+
+
 def test_text_ttl_delisting_page_and_source_are_kept() -> None:
     told = {"A": ["127.0.0.3"], "TXT": ["https://check.spamhaus.org/query/ip/198.51.100.7"]}
     row = dnsbl.lookup(IP, FakeNetwork({**alive(), reverse(IP, ZEN): told}), [ZEN]).iloc[0]

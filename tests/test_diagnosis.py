@@ -392,3 +392,23 @@ def test_two_tables_with_the_same_labels_make_one_letter() -> None:
     frame = rounds({1: "bad"}).drop(columns=["attempt_id", "session"])
     later = frame.assign(started_at=frame.started_at + pd.Timedelta("1h"))
     assert "10 of 10 attempts" in sk.report(pd.concat([frame, later])).subject
+
+
+def test_a_dead_server_in_a_slow_log_is_dead_all_the_same() -> None:
+    """Nobody answers within ten minutes of any failure, but others do all the while."""
+    found = sk.diagnose(frames.rounds(4, 8, frames.only(1, kind="mute"), gap=1000))
+    assert (found.causes[0].kind, found.causes[0].values) == ("mx_dead", ("192.0.2.12",))
+    assert found.causes[0].confidence > 0.8
+
+
+def test_recipients_refused_in_three_wordings_are_one_cause() -> None:
+    words = {0: ("5.1.1", "No user"), 1: ("5.2.2", "Mailbox full"), 2: ("5.2.1", "Account disabled")}
+    start, rows = pd.Timestamp("2026-11-24", tz="UTC"), []
+    for n in range(120):
+        enhanced, text = words.get(n % 10, ("", ""))
+        said = {"enhanced": enhanced, "reply": f"550 {enhanced} {text}"} if text else {}
+        whom = {"recipient": f"u{n}@{frames.THEIRS}"}
+        at = start + pd.Timedelta(minutes=n)
+        rows.append(frames.row("nobody" if text else "good", at, n // 10 % 4, **whom, **said))
+    causes = sk.diagnose(attempts.frame(rows)).causes
+    assert [(c.kind, len(c.values)) for c in causes] == [("recipient_bad", 36)]

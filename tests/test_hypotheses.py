@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from smtpkit import attempts
-from smtpkit.hypotheses import Found, Scale, allowed, cuts
+from smtpkit.hypotheses import Found, Scale, allowed, cuts, rates, recoveries
 from smtpkit.reading import Reading
 from tests import frames
 
@@ -222,3 +222,27 @@ def test_a_stray_failure_moves_neither_beginning_nor_end(first: int, stray: int)
     scale = seen(lambda i, r: "blocked" if i == 1 and (r in rounds or r == stray) else "good", rounds=40)
     best = max(cuts(scale, blame(scale, "mx_block")), key=lambda f: f.score)
     assert (np.flatnonzero(best.mask) // SERVERS).tolist() == list(rounds)
+
+
+def test_where_all_refuse_still_none_has_recovered() -> None:
+    assert not list(recoveries(seen(lambda i, r: "blocked")))
+    assert list(recoveries(seen(lambda i, r: "blocked" if r < i + 2 else "good")))
+
+
+def test_within_a_window_as_long_as_the_frame_a_count_is_only_a_clock() -> None:
+    scale = seen(lambda i, r: "blocked" if r > 3 else "good", gap=10)  # four minutes in all
+    assert {f.detail["window"] for f in rates(scale)} == {60}
+
+
+def test_a_table_without_stages_or_hosts_tells_who_was_not_reached_and_from_where() -> None:
+    us = ["198.51.100.7", "198.51.100.7", "198.51.100.8"]
+    table = {"mx_ip": "192.0.2.11", "code": [250, None, 554], "error": [None, "timeout", None], "sender_ip": us}
+    read = Reading(pd.DataFrame(table | {"started_at": pd.date_range("2026-11-24", periods=3, tz="UTC")}))
+    assert read.mute.tolist() == [False, True, False]
+    assert (read.road == read.road[0]).tolist() == [True, True, False]
+
+
+def test_a_line_that_names_no_recipient_has_its_mail_s_only_one() -> None:
+    table = {"mx_ip": "192.0.2.11", "code": [421, 250], "queue_id": "A1", "recipient": [None, "r@daum.example"]}
+    read = Reading(pd.DataFrame(table | {"started_at": pd.date_range("2026-11-24", periods=2, tz="UTC")}))
+    assert read.codes["recipient"].tolist() == [0, 0]

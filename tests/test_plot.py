@@ -571,6 +571,17 @@ def test_axes_of_the_user_are_drawn_into(chart):
     assert fig.get_facecolor() == (1, 1, 1, 1)
 
 
+def test_in_axes_made_for_tex_no_words_of_others_are_tex_or_mathtext():
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"text.usetex": True, "text.parse_math": True}):
+        ax = Figure().subplots()
+    fig = plot.grid(stale().assign(mx_host="$x$.example"), Diagnosis((), "$y$ refuses."), ax=ax)
+    told = [text for text in fig.findobj(Text) if "$" in text.get_text()]
+    assert len(told) > 4
+    assert not any(text.get_usetex() or text.get_parse_math() for text in told)
+
+
 def test_in_axes_that_nobody_lays_out_the_cells_have_the_room():
     from matplotlib.figure import Figure
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from smtpkit.reply import MAX_LINE, MAX_LINES, MAX_REPLY, MAX_SESSION, Reply, ReplyReader, enhanced_code
+from smtpkit.reply import MAX_LINE, MAX_LINES, MAX_REPLY, MAX_SESSION, EnhancedCode, Reply, ReplyReader
 from tests.bench import bench_fuzz
 
 STRICT = re.compile(rb"(?:([2-5][0-9]{2})-[^\n]*\n)*([2-5][0-9]{2})(?: [^\n]*)?\r?\n", re.DOTALL)
@@ -199,9 +199,10 @@ def test_a_sound_reply_is_one_by_an_independent_grammar(octets: bytes) -> None:
 @given(st.text(max_size=12), st.integers(200, 599))
 def test_an_enhanced_code_has_the_class_of_the_reply(text: str, code: int) -> None:
     for tail in ("", " blocked"):
-        read = enhanced_code(f"{code // 100}.1.{text}{tail}", code)
+        read = EnhancedCode.read(f"{code // 100}.1.{text}{tail}", code)
         assert read is None or re.match(r"[0-9]{1,3}(?![0-9.])", text + tail)
-    assert enhanced_code(f"{9 - code // 100}.1.1", code) is None or (9 - code // 100) == code // 100
+        assert read is None or read == f"{read.class_}.{read.subject}.{read.detail}"
+    assert EnhancedCode.read(f"{9 - code // 100}.1.1", code) is None or (9 - code // 100) == code // 100
 
 
 def test_mutated_replies() -> None:

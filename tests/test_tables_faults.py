@@ -252,6 +252,8 @@ NAMED = {
         {"recipient": ["postmaster"], "code": [550]},
         {"recipient": "postmaster", "recipient_domain": None, "domain": None},
     ),
+    "a domain as recipient": ({"to": ["d.example"], "code": [550]}, {"domain": "d.example"}),
+    "a host without dots": ({"to": ["<root@localhost>"], "code": [550]}, {"domain": "localhost"}),
     "at which command": ({"reply": ["550 no (in reply to RCPT TO command)"]}, {"stage": "rcpt", "code": 550}),
     "True is no number": ({"latency_s": [True], "code": [550]}, {"latency_s": None}),
     "a category in capitals": ({"tls_asked": ["MAY"], "code": [550]}, {"tls_asked": "may"}),

@@ -49,9 +49,14 @@ ODD = {
 }
 
 
-def test_each_line_has_its_time(tmp_path: Path) -> None:
+def test_json_lines_keep_every_octet_and_time(tmp_path: Path) -> None:
     with FaultServer(ODD) as server:
-        assert all(line.sent_at and line.latency_s >= 0 for line in talk(server, tmp_path))
+        made = talk(server, tmp_path)
+    back = Transcript.from_jsonl(made.jsonl())
+    assert back.rows == made.rows
+    assert all(line.sent_at and line.latency_s >= 0 for line in back)
+    with pytest.raises(InvalidInput, match="line 2"):
+        Transcript.from_jsonl(made.jsonl().split("\n")[0] + "\n{}\n")
 
 
 def test_a_replayed_transcript_is_the_same_dialogue(tmp_path: Path) -> None:
@@ -62,7 +67,7 @@ def test_a_replayed_transcript_is_the_same_dialogue(tmp_path: Path) -> None:
         made = talk(server, tmp_path / "a")
     script: dict[str, Any] = {}
     seen: dict[str, int] = {}
-    for stage, octets in ((line.stage, line.reply.raw) for line in made):
+    for stage, octets in made.replay():
         point = {"body": "dot"}.get(stage, stage)
         seen[point] = seen.get(point, 0) + 1
         script[f"{point} {seen[point]}"] = (octets, Tls()) if point == "starttls" else octets
@@ -119,6 +124,7 @@ def test_real_swaks_is_read_as_the_server_said_it(way: str) -> None:
     assert [line.reply.raw for line in made] == [octets for point, octets in said if point != "connect"]
     assert made.note == f"Trying {server.address[0]}:{server.address[1]}..."
     assert made.tls_from == (3 if way == "TLS" else None)
+    assert Transcript.from_jsonl(made.jsonl()).rows == made.rows
 
 
 def test_real_swaks_with_auth_gives_no_password_away() -> None:
@@ -133,7 +139,7 @@ def test_real_swaks_with_auth_gives_no_password_away() -> None:
     assert "aHVudGVyMi1tYXJrZXI=" in printed, "swaks itself shows it"
     (made,) = read_transcripts(printed)
     assert [line.command for line in made if line.stage == "auth"] == ["AUTH LOGIN ***", "***", "***"]
-    assert "aHVudGVy" not in repr(made.rows) + str(made)
+    assert "aHVudGVy" not in made.jsonl() + str(made)
 
 
 def test_several_runs_and_one_that_found_nobody() -> None:

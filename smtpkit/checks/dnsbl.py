@@ -117,9 +117,9 @@ def read(answer: Answer, zone: dict[str, str]) -> tuple[str, str]:
 def _meaning(code: str, table: str) -> str:
     """What the catalogue's `PATTERN=meaning;...` says of a code; `bit:N` is a bit of its last number."""
     words = []
-    for pattern, _, word in (pair.strip().partition("=") for pair in table.split(";")):
+    for pattern, _, word in (pair.partition("=") for pair in table.split(";")):
         bit = int(pattern[4:]) & int(code.rpartition(".")[2]) if pattern.startswith("bit:") else 0
-        words += [word] if fnmatchcase(code, pattern) or (bit and code.startswith("127.0.0.")) else []
+        words += [word] if fnmatchcase(code, pattern) or bit else []
     return ", ".join(words)
 
 
@@ -129,7 +129,7 @@ def _untrue(zone: dict[str, str], subject: str, name: str, network: Any) -> tupl
     good, bad = ("::ffff:7f00:1", "::ffff:7f00:2") if ":" in subject else ("127.0.0.1", "127.0.0.2")
     for entry in (good, bad) if numeric(subject) else ("invalid",):
         state, why = read(network.resolve(_at(entry, name), "A"), zone)
-        if entry != bad and (state == "listed" or why.startswith("127.0.0.1 is never")):
+        if entry != bad and state == "listed":
             return "dead", f"it lists {entry}, so it lists everybody"
         if entry == bad and state == "not listed":
             return "unknown", f"it does not list its test entry {entry}: gone, or kept from us"
