@@ -142,7 +142,7 @@ class Reader(Bare):
         return super().end()
 
     def _same(self, head: Head, qid: str, domain: str, ip: Any, told: dict[str, Any]) -> dict[str, Any]:
-        """What a final line takes over from the H= line it repeats: the last with its words, free or its domain's."""
+        """What a final line takes over from the H= line it repeats: the last so worded, free or its domain's."""
         fits = [
             row
             for row in self._early.get(qid, [])[-500:]  # of all of them time would grow with the square
