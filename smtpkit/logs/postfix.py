@@ -34,7 +34,8 @@ _AT = re.compile(
 )
 _VIA = re.compile(r"delivery via \S+: ")
 _SERVER = ["mx_host", "mx_ip", "port"]
-_TOLD = [*_SERVER, *"stage outcome maybe_delivered code enhanced reply error".split()]
+_ENDING = "stage outcome maybe_delivered code enhanced reply error".split()
+_TOLD = {"text": pl.String} | {name: SCHEMA[name] for name in [*_SERVER, *_ENDING]}
 _HEADS = "n at host pid kind key line tag text".split()
 _FIELDS = "to orig_to relay conn_use delays dsn status".split()
 _QUEUED = {
@@ -228,10 +229,7 @@ def _explained(tries: pl.DataFrame) -> pl.DataFrame:
         code=_TEXT.str.slice(0, 3).cast(pl.Int16),
         enhanced=_TEXT.str.extract(r"^[0-9]{3} (2\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.\w]|$)"),
     )  # fmt: skip
-    texts = rest["text"].unique().drop_nulls()
-    told = pl.DataFrame(
-        [{"text": text, **explain(text)} for text in texts], {"text": pl.String} | {n: SCHEMA[n] for n in _TOLD}
-    )
+    told = pl.DataFrame([{"text": text, **explain(text)} for text in rest["text"].unique().drop_nulls()], _TOLD)
     rest = rest.join(told, on="text", how="left", suffix="_told")
     elsewhere = pl.when((pl.col("relay").fill_null("none") == "none") & ~_HELD.fill_null(False))
     rest = rest.with_columns(elsewhere.then(f"{name}_told").otherwise(name).alias(name) for name in _SERVER)
