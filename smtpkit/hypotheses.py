@@ -191,8 +191,9 @@ def cuts(scale: Scale, f: Found) -> Iterator[Found]:
 
     size, price = len(rows), float(np.log(len(rows) + 1))
     i, j = at[np.argmax(score(at, size))], at[np.argmax(score(0, at + 1))] + 1
-    early, late = at[at < j], at[at >= i]
-    begun, ended = early[np.argmax(score(early, j))], late[np.argmax(score(i, late + 1))] + 1
+    early, late = at[at < j], at[at >= i]  # each edge beside the other; the frame's own end asks nothing new
+    begun = i if j == size else early[np.argmax(score(early, j))]
+    ended = j if i == 0 else late[np.argmax(score(i, late + 1))] + 1
     lo, hi = np.array(sorted({(i, size), (0, j), (begun, j), (i, ended)})).T
     paid = f.ways + price + np.where((lo > 0) & (hi < size), price + 1, np.log(2))
     scores = score(lo, hi) - paid
