@@ -17,7 +17,6 @@ import pandas as pd
 
 from smtpkit import evidence
 from smtpkit.casebook import Casebook
-from smtpkit.counts import OURS
 from smtpkit.engine import Engine
 from smtpkit.errors import EngineFault, SmtpkitError, StoreError, quantity
 from smtpkit.guard import gate
@@ -26,7 +25,7 @@ from smtpkit.journal import Journal, Ledger, new_id
 from smtpkit.limits import Pace
 from smtpkit.network import Network, why_not
 from smtpkit.progress import Progress
-from smtpkit.reasons import too_often
+from smtpkit.reasons import OURS, too_often
 from smtpkit.steps import Lost, MarkDot, Verdict
 
 __all__ = ["Rules", "Run", "Worker", "run"]

@@ -13,13 +13,12 @@ import pandas as pd
 
 from smtpkit.address import ip_or_none
 from smtpkit.errors import listed, of_kind, refuse
+from smtpkit.reasons import OURS
 
 Z95 = 1.959963984540054
 READ = "sk.read_table(df, columns={...}) reads them"
 BRIEF = 600
 """Seconds: a frame that lasts no longer has its times told with their seconds, in verdicts and in charts."""
-OURS = ("guard", "paced", "interrupted", "stopped")
-"""Errors that we made ourselves: such a row says nothing about a server."""
 _TEXTS = """attempt_id session mx_ip code error outcome stage domain recipient_domain recipient sender sender_ip
 seen_ip local_ip vantage mx_host banner_host ehlo_host reply_host message_id queue_id body_id""".split()
 _CAPITAL = r"[A-Z][^@]*$|\.$"
@@ -179,21 +178,6 @@ def percent(k: int, n: int) -> tuple[int, int]:
     """
     low, high = (float(end[0]) for end in wilson([k], [n])) if n else (0.0, 1.0)
     return math.floor(100 * low + 1e-9), math.ceil(100 * high - 1e-9)
-
-
-def by_chance(k: int, n: int, failed: int, drawn: int) -> float:
-    """Chance that k or more of the `failed` out of n are among the `drawn` (hypergeometric; Fisher's exact test).
-
-    >>> round(by_chance(3, 20, 3, 5), 4)
-    0.0088
-    """
-    log = np.append(0, np.log(np.arange(1, n + 1)).cumsum())  # of the factorials
-
-    def ways(of: Any, some: Any) -> Any:
-        return log[of] - log[some] - log[of - some]
-
-    hits = np.arange(k, min(failed, drawn) + 1)
-    return float(np.exp(ways(failed, hits) + ways(n - failed, drawn - hits) - ways(n, drawn)).sum())
 
 
 def by(frame: pd.DataFrame, keys: str | Sequence[str]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from smtpkit import counts, escape, verdicts
 from smtpkit.errors import of_kind
-from smtpkit.hypotheses import Array, Found, among, explain
+from smtpkit.hypotheses import Array, Found, among, by_chance, explain
 from smtpkit.reading import Reading
 from smtpkit.voices import priors
 
@@ -259,7 +259,7 @@ def _confirmed(read: Reading, f: Found) -> bool:
     here = np.isin(np.arange(len(here)), once) & here & read.as_far(so & f.mask)
     k, n, cell = (so & here & f.mask).sum(), here.sum(), (here & f.mask).sum()
     tests = len(np.unique(read.codes[f.dimension][here]))
-    return counts.by_chance(k, n, (so & here).sum(), cell) * tests < 0.05
+    return by_chance(k, n, (so & here).sum(), cell) * tests < 0.05
 
 
 def weigh(read: Reading, keep: Array) -> tuple[list[Found], int]:
@@ -369,7 +369,7 @@ def _ours(read: Reading, f: Found) -> Found:
     first, last = 0 if f.onset is None else rows[0], row[-1] if f.recovery is None else rows[-1]
     asked = (us >= 0) & (row >= first) & (row <= last) & np.isin(read.site, read.site[bad])
     asked &= bad | read.replied
-    if counts.by_chance(len(rows), asked.sum(), len(rows), (asked & mine).sum()) > 0.01:
+    if by_chance(len(rows), asked.sum(), len(rows), (asked & mine).sum()) > 0.01:
         return f
     detail = {"ours": {name: read.called(name, np.unique(us[bad]))}, "rest": asked & ~mine}
     detail |= {"cell": f.detail.get("cell", f.mask) & mine}

@@ -60,8 +60,23 @@ def series(k: Any, n: Any, a: float | Array, b: float | Array) -> Any:
 def ways(m: Any, size: int, many: bool) -> Any:
     """Price of m guilty out of `size`: each is with chance 1/8; if `many` or few, any number may be as likely."""
     few = m * np.log(8) + (size - m) * np.log(8 / 7)
-    any_number = np.log(size + 1) + gammaln(size + 1) - gammaln(m + 1) - gammaln(size - m + 1)
+    any_number = np.log(size + 1) + _draws(size, m)
     return np.where(many | (8 * m <= size), np.minimum(few, any_number), few)
+
+
+def by_chance(k: int, n: int, failed: int, drawn: int) -> float:
+    """Chance that k or more of the `failed` out of n are among the `drawn` (hypergeometric; Fisher's exact test).
+
+    >>> round(by_chance(3, 20, 3, 5), 4)
+    0.0088
+    """
+    hits = np.arange(k, min(failed, drawn) + 1)
+    return float(np.exp(_draws(failed, hits) + _draws(n - failed, drawn - hits) - _draws(n, drawn)).sum())
+
+
+def _draws(size: Any, m: Any) -> Any:
+    """Log of the number of ways to draw m out of `size`."""
+    return gammaln(size + 1) - gammaln(m + 1) - gammaln(size - m + 1)
 
 
 class Scale:

@@ -21,6 +21,7 @@ from smtpkit.mx import MxRoute
 from smtpkit.network import Network
 from smtpkit.probing import RULES, Question, question
 from smtpkit.reading import Reading
+from smtpkit.reasons import OURS
 from smtpkit.steps import Verdict
 from smtpkit.suspicion import WEAK, Judgement, judge
 from smtpkit.verdicts import SURE
@@ -68,7 +69,7 @@ class Tally:
     def hear(self, ip: str, verdict: Verdict) -> None:
         """Count one session; what we withheld or broke off ourselves shuts the IP for this run."""
         number = self.ips.index(ip)
-        if verdict.outcome in ("withheld", "unknown") or verdict.error in counts.OURS:
+        if verdict.outcome in ("withheld", "unknown") or verdict.error in OURS:
             self.held[number] = True
         elif verdict.stage == "connect" and not self.spoke[number]:
             self.mute[number] += 1

@@ -25,7 +25,8 @@ _MARKS = "^@#~"
 _SAME = {row["pattern"]: row["name"] for row in rows("patterns.csv") if row["module"] == "same"}
 MOST = 2_000
 """Characters of a reply that are read for its meaning: time grows with their square, as hostile servers know."""
-_OURS = ("guard", "paced", "stopped", "interrupted")
+OURS = ("guard", "paced", "stopped", "interrupted")
+"""Errors that we made ourselves: such a row says nothing about a server."""
 """Errors that say nothing about the other side."""
 _TOLD = ["reason", "scope", "rule"]
 _KEYS = ("reply", "code", "enhanced", "stage", "mx_host", "outcome", "error")
@@ -228,7 +229,7 @@ def classify_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
     if "dsn_log" in frame:  # what the sender's MTA decided by itself has its own code and no more
         bare = keys[["reply", "code", "enhanced", "error"]].isna().all(axis=1)
         keys["enhanced"] = keys["enhanced"].where(~bare, frame["dsn_log"].to_numpy())
-    failed = ~keys["outcome"].isin(("accepted", "passed", "withheld")) & ~keys["error"].isin(_OURS)
+    failed = ~keys["outcome"].isin(("accepted", "passed", "withheld")) & ~keys["error"].isin(OURS)
     keys = keys[failed & keys[["reply", "code", "enhanced", "error"]].notna().any(axis=1)]
     if keys.empty:
         return pd.DataFrame(index=frame.index, columns=_TOLD, dtype="str")

@@ -70,16 +70,6 @@ def test_a_session_counts_once_up_to_mail_and_by_recipient_after_it() -> None:
     ]
 
 
-@given(st.data())
-def test_the_exact_test_is_scipys(data: st.DataObject) -> None:
-    from scipy.stats import hypergeom  # 0.4 s to import: where it is used
-
-    n = data.draw(st.integers(1, 400))
-    failed, drawn = (data.draw(st.integers(0, n)) for _ in range(2))
-    k = data.draw(st.integers(max(0, failed + drawn - n), min(failed, drawn)))
-    assert counts.by_chance(k, n, failed, drawn) == pytest.approx(hypergeom.sf(k - 1, n, failed, drawn), rel=1e-9)
-
-
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_is_scipys(kn: tuple[int, int]) -> None:
     from scipy.stats import binomtest  # 0.4 s to import: where it is used

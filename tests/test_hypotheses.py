@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smtpkit import attempts
-from smtpkit.hypotheses import Found, Scale, allowed, cuts, rates, recoveries
+from smtpkit.hypotheses import Found, Scale, allowed, by_chance, cuts, rates, recoveries
 from smtpkit.reading import Reading
 from tests import frames
 
@@ -246,3 +248,13 @@ def test_a_line_that_names_no_recipient_has_its_mail_s_only_one() -> None:
     table = {"mx_ip": "192.0.2.11", "code": [421, 250], "queue_id": "A1", "recipient": [None, "r@daum.example"]}
     read = Reading(pd.DataFrame(table | {"started_at": pd.date_range("2026-11-24", periods=2, tz="UTC")}))
     assert read.codes["recipient"].tolist() == [0, 0]
+
+
+@given(st.data())
+def test_the_exact_test_is_scipys(data: st.DataObject) -> None:
+    from scipy.stats import hypergeom  # 0.4 s to import: where it is used
+
+    n = data.draw(st.integers(1, 400))
+    failed, drawn = (data.draw(st.integers(0, n)) for _ in range(2))
+    k = data.draw(st.integers(max(0, failed + drawn - n), min(failed, drawn)))
+    assert by_chance(k, n, failed, drawn) == pytest.approx(hypergeom.sf(k - 1, n, failed, drawn), rel=1e-9)
